@@ -1,0 +1,52 @@
+"""Refusals and faults, flat, split by who has to act.
+
+What the user's program did is never an exception (see :data:`supervisor.execution.Outcome`). Each door has one table
+from these classes to its own replies; nothing else builds an error body.
+"""
+
+from __future__ import annotations
+
+
+class GaolerError(Exception):
+    """Base of all that a door may be told. ``message`` is for the caller and names no path and no secret."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class InvalidRequest(GaolerError):
+    """The caller's input breaks a rule; ``field`` names which part of it."""
+
+
+class NotFound(GaolerError):
+    """No such thing for this caller: absent, expired, or another's. The three are told apart by nobody."""
+
+
+class Unauthenticated(GaolerError):
+    """No credential, or one that does not hold."""
+
+
+class TooLarge(GaolerError):
+    """The input is over a size limit."""
+
+
+class Busy(GaolerError):
+    """Admission refused: try again in ``retry_after_seconds``."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class StorageFull(GaolerError):
+    """The state directory's disk, or a quota on it, has no room; nothing of the request was kept."""
+
+
+class SandboxFailed(GaolerError):
+    """A sandbox could not be made or was lost by our own fault. The program's outcome is unknown."""
+
+
+class ConfigurationError(GaolerError):
+    """A setting, policy or runtime file is wrong: the daemon refuses to start. ``field`` is the key."""

@@ -1,0 +1,147 @@
+"""Make the cgroup subtree that is given to the jailer. Runs as host root, from ``setup`` only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Final
+
+from supervisor.errors import ConfigurationError
+from supervisor.jailer.cgroup import V1_CONTROLLERS, V2_CONTROLLERS, Layout
+
+ROOT: Final = Path("/sys/fs/cgroup")
+EMPTY_SECONDS: Final = 5
+_DELEGATED: Final = ("trusted.delegate", "user.delegate")
+
+
+def subtree_name(state_directory: Path) -> str:
+    """Name the subtree after the state directory: two daemons on one host never share one."""
+    return f"gaoler-{hashlib.sha256(os.fsencode(state_directory.resolve())).hexdigest()[:8]}"
+
+
+def mount_points() -> dict[str, Path]:
+    """Give the mount point of each v1 controller, and of cgroup v2 as ``unified``, from ``/proc/self/mountinfo``."""
+    found: dict[str, Path] = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        fstype, _source, options = right.split(" ", 2)
+        place = Path(left.split()[4])
+        if fstype == "cgroup2":
+            found.setdefault("unified", place)
+        elif fstype == "cgroup":
+            for option in options.split(","):
+                if option in V1_CONTROLLERS:
+                    found.setdefault(option, place)
+    return found
+
+
+def make_subtree(state_directory: Path, owner: int) -> Layout:
+    """Make (or take over) our subtree, give it to uid ``owner``, and remove what an earlier run left in it.
+
+    Raises:
+        ConfigurationError: the host has no usable controllers; says which are missing and how to get them.
+    """
+    name = subtree_name(state_directory)
+    mounts = mount_points()
+    if all(controller in mounts for controller in V1_CONTROLLERS):
+        directories = {controller: mounts[controller] / name for controller in V1_CONTROLLERS}
+        layout = Layout(version=1, directories={key: str(path) for key, path in directories.items()})
+    elif "unified" in mounts:
+        parent = _v2_parent(mounts["unified"])
+        _enable(parent)
+        layout = Layout(version=2, directories={"unified": str(parent / name)})
+    else:
+        raise ConfigurationError(
+            "no cgroups: neither cgroup v2 nor the v1 controllers memory, pids, cpu and cpuacct are mounted "
+            "(boot with systemd, or mount -t cgroup2 none /sys/fs/cgroup)"
+        )
+    for path in sorted({Path(each) for each in layout.directories.values()}):
+        remove_leaves(path)
+        path.mkdir(mode=0o755, exist_ok=True)
+        if layout.version == 2:
+            _enable(path)
+        _give_away(path, owner)
+    return layout
+
+
+def remove_subtree(state_directory: Path) -> None:
+    """Kill and remove whatever is in our subtree, and the subtree itself. For uninstalling and for tests."""
+    name = subtree_name(state_directory)
+    mounts = mount_points()
+    parents = {mounts[key] for key in mounts}
+    if "unified" in mounts:
+        parents.add(_v2_parent(mounts["unified"]))
+    for parent in parents:
+        path = parent / name
+        if path.is_dir():
+            remove_leaves(path)
+            path.rmdir()
+
+
+def remove_leaves(directory: Path) -> None:
+    """Kill what runs in the leaves below ``directory`` and remove them."""
+    if not directory.is_dir():
+        return
+    for leaf in directory.iterdir():
+        if leaf.is_dir():
+            _empty(leaf)
+            leaf.rmdir()
+
+
+def _empty(leaf: Path) -> None:
+    deadline = time.monotonic() + EMPTY_SECONDS
+    while pids := (leaf / "cgroup.procs").read_text().split():
+        if time.monotonic() > deadline:
+            raise ConfigurationError(f"processes {', '.join(pids)} in {leaf} do not die; a reboot may be needed")
+        for pid in pids:
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.002)
+
+
+def _give_away(path: Path, owner: int) -> None:
+    os.chown(path, owner, owner)
+    for name in ("cgroup.procs", "tasks", "cgroup.threads", "cgroup.subtree_control"):
+        if (path / name).exists():
+            os.chown(path / name, owner, owner)
+
+
+def _v2_parent(mount: Path) -> Path:
+    """Choose where the subtree goes: into the unit that systemd delegated to us, or to the root of the hierarchy."""
+    own = Path("/proc/self/cgroup").read_text().splitlines()
+    path = next((line.partition("::")[2] for line in own if line.startswith("0::")), "/")
+    unit = mount / path.lstrip("/")
+    for attribute in _DELEGATED:
+        try:
+            if os.getxattr(unit, attribute) == b"1":
+                _move_self(unit / "supervisor")
+                return unit
+        except OSError:
+            continue
+    if unit.name == "supervisor" and unit.parent != mount:
+        return unit.parent  # moved there before, by an earlier start in the same unit
+    return mount
+
+
+def _move_self(directory: Path) -> None:
+    """Leave the unit's own group: a v2 group with processes of its own cannot hand controllers on."""
+    directory.mkdir(exist_ok=True)
+    (directory / "cgroup.procs").write_text("0")
+
+
+def _enable(path: Path) -> None:
+    wanted = " ".join(f"+{controller}" for controller in V2_CONTROLLERS)
+    try:
+        (path / "cgroup.subtree_control").write_text(wanted)
+    except OSError as error:
+        available = (path / "cgroup.controllers").read_text().split()
+        missing = [controller for controller in V2_CONTROLLERS if controller not in available]
+        raise ConfigurationError(
+            f"cgroup v2 at {path} cannot hand on {', '.join(missing or V2_CONTROLLERS)} ({error.strerror}): "
+            "in a systemd unit set Delegate=cpu memory pids"
+        ) from None

@@ -1,0 +1,343 @@
+"""Many channels over one byte stream: frames, credit, and no mercy for broken peers.
+
+A frame is a 12-byte header and a payload::
+
+    u32 payload length | u32 channel | u8 kind | 3 zero bytes        (big endian)
+
+========  ===========================================================================================
+MESSAGE   one protocol message (:mod:`supervisor.jailer.protocol`); opens the channel if it is new
+DATA      bytes of the file that the last message announced
+CREDIT    u32: the receiver has consumed so many payload bytes of this channel
+CLOSE     no more from this side; the channel is gone when both have said it
+========  ===========================================================================================
+
+Each side may have at most :data:`WINDOW_BYTES` of unconsumed payload in flight on a channel, so a slow reader stops
+its own channel and nobody else's, and memory for a connection is bounded by ``max_channels * WINDOW_BYTES``. Whatever
+breaks a rule raises :class:`ProtocolError`, and the connection is closed: there is no way back into step with a peer
+that is hostile or broken. Channels are opened by the client side only, with numbers that only grow.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+MAX_PAYLOAD_BYTES: Final = 256 * 1024
+WINDOW_BYTES: Final = 1024 * 1024
+CHUNK_BYTES: Final = 64 * 1024
+"""Data is cut into pieces of this size, so that channels take turns on the stream."""
+
+WRITE_SECONDS: Final = 10
+"""Our own peers read all the time; only a broken one lets a frame wait for so long."""
+
+_HEADER: Final = struct.Struct("!IIB3s")
+_CREDIT: Final = struct.Struct("!I")
+_ZERO: Final = b"\0\0\0"
+MESSAGE, DATA, CREDIT, CLOSE = 1, 2, 3, 4
+
+
+class ProtocolError(Exception):
+    """The peer broke a rule of the framing or of the conversation."""
+
+
+class ChannelClosed(Exception):
+    """The peer closed the channel, or the connection is gone."""
+
+
+class Channel:
+    """One conversation. Made by a :class:`Connection`; not for use by several receivers at once."""
+
+    def __init__(self, connection: Connection, number: int) -> None:
+        self.number = number
+        self._connection = connection
+        self._incoming: deque[tuple[int, bytes]] = deque()
+        self._incoming_bytes = 0
+        self._consumed = 0
+        self._credit = WINDOW_BYTES
+        self._wakeup = trio.Event()
+        self._credit_added = trio.Event()
+        self._peer_closed = False
+        self._closed = False
+        self.peer_gone = trio.Event()
+        """Set when the peer has closed its side or the connection is lost, whatever is still unread."""
+
+    async def send_message(self, payload: bytes) -> None:
+        """Send one encoded message.
+
+        Raises:
+            ChannelClosed: the channel or the connection is gone.
+        """
+        await self._send(MESSAGE, payload)
+
+    async def send_data(self, data: bytes | memoryview) -> None:
+        """Send bytes of an announced file, in chunks; waits while the peer's window is full."""
+        view = memoryview(data)
+        for start in range(0, len(view), CHUNK_BYTES):
+            await self._send(DATA, bytes(view[start : start + CHUNK_BYTES]))
+
+    async def _send(self, kind: int, payload: bytes) -> None:
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            raise ValueError(f"payload of {len(payload)} bytes is over the frame limit of {MAX_PAYLOAD_BYTES}")
+        while self._credit < len(payload):
+            if self._closed or self.peer_gone.is_set():
+                raise ChannelClosed
+            self._credit_added = trio.Event()
+            await self._credit_added.wait()
+        if self._closed or self.peer_gone.is_set():
+            raise ChannelClosed
+        self._credit -= len(payload)
+        await self._connection.send_frame(self.number, kind, payload)
+
+    async def receive(self) -> tuple[int, bytes]:
+        """Wait for the next frame; return its kind (``MESSAGE`` or ``DATA``) and payload.
+
+        Raises:
+            ChannelClosed: nothing more will come.
+        """
+        while not self._incoming:
+            if self._peer_closed or self._closed:
+                raise ChannelClosed
+            self._wakeup = trio.Event()
+            await self._wakeup.wait()
+        kind, payload = self._incoming.popleft()
+        self._incoming_bytes -= len(payload)
+        self._consumed += len(payload)
+        # Telling the peer about half a window at a time keeps credit frames rare.
+        if self._consumed >= WINDOW_BYTES // 2 and not self._peer_closed:
+            consumed, self._consumed = self._consumed, 0
+            await self._connection.send_frame(self.number, CREDIT, _CREDIT.pack(consumed))
+        return kind, payload
+
+    async def receive_message(self) -> bytes:
+        """Wait for the next message.
+
+        Raises:
+            ProtocolError: data came where a message had to.
+            ChannelClosed: nothing more will come.
+        """
+        kind, payload = await self.receive()
+        if kind != MESSAGE:
+            raise ProtocolError(f"channel {self.number}: data where a message was due")
+        return payload
+
+    async def receive_data(self, size: int) -> AsyncIterator[bytes]:
+        """Yield exactly ``size`` bytes of data frames.
+
+        Raises:
+            ProtocolError: a message came first, or more bytes than announced.
+            ChannelClosed: the peer closed in the middle.
+        """
+        left = size
+        while left:
+            kind, payload = await self.receive()
+            if kind != DATA or len(payload) > left or not payload:
+                raise ProtocolError(f"channel {self.number}: {left} bytes of data were due")
+            left -= len(payload)
+            yield payload
+
+    async def aclose(self) -> None:
+        """Say that nothing more will come from this side and forget what the peer still sends. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._incoming.clear()
+        self._wake()
+        await self._connection.close_channel(self)
+
+    # -- called by the connection's reader --
+
+    def feed(self, kind: int, payload: bytes) -> None:
+        """Take a frame from the stream; the peer may not overrun the window it was given."""
+        if self._peer_closed:
+            raise ProtocolError(f"channel {self.number}: a frame after close")
+        if self._closed:
+            return
+        if self._incoming_bytes + len(payload) > WINDOW_BYTES:
+            raise ProtocolError(f"channel {self.number}: window of {WINDOW_BYTES} bytes overrun")
+        self._incoming.append((kind, payload))
+        self._incoming_bytes += len(payload)
+        self._wakeup.set()
+
+    def add_credit(self, count: int) -> None:
+        """Let so many more bytes go out."""
+        if count > WINDOW_BYTES or self._credit + count > WINDOW_BYTES:
+            raise ProtocolError(f"channel {self.number}: credit for bytes that were never sent")
+        self._credit += count
+        self._credit_added.set()
+
+    def peer_closed(self) -> None:
+        """Note that the peer will send nothing more."""
+        self._peer_closed = True
+        self._wake()
+
+    @property
+    def finished(self) -> bool:
+        """Both sides have closed."""
+        return self._closed and self._peer_closed
+
+    def _wake(self) -> None:
+        self.peer_gone.set()
+        self._wakeup.set()
+        self._credit_added.set()
+
+
+class Connection:
+    """One stream's worth of channels. Use :func:`open_connection`."""
+
+    def __init__(self, stream: trio.abc.Stream, *, accepts: bool, max_channels: int) -> None:
+        self._stream = stream
+        self._accepts = accepts
+        self._max_channels = max_channels
+        self._channels: dict[int, Channel] = {}
+        self._highest = 0
+        self._write_lock = trio.StrictFIFOLock()
+        self._broken = False
+        self.ended = trio.Event()
+        """Set when the connection is gone."""
+        self._new_send, self._new_receive = trio.open_memory_channel[Channel](max_channels)
+
+    async def open_channel(self) -> Channel:
+        """Make a channel (client side); the peer learns of it with the first message.
+
+        Raises:
+            ChannelClosed: the connection is gone.
+        """
+        if self._broken:
+            raise ChannelClosed
+        self._highest += 1
+        channel = Channel(self, self._highest)
+        self._channels[channel.number] = channel
+        return channel
+
+    async def accept(self) -> Channel:
+        """Wait for a channel that the peer opened (server side).
+
+        Raises:
+            ChannelClosed: the connection is gone.
+        """
+        try:
+            return await self._new_receive.receive()
+        except trio.EndOfChannel:
+            raise ChannelClosed from None
+
+    async def send_frame(self, number: int, kind: int, payload: bytes) -> None:
+        """Write one frame, whole or not at all.
+
+        Waiting for the turn can be cancelled; the write itself cannot, because half a frame would take every other
+        channel with it. A peer that does not read for :data:`WRITE_SECONDS` loses the connection.
+        """
+        async with self._write_lock:
+            if self._broken:
+                raise ChannelClosed
+            try:
+                with trio.CancelScope(shield=True), trio.fail_after(WRITE_SECONDS):
+                    await self._stream.send_all(_HEADER.pack(len(payload), number, kind, _ZERO) + payload)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                self._break()
+                raise ChannelClosed from None
+
+    async def close_channel(self, channel: Channel) -> None:
+        """Send CLOSE, shielded: it has to go out when the caller is being cancelled, and writing is bounded."""
+        with trio.CancelScope(shield=True):
+            try:
+                await self.send_frame(channel.number, CLOSE, b"")
+            except ChannelClosed:
+                pass
+        if channel.finished or self._broken:
+            self._channels.pop(channel.number, None)
+
+    async def read_frames(self) -> None:
+        """Read until the peer ends the stream.
+
+        Raises:
+            ProtocolError: the peer broke a rule.
+        """
+        buffer = bytearray()
+        try:
+            while True:
+                try:
+                    data = await self._stream.receive_some(MAX_PAYLOAD_BYTES)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    return
+                if not data:
+                    if buffer:
+                        raise ProtocolError(f"the stream ended inside a frame, {len(buffer)} bytes in")
+                    return
+                buffer += data
+                self._take_frames(buffer)
+        finally:
+            self._break()
+
+    def _take_frames(self, buffer: bytearray) -> None:
+        position = 0
+        while len(buffer) - position >= _HEADER.size:
+            length, number, kind, zero = _HEADER.unpack_from(buffer, position)
+            if length > MAX_PAYLOAD_BYTES or zero != _ZERO:
+                raise ProtocolError(f"bad frame header: length {length}, kind {kind}")
+            end = position + _HEADER.size + length
+            if len(buffer) < end:
+                break
+            self._dispatch(number, kind, bytes(buffer[position + _HEADER.size : end]))
+            position = end
+        del buffer[:position]
+
+    def _dispatch(self, number: int, kind: int, payload: bytes) -> None:
+        channel = self._channels.get(number) or self._new_channel(number, kind)
+        if channel is None:
+            return
+        if kind in (MESSAGE, DATA):
+            channel.feed(kind, payload)
+        elif kind == CREDIT and len(payload) == _CREDIT.size:
+            channel.add_credit(_CREDIT.unpack(payload)[0])
+        elif kind == CLOSE and not payload:
+            channel.peer_closed()
+            if channel.finished:
+                del self._channels[number]
+        else:
+            raise ProtocolError(f"bad frame: kind {kind}, {len(payload)} bytes")
+
+    def _new_channel(self, number: int, kind: int) -> Channel | None:
+        if number <= self._highest and kind in (CREDIT, CLOSE):
+            return None  # late word about a channel that has ended meanwhile
+        if not self._accepts or kind != MESSAGE or number <= self._highest:
+            raise ProtocolError(f"frame of kind {kind} for unknown channel {number}")
+        if len(self._channels) >= self._max_channels:
+            raise ProtocolError(f"more than {self._max_channels} channels")
+        self._highest = number
+        channel = self._channels[number] = Channel(self, number)
+        self._new_send.send_nowait(channel)
+        return channel
+
+    def _break(self) -> None:
+        self._broken = True
+        self.ended.set()
+        for channel in self._channels.values():
+            channel.peer_closed()
+        self._channels.clear()
+        self._new_send.close()
+
+
+@asynccontextmanager
+async def open_connection(
+    stream: trio.abc.Stream, *, accepts: bool, max_channels: int = 1024
+) -> AsyncIterator[Connection]:
+    """Run a connection over ``stream`` while the block lasts; the stream is closed at its end.
+
+    ``accepts``: this is the server side, which takes channels and opens none.
+
+    Raises:
+        ProtocolError: (as part of an exception group) the peer broke a rule.
+    """
+    connection = Connection(stream, accepts=accepts, max_channels=max_channels)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.read_frames)
+            yield connection
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(stream)

@@ -1,0 +1,202 @@
+"""The daemon's side of the jailer protocol: jails as ``async with`` blocks.
+
+What comes back is checked here for type and order; names and contents of files stay ``untrusted_*``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+import trio
+
+from supervisor.errors import SandboxFailed
+from supervisor.jailer import protocol
+from supervisor.jailer.channels import Channel, ChannelClosed, Connection, ProtocolError, open_connection
+
+log: Final = logging.getLogger("gaoler.jailer.client")
+
+RECONNECT_SECONDS: Final = 0.2
+CONNECT_SECONDS: Final = 30
+
+_M = TypeVar("_M", bound=protocol.Message)
+OnOutput = Callable[[protocol.Output], Awaitable[None]]
+
+
+class JailRefused(Exception):
+    """The jailer said no; ``full``: the workspace has no room."""
+
+    def __init__(self, reason: str, *, full: bool) -> None:
+        super().__init__(reason)
+        self.full = full
+
+
+class RemoteJail:
+    """A jail on the other side. Use :meth:`JailerClient.open_jail`. Calls are made one after the other."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def put_file(
+        self, name: bytes, size: int, content: AsyncIterator[bytes], *, area: protocol.Area = "workspace", read_only: bool = False
+    ) -> None:
+        """Write a file of exactly ``size`` bytes.
+
+        Raises:
+            JailRefused: the name is not usable or there is no room.
+            SandboxFailed: the jail was lost.
+        """
+        with _lost_is_typed():
+            await self._send(protocol.PutFile(area=area, name=name, size=size, read_only=read_only))
+            async for piece in content:
+                await self._channel.send_data(piece)
+            await self._expect(protocol.Stored)
+
+    async def run(self, request: protocol.Run, on_output: OnOutput) -> protocol.Ended:
+        """Run a program to its end; ``on_output`` is called with each piece as it comes.
+
+        Raises:
+            SandboxFailed: the jail was lost.
+        """
+        with _lost_is_typed():
+            await self._send(request)
+            while True:
+                answer = await self._receive()
+                if isinstance(answer, protocol.Output):
+                    await on_output(answer)
+                elif isinstance(answer, protocol.Ended):
+                    return answer
+                else:
+                    raise ProtocolError(f"{type(answer).__name__} while a program runs")
+
+    async def scan(self) -> protocol.Manifest:
+        """List what the final run left.
+
+        Raises:
+            SandboxFailed: the jail was lost.
+        """
+        with _lost_is_typed():
+            await self._send(protocol.Scan())
+            return await self._expect(protocol.Manifest)
+
+    @asynccontextmanager
+    async def get_file(self, untrusted_name: bytes) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
+        """Read a file: its size and its content, which has to be read to the end.
+
+        Raises:
+            JailRefused: there is no such regular file.
+            SandboxFailed: the jail was lost.
+        """
+        with _lost_is_typed():
+            await self._send(protocol.GetFile(name=untrusted_name))
+            header = await self._expect(protocol.FileContent)
+            yield header.size, self._channel.receive_data(header.size)
+
+    async def _send(self, message: protocol.Message) -> None:
+        await self._channel.send_message(protocol.encode(message))
+
+    async def _receive(self) -> protocol.Answer:
+        answer = protocol.decode_answer(await self._channel.receive_message())
+        if isinstance(answer, protocol.Refused):
+            raise JailRefused(answer.reason, full=answer.full)
+        if isinstance(answer, protocol.Fault):
+            log.error("jail lost reason=%s", ascii(answer.reason))
+            raise SandboxFailed("the sandbox was lost")
+        return answer
+
+    async def _expect(self, kind: type[_M]) -> _M:
+        answer = await self._receive()
+        if not isinstance(answer, kind):
+            raise ProtocolError(f"{type(answer).__name__} where {kind.__name__} was due")
+        return answer
+
+
+class _lost_is_typed:
+    """Map what a lost or broken jailer raises to one of our errors."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, ChannelClosed):
+            raise SandboxFailed("the sandbox was lost") from error
+        if isinstance(error, ProtocolError | msgspec.DecodeError):
+            log.error("the jailer breaks the protocol: %s", error)
+            raise SandboxFailed("the sandbox was lost") from error
+
+
+class JailerClient:
+    """A connection to the jailer, made anew when it is lost. Use :func:`open_jailer`."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._path = socket_path
+        self._connection: Connection | None = None
+        self._connected = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep a connection until cancelled; ready when the first one stands."""
+        started = False
+        while True:
+            try:
+                stream = await trio.open_unix_socket(str(self._path))
+            except OSError as error:
+                log.warning("no jailer yet: %s", error)
+            else:
+                try:
+                    async with open_connection(stream, accepts=False) as connection:
+                        self._connection = connection
+                        self._connected.set()
+                        if not started:
+                            started = True
+                            task_status.started()
+                        await connection.ended.wait()
+                except* ProtocolError as group:
+                    log.error("the jailer breaks the protocol: %s", group.exceptions[0])
+                finally:
+                    self._connection = None
+                    self._connected = trio.Event()
+                log.warning("connection to the jailer lost")
+            await trio.sleep(RECONNECT_SECONDS)
+
+    @property
+    def connected(self) -> bool:
+        """There is a jailer."""
+        return self._connection is not None
+
+    @asynccontextmanager
+    async def open_jail(self, policy: str) -> AsyncIterator[RemoteJail]:
+        """Have a jail for the block. Leaving the block, also by cancellation, destroys it; that is not waited for.
+
+        Raises:
+            SandboxFailed: there is no jailer, or it was lost.
+            JailRefused: the jailer knows no such policy or has no place.
+        """
+        with trio.move_on_after(CONNECT_SECONDS):
+            await self._connected.wait()
+        if self._connection is None:
+            raise SandboxFailed("there is no jailer")
+        with _lost_is_typed():
+            channel = await self._connection.open_channel()
+        jail = RemoteJail(channel)
+        try:
+            with _lost_is_typed():
+                await jail._send(protocol.OpenJail(policy=policy))
+                await jail._expect(protocol.Opened)
+            yield jail
+        finally:
+            await channel.aclose()
+
+
+@asynccontextmanager
+async def open_jailer(socket_path: Path) -> AsyncIterator[JailerClient]:
+    """Connect to the jailer for the block."""
+    client = JailerClient(socket_path)
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(CONNECT_SECONDS):
+            await nursery.start(client.run)
+        yield client
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,137 @@
+"""From a sandbox's specification to nsjail's configuration: a pure function, golden-tested.
+
+A reviewer sees in the diff of a golden file exactly what changed in the containment. The format is nsjail's config
+message (``config.proto`` of nsjail 3.6) as ProtoJSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from supervisor.policy import MountEntry, Policy
+
+INSIDE_ID: Final = 1000
+"""uid and gid of the code inside; the workspace belongs to it."""
+
+HOSTNAME: Final = "sandbox"
+WORKSPACE: Final = "/mnt/data"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the jailer keeps what every sandbox shares, as paths in the jailer's own mount namespace."""
+
+    image: str
+    etc: str
+    dev: str
+    init: str
+    """The reaping init: a static ``catatonit`` from Debian."""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """All that one jail is made of. ``outside_id`` is its own uid and gid in the jailer's user namespace."""
+
+    policy: Policy
+    places: Places
+    outside_id: int
+    workspace: str
+    code: str
+    masks: tuple[str, ...]
+    """Those files of the policy's masks that exist on this kernel."""
+
+
+def rlimits(policy: Policy) -> dict[str, tuple[int, int] | None]:
+    """Give the rlimits of every process in the jail, (soft, hard) by name; ``None``: as high as the host allows.
+
+    What a cgroup limits better is left open here: a limit on address space breaks numpy and every JIT.
+    """
+    limits = policy.limits
+    return {
+        "AS": None,
+        "CORE": (0, 0),
+        "CPU": None,
+        "FSIZE": (limits.file_bytes, limits.file_bytes),
+        "NOFILE": (limits.open_files, limits.open_files),
+        "NPROC": None,
+        "STACK": (8 << 20, 8 << 20),
+        "MEMLOCK": (64 << 10, 64 << 10),
+        "RTPRIO": (0, 0),
+        "MSGQUEUE": (800 << 10, 800 << 10),
+    }
+
+
+def jail_config(spec: SandboxSpec) -> dict[str, object]:
+    """Give the configuration of the jail around its init, as a JSON-ready mapping."""
+    config: dict[str, object] = {
+        "name": "gaoler",
+        "mode": "ONCE",
+        "hostname": HOSTNAME,
+        "cwd": "/",
+        # Seconds; behind the jailer's own clock, which is exact and kills first.
+        "timeLimit": round(spec.policy.limits.lifetime_seconds),
+        "keepEnv": False,
+        "keepCaps": False,
+        "disableNoNewPrivs": False,
+        # nsjail's default of 19 would starve the sandbox beside any other load.
+        "niceLevel": 0,
+        "cloneNewnet": True,
+        "cloneNewuser": True,
+        "cloneNewns": True,
+        "cloneNewpid": True,
+        "cloneNewipc": True,
+        "cloneNewuts": True,
+        "cloneNewcgroup": True,
+        "ifaceNoLo": False,
+        "uidmap": [{"insideId": str(INSIDE_ID), "outsideId": str(spec.outside_id), "count": 1}],
+        "gidmap": [{"insideId": str(INSIDE_ID), "outsideId": str(spec.outside_id), "count": 1}],
+        "mountProc": False,
+        "mount": [_mount(entry, spec) for entry in spec.policy.mounts.mount] + [_mask(path, spec) for path in spec.masks],
+        "seccompString": [spec.policy.seccomp_source],
+        "execBin": {"path": spec.places.init, "arg": ["-P"]},
+    }
+    config.update(_rlimit_fields(spec.policy))
+    return config
+
+
+def _rlimit_fields(policy: Policy) -> dict[str, object]:
+    fields: dict[str, object] = {}
+    units = {"AS": 1 << 20, "CORE": 1 << 20, "FSIZE": 1 << 20, "STACK": 1 << 20, "MEMLOCK": 1 << 10, "MSGQUEUE": 1}
+    for name, value in rlimits(policy).items():
+        key = f"rlimit{name.capitalize()}"
+        if value is None:
+            fields[f"{key}Type"] = "HARD"
+        else:
+            fields[key] = str(value[0] // units.get(name, 1))
+            fields[f"{key}Type"] = "VALUE"
+    return fields
+
+
+def _mount(entry: MountEntry, spec: SandboxSpec) -> dict[str, object]:
+    limits = spec.policy.limits
+    if entry.kind == "symlink":
+        return {"src": entry.source, "dst": entry.target, "isSymlink": True}
+    mount: dict[str, object] = {"dst": entry.target, "rw": entry.writable, "nosuid": True, "nodev": True}
+    if entry.kind == "proc":
+        return mount | {"fstype": "proc", "noexec": True}
+    if entry.kind == "tmpfs":
+        size, inodes, mode = entry.size_bytes, 64, "755"
+        if entry.temporary:
+            size, inodes, mode = limits.temporary_bytes, limits.temporary_inodes, "1777"
+        return mount | {"fstype": "tmpfs", "options": f"size={size},nr_inodes={inodes},mode={mode}"}
+    places = {
+        "@image": spec.places.image,
+        "@etc": spec.places.etc,
+        "@dev": spec.places.dev,
+        "@workspace": spec.workspace,
+        "@code": spec.code,
+    }
+    source = entry.source or ""
+    if entry.source == "@dev":
+        mount["nodev"] = False
+    return mount | {"src": places.get(source, source), "isBind": True}
+
+
+def _mask(path: str, spec: SandboxSpec) -> dict[str, object]:
+    return {"src": f"{spec.places.dev}/null", "dst": path, "isBind": True, "rw": False, "nosuid": True, "noexec": True}

@@ -1,0 +1,167 @@
+"""Mount trees that ``setup`` builds as host root: the jailer's whole world, and the daemon's view of its own code.
+
+The jailer's root is a read-only tmpfs with the host's ``/usr``, our code, the runtime image, a made-up ``/etc`` and
+``/dev``, and the cgroup subtree. Once the user namespace is entered these mounts are locked together: the jailer can
+neither undo nor loosen them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from supervisor.errors import ConfigurationError
+from supervisor.jailer import kernel
+
+if TYPE_CHECKING:
+    from supervisor.jailer.cgroup import Layout
+    from supervisor.jailer.setup import SetupPlan
+
+IMAGE: Final = "/sandbox/image"
+ETC: Final = "/sandbox/etc"
+DEV: Final = "/sandbox/dev"
+WORK: Final = "/sandbox/work"
+"""Mount points of the workspaces."""
+CGROUP: Final = "/sandbox/cgroup"
+RUN: Final = "/run"
+"""nsjail puts the roots of its jails below /run/user."""
+
+_READ_ONLY: Final = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+_DEVICES: Final = ("null", "zero", "full", "random", "urandom")
+_DEVICE_LINKS: Final = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
+_MAX_COPY_BYTES: Final = 16 << 20
+
+
+def build(plan: SetupPlan, layout: Layout) -> None:
+    """Build the jailer's root in the calling process's own mount namespace and pivot into it.
+
+    Raises:
+        OSError: a mount was refused.
+        ConfigurationError: a path that is needed does not exist.
+    """
+    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    root = plan.state_directory.resolve() / "root"
+    root.mkdir(mode=0o755, exist_ok=True)
+    kernel.mount("gaoler", root, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, f"size={2 * _MAX_COPY_BYTES},mode=755")
+    _bind_read_only(Path("/usr"), root)
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        _same_as_host(Path("/") / name, root)
+    for directory in _outermost(plan.code):
+        _bind_read_only(directory, root)
+    _bind_at(plan.image, root / IMAGE.lstrip("/"), _READ_ONLY)
+    _make_etc(plan, root / ETC.lstrip("/"))
+    _make_dev(root / DEV.lstrip("/"))
+    os.symlink(ETC, root / "etc")
+    os.symlink(DEV, root / "dev")
+    for name, directory in layout.directories.items():
+        _bind_at(Path(directory), root / CGROUP.lstrip("/") / name, kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    for name in ("proc", RUN, WORK, "host"):
+        # The code may lie anywhere, also under a directory that we need ourselves.
+        (root / name.lstrip("/")).mkdir(mode=0o755, exist_ok=True)
+    # A fresh /proc may be mounted in a user namespace only where a whole one is visible already.
+    kernel.bind("/proc", root / "proc")
+    os.chdir(root)
+    kernel.pivot_root(".", "host")
+    os.chdir("/")
+    kernel.unmount("/host")
+    kernel.mount(None, "/", None, kernel.MS_BIND | kernel.MS_REMOUNT | _READ_ONLY)
+
+
+def open_view(paths: Sequence[Path]) -> None:
+    """Keep ``paths`` reachable for any user, in a mount namespace of our own, whatever the modes of their parents.
+
+    A closed parent is covered by a tmpfs that holds nothing but these paths, so the view only ever shrinks.
+    """
+    closed: dict[Path, list[Path]] = {}
+    for path in _outermost(paths):
+        parent = _closed_parent(path)
+        if parent is not None:
+            closed.setdefault(parent, []).append(path)
+    if not closed:
+        return
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    for parent, inside in closed.items():
+        held = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY)) for path in inside]
+        kernel.mount("gaoler", parent, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
+        for path, fd in held:
+            path.mkdir(parents=True, exist_ok=True)
+            kernel.bind(f"/proc/self/fd/{fd}", path)
+            os.close(fd)
+
+
+def _closed_parent(path: Path) -> Path | None:
+    for parent in reversed(path.parents):
+        if not parent.stat().st_mode & stat.S_IXOTH:
+            return parent
+    return None
+
+
+def _outermost(paths: Sequence[Path]) -> list[Path]:
+    """Give the resolved paths without those that lie inside another one or under /usr."""
+    resolved = sorted({path.resolve() for path in paths})
+    kept: list[Path] = []
+    for path in resolved:
+        if not path.is_relative_to("/usr") and not any(path.is_relative_to(other) for other in kept):
+            kept.append(path)
+    return kept
+
+
+def _bind_read_only(directory: Path, root: Path) -> None:
+    _bind_at(directory, root / directory.relative_to("/"), _READ_ONLY)
+
+
+def _bind_at(source: Path, target: Path, flags: int) -> None:
+    if not source.is_dir():
+        raise ConfigurationError(f"{source} is no directory, but the jailer needs it")
+    target.mkdir(mode=0o755, parents=True, exist_ok=True)
+    kernel.bind(source, target, flags=flags)
+
+
+def _same_as_host(path: Path, root: Path) -> None:
+    target = root / path.relative_to("/")
+    if path.is_symlink():
+        target.symlink_to(os.readlink(path))
+    elif path.is_dir():
+        _bind_read_only(path, root)
+
+
+def _make_dev(directory: Path) -> None:
+    directory.mkdir(mode=0o755, parents=True)
+    for name in _DEVICES:
+        node = directory / name
+        node.touch(mode=0o600)
+        kernel.bind(f"/dev/{name}", node, flags=kernel.MS_NOSUID | kernel.MS_NOEXEC, recursive=False)
+    for name, target in _DEVICE_LINKS.items():
+        (directory / name).symlink_to(target)
+    (directory / "shm").mkdir(mode=0o755)
+
+
+def _make_etc(plan: SetupPlan, directory: Path) -> None:
+    directory.mkdir(mode=0o755, parents=True)
+    for path in sorted((plan.policy_directory / "etc").iterdir()):
+        _copy(path, directory / path.name)
+    for entry in {each.source: each for policy in plan.policies.values() for each in policy.mounts.copy}.values():
+        source = Path(entry.source)
+        if source.exists():
+            target = directory / source.relative_to("/etc")
+            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            _copy(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy what the world may read: files, directories and links as they are; nothing else."""
+    status = source.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        target.symlink_to(os.readlink(source))
+    elif stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IXOTH:
+        target.mkdir(mode=0o755, exist_ok=True)
+        for child in source.iterdir():
+            _copy(child, target / child.name)
+    elif stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH and status.st_size <= _MAX_COPY_BYTES:
+        shutil.copyfile(source, target)
+        target.chmod(0o644)

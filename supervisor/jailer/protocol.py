@@ -1,0 +1,225 @@
+"""The words of the jailer protocol: typed messages, strictly decoded, small.
+
+One channel (see :mod:`supervisor.jailer.channels`) is one jail. The client opens it, fills the workspace, runs
+programs, looks at what they left and closes; each answer comes in the order of its question, so a client may send
+ahead without waiting. Losing the channel, for whatever reason, destroys the jail. The same messages travel over a
+unix socket to the host's jailer and over a virtio-console port to a guest's.
+
+Names of files are bytes: a sandbox may choose them freely. What the jailer reports is hostile to the daemon until
+checked, what the daemon asks is checked by the jailer against the policies it was started with.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+MAX_ARGUMENTS: Final = 256
+MAX_PATH_BYTES: Final = 4096
+MAX_MANIFEST_ENTRIES: Final = 4096
+"""Entries of one manifest; a workspace with more is reported as truncated."""
+
+Name = Annotated[bytes, Meta(min_length=1, max_length=MAX_PATH_BYTES)]
+Text = Annotated[str, Meta(max_length=131_072)]
+Size = Annotated[int, Meta(ge=0, le=1 << 40)]
+Area = Literal["workspace", "code"]
+StreamName = Literal["stdout", "stderr"]
+
+
+class Message(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
+    """Base of all messages; the tag is the class name."""
+
+
+# ---- client to jailer -------------------------------------------------------------------------------------------
+
+
+class OpenJail(Message, tag="open"):
+    """First message of a channel: make a jail of this policy."""
+
+    policy: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+
+
+class PutFile(Message, tag="put"):
+    """Write a file; exactly ``size`` bytes follow as data frames. ``code`` is the read-only ``/code``."""
+
+    area: Area
+    name: Name
+    size: Size
+    read_only: bool = False
+
+
+class Run(Message, tag="run"):
+    """Start a program in the jail and wait for its end.
+
+    ``wall_seconds`` may shorten the policy's limit, never extend it. After a ``final`` run the whole jail is dead
+    and only the workspace is left; otherwise everything that the program left running is killed and the jail stays.
+    """
+
+    arguments: Annotated[list[Text], Meta(min_length=1, max_length=MAX_ARGUMENTS)]
+    environment: Annotated[dict[Text, Text], Meta(max_length=256)]
+    wall_seconds: Annotated[float, Meta(gt=0)] | None = None
+    stdin: Annotated[bytes, Meta(max_length=65_536)] = b""
+    final: bool = True
+
+
+class Scan(Message, tag="scan"):
+    """List what is in the workspace. Only after a final run."""
+
+
+class GetFile(Message, tag="get"):
+    """Read a regular file of the workspace. Only after a final run."""
+
+    name: Name
+
+
+# ---- jailer to client -------------------------------------------------------------------------------------------
+
+
+class Opened(Message, tag="opened"):
+    """The jail is being made; files may be put."""
+
+
+class Stored(Message, tag="stored"):
+    """The file of a :class:`PutFile` is in place."""
+
+
+class Output(Message, tag="output"):
+    """A piece of output as it is produced. ``omitted_before`` bytes were cut between the last piece and this one."""
+
+    stream: StreamName
+    data: bytes
+    omitted_before: Size = 0
+
+
+class RunExited(Message, tag="exited"):
+    """Outcome: the program ended by itself."""
+
+    code: Annotated[int, Meta(ge=0, le=255)]
+
+
+class RunSignalled(Message, tag="signalled"):
+    """Outcome: a signal ended the program."""
+
+    signal: Annotated[int, Meta(ge=1, le=64)]
+
+
+class RunOutOfMemory(Message, tag="out-of-memory"):
+    """Outcome: the kernel killed something in the jail for its memory limit."""
+
+    limit_bytes: Size
+
+
+class RunTimedOut(Message, tag="timed-out"):
+    """Outcome: the wall-clock limit was reached."""
+
+    limit_seconds: float
+
+
+class RunOutputLimit(Message, tag="output-limit"):
+    """Outcome: a stream grew past the limit at which the program is killed."""
+
+    stream: StreamName
+    limit_bytes: Size
+
+
+RunOutcome = RunExited | RunSignalled | RunOutOfMemory | RunTimedOut | RunOutputLimit
+
+
+class Ended(Message, tag="ended"):
+    """Answer to :class:`Run`, after its last :class:`Output`."""
+
+    outcome: RunOutcome
+    wall_seconds: float
+    cpu_seconds: float
+    memory_peak_bytes: Size
+
+
+class Entry(Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """One regular file of a manifest. ``unchanged``: an input that nobody wrote to, by inode, size and ctime."""
+
+    untrusted_name: Name
+    size: Size
+    unchanged: bool
+
+
+class Skip(Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """Something in the workspace that is not a file to be kept."""
+
+    untrusted_name: Name
+    reason: Annotated[str, Meta(max_length=64)]
+
+
+class Manifest(Message, tag="manifest"):
+    """Answer to :class:`Scan`. ``missing``: inputs that are gone. ``truncated``: there was more than is listed."""
+
+    entries: Annotated[list[Entry], Meta(max_length=MAX_MANIFEST_ENTRIES)]
+    skipped: Annotated[list[Skip], Meta(max_length=MAX_MANIFEST_ENTRIES)]
+    missing: Annotated[list[Name], Meta(max_length=MAX_MANIFEST_ENTRIES)]
+    truncated: bool
+
+
+class FileContent(Message, tag="content"):
+    """Answer to :class:`GetFile`; exactly ``size`` bytes follow as data frames."""
+
+    size: Size
+
+
+class Refused(Message, tag="refused"):
+    """The request breaks a rule or cannot be done; the jail lives on unless it was :class:`OpenJail`."""
+
+    reason: Annotated[str, Meta(max_length=2048)]
+    full: bool = False
+    """The workspace has no room (bytes or inodes)."""
+
+
+class Fault(Message, tag="fault"):
+    """The jail was lost by our own fault; the channel ends after this."""
+
+    reason: Annotated[str, Meta(max_length=2048)]
+
+
+Request = OpenJail | PutFile | Run | Scan | GetFile
+Answer = (
+    Opened
+    | Stored
+    | Output
+    | RunExited
+    | RunSignalled
+    | RunOutOfMemory
+    | RunTimedOut
+    | RunOutputLimit
+    | Ended
+    | Manifest
+    | FileContent
+    | Refused
+    | Fault
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_request_decoder: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_answer_decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+
+
+def encode(message: Message) -> bytes:
+    """Encode any message as MessagePack."""
+    return _encoder.encode(message)
+
+
+def decode_request(payload: bytes) -> Request:
+    """Decode what a client sent.
+
+    Raises:
+        msgspec.DecodeError: not MessagePack, an unknown message, a wrong type or a broken bound.
+    """
+    return _request_decoder.decode(payload)
+
+
+def decode_answer(payload: bytes) -> Answer:
+    """Decode what a jailer sent.
+
+    Raises:
+        msgspec.DecodeError: as :func:`decode_request`.
+    """
+    return _answer_decoder.decode(payload)

@@ -1,0 +1,223 @@
+"""The only code that runs as host root: some moments at start, then never again.
+
+It gives a cgroup subtree to the first uid of the subordinate range, makes the mount tree that the jailer will live in
+(nothing of the host that is not named here), forks the keeper into a user namespace with that range mapped, and then
+drops the calling process to an ordinary user without any capability. Namespaces and mounts hang on the processes, so
+the kernel cleans them up; cgroups and files of an earlier run are reconciled here.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import select
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from supervisor.errors import ConfigurationError
+from supervisor.jailer import kernel, prison
+from supervisor.jailer.cgroup import Layout
+from supervisor.jailer.cgroup_subtree import make_subtree
+from supervisor.jailer.server import FIRST_OUTSIDE_ID, JailerConfig
+from supervisor.policy import Policy
+
+READY_SECONDS: Final = 60
+MAX_SOCKET_PATH_BYTES: Final = 100
+NOFILE: Final = 1 << 17
+"""A jail costs the jailer about ten descriptors, a connection one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetupPlan:
+    """All that ``setup`` needs to know. Paths are the host's."""
+
+    state_directory: Path
+    image: Path
+    policies: Mapping[str, Policy]
+    policy_directory: Path
+    nsjail: Path
+    init: Path
+    python: Sequence[str]
+    code: Sequence[Path]
+    """Directories with the interpreter's environment and our own modules; the jailer sees these, read-only."""
+    daemon_uid: int
+    first_subordinate_uid: int
+    subordinate_uids: int
+    builders: int
+    max_jails: int
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class JailerHandle:
+    """A running jailer. Closing ``control_fd`` ends it; ``keeper_pid`` is our child and ends with it."""
+
+    socket_path: Path
+    keeper_pid: int
+    control_fd: int
+    lock_fd: int
+
+
+def start_jailer(plan: SetupPlan) -> JailerHandle:
+    """Prepare the host and start keeper and jailer; return when the jailer serves. Needs host root.
+
+    Raises:
+        ConfigurationError: something is missing, or another daemon uses the same state directory.
+        OSError: the host refused a step.
+    """
+    _raise_limits()
+    lock_fd = _prepare_state(plan)
+    layout = make_subtree(plan.state_directory, plan.first_subordinate_uid)
+    socket_path = plan.state_directory / "run" / "jailer.sock"
+    listener = _listen(socket_path, plan.daemon_uid)
+    config_fd = os.memfd_create("jailer-config")
+    os.write(config_fd, msgspec.msgpack.encode(_jailer_config(plan, layout)))
+    control_read, control_write = os.pipe()
+    ready_read, ready_write = os.pipe()
+    mapped, unmapped = socket.socketpair()
+    keeper_pid = os.fork()
+    if keeper_pid == 0:
+        _become_keeper(plan, layout, mapped, (control_read, config_fd, listener.fileno(), ready_write))
+    for fd in (control_read, ready_write, config_fd):
+        os.close(fd)
+    listener.close()
+    mapped.close()
+    try:
+        _write_maps(unmapped, keeper_pid, plan)
+        _await_ready(ready_read)
+    except BaseException:
+        os.close(control_write)
+        os.waitpid(keeper_pid, 0)
+        raise
+    finally:
+        unmapped.close()
+        os.close(ready_read)
+    return JailerHandle(socket_path, keeper_pid, control_write, lock_fd)
+
+
+def become_ordinary_user(uid: int, visible: Sequence[Path]) -> None:
+    """Make the calling process an ordinary user for good: no capability, no way back, new files private.
+
+    ``visible`` directories stay reachable even where one of their parents (``/root``, say) is closed to that user.
+    Call while the process has one thread.
+    """
+    prison.open_view(visible)
+    os.chdir("/")
+    os.umask(0o077)
+    kernel.drop_bounding_set()
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    kernel.drop_capabilities()
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _raise_limits() -> None:
+    """Hard limits cannot be raised inside the user namespace, so they are now, as far as the host allows."""
+    ceiling = int(Path("/proc/sys/fs/nr_open").read_text())
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(ceiling, NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
+    except ValueError:  # no CAP_SYS_RESOURCE, as in many containers
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _prepare_state(plan: SetupPlan) -> int:
+    """Make the directories of the daemon's user and take the lock; return its descriptor."""
+    socket_bytes = len(os.fsencode(plan.state_directory / "run" / "jailer.sock"))
+    if socket_bytes > MAX_SOCKET_PATH_BYTES:
+        raise ConfigurationError(
+            f"the path is too long for a unix socket in it, by {socket_bytes - MAX_SOCKET_PATH_BYTES} bytes", field="state_dir"
+        )
+    plan.state_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    lock_fd = os.open(plan.state_directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock_fd)
+        raise ConfigurationError(
+            f"another gaoler uses {plan.state_directory}: stop it, or give this one its own --state-dir", field="state_dir"
+        ) from None
+    for name in ("run", "data"):
+        directory = plan.state_directory / name
+        directory.mkdir(mode=0o700, exist_ok=True)
+        os.chown(directory, plan.daemon_uid, plan.daemon_uid)
+    return lock_fd
+
+
+def _listen(path: Path, daemon_uid: int) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    os.chmod(path, 0o600)
+    os.chown(path, daemon_uid, daemon_uid)
+    listener.listen(64)
+    return listener
+
+
+def _jailer_config(plan: SetupPlan, layout: Layout) -> JailerConfig:
+    inside = {name: f"{prison.CGROUP}/{name}" for name in layout.directories}
+    return JailerConfig(
+        nsjail=str(plan.nsjail),
+        init=str(plan.init),
+        python=list(plan.python),
+        image=prison.IMAGE,
+        etc=prison.ETC,
+        dev=prison.DEV,
+        work=prison.WORK,
+        layout=Layout(version=layout.version, directories=inside),
+        policies=dict(plan.policies),
+        ids=min(plan.subordinate_uids - FIRST_OUTSIDE_ID - 1, 60_000),
+        builders=plan.builders,
+        max_jails=plan.max_jails,
+        log_level=plan.log_level,
+    )
+
+
+def _become_keeper(plan: SetupPlan, layout: Layout, sync: socket.socket, fds: tuple[int, int, int, int]) -> None:
+    """In the child: build the mount tree, enter the user namespace, execute the keeper. Never returns."""
+    try:
+        os.setsid()
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        kernel.unshare(kernel.CLONE_NEWNS)
+        prison.build(plan, layout)
+        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
+        sync.send(b"u")
+        sync.recv(1)
+        os.setgroups([])
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        for fd in fds:
+            os.set_inheritable(fd, True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        numbers = [str(fd) for fd in fds]
+        os.execve(plan.python[0], [*plan.python, "-m", "supervisor.jailer.keeper", *numbers, *plan.python], {})
+    except (OSError, ConfigurationError) as error:
+        os.write(2, f"CRITICAL gaoler.setup {error}\n".encode())
+    finally:
+        os._exit(78)
+
+
+def _write_maps(sync: socket.socket, keeper_pid: int, plan: SetupPlan) -> None:
+    if not sync.recv(1):
+        raise ConfigurationError("the jailer's namespaces could not be made; the reason is in the log above")
+    line = f"0 {plan.first_subordinate_uid} {plan.subordinate_uids}"
+    Path(f"/proc/{keeper_pid}/uid_map").write_text(line)
+    Path(f"/proc/{keeper_pid}/gid_map").write_text(line)
+    sync.send(b"m")
+
+
+def _await_ready(ready_read: int) -> None:
+    if not select.select([ready_read], [], [], READY_SECONDS)[0]:
+        raise ConfigurationError(f"the jailer did not become ready in {READY_SECONDS} s; see the log above")
+    if not os.read(ready_read, 1):
+        raise ConfigurationError("the jailer refuses to start; the reason is in the log above")

@@ -1,0 +1,182 @@
+"""Policies, read from ``policies/`` once at start. Whatever is missing, unknown or out of bounds refuses to start."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from supervisor.errors import ConfigurationError
+from supervisor.execution import Limits
+
+_T = TypeVar("_T")
+
+PACKAGED_POLICIES = Path(__file__).resolve().parent.parent / "policies"
+
+Count = Annotated[int, Meta(ge=1, le=1 << 22)]
+Bytes = Annotated[int, Meta(ge=4096, le=1 << 40)]
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+PlainName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+AbsolutePath = Annotated[str, Meta(pattern=r"^/([A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*)?$")]
+Reason = Annotated[str, Meta(min_length=8)]
+ClaimId = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9-]*$")]
+
+
+class LimitTable(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[limits]`` of a policy; the units are in the names."""
+
+    wall_seconds: Seconds
+    lifetime_seconds: Seconds
+    cpu_cores: Annotated[float, Meta(gt=0, le=1024)]
+    memory_bytes: Annotated[int, Meta(ge=16 << 20, le=1 << 44)]
+    processes: Annotated[int, Meta(ge=4, le=1 << 22)]
+    open_files: Annotated[int, Meta(ge=16, le=1 << 20)]
+    file_bytes: Bytes
+    workspace_bytes: Bytes
+    workspace_inodes: Count
+    temporary_bytes: Bytes
+    temporary_inodes: Count
+    output_bytes: Annotated[int, Meta(ge=1024, le=16 << 20)]
+    output_kill_bytes: Annotated[int, Meta(ge=1024, le=1 << 40)]
+
+
+class MountEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[mount]]``: one mount or link of the sandbox's file system."""
+
+    target: AbsolutePath
+    kind: Literal["bind", "tmpfs", "proc", "symlink"]
+    reason: Reason
+    claim: ClaimId
+    source: Annotated[str, Meta(pattern=r"^(@(image|etc|dev|workspace|code)|/?[A-Za-z0-9_.+/-]+)$")] | None = None
+    writable: bool = False
+    temporary: bool = False
+    """A tmpfs of the size ``temporary_bytes``."""
+    size_bytes: Bytes | None = None
+
+
+class MaskEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[mask]]``: a file to be covered by the null device, if it exists."""
+
+    target: AbsolutePath
+    reason: Reason
+    claim: ClaimId
+
+
+class CopyEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[copy]]``: something public of the host's ``/etc`` that the sandbox's ``/etc`` gets a copy of."""
+
+    source: AbsolutePath
+    reason: Reason
+    claim: ClaimId
+
+
+class MountTable(Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of ``policies/mounts``."""
+
+    mount: list[MountEntry]
+    mask: list[MaskEntry] = []
+    copy: list[CopyEntry] = []
+
+
+class SandboxFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of ``policies/sandbox``, as written."""
+
+    tier: Literal["nsjail", "microvm"]
+    seccomp: PlainName
+    mounts: PlainName
+    network: Literal["none"]
+    limits: LimitTable
+
+
+class Policy(Struct, frozen=True, forbid_unknown_fields=True):
+    """A policy with everything it names in place. ``seccomp_source`` is kafel text."""
+
+    name: str
+    tier: Literal["nsjail", "microvm"]
+    network: Literal["none"]
+    limits: LimitTable
+    seccomp_name: str
+    seccomp_source: str
+    mounts: MountTable
+
+    def domain_limits(self) -> Limits:
+        """Give the limits as the value that the daemon's own code uses."""
+        table = self.limits
+        return Limits(
+            wall_seconds=table.wall_seconds,
+            cpu_cores=table.cpu_cores,
+            memory_bytes=table.memory_bytes,
+            processes=table.processes,
+            open_files=table.open_files,
+            file_bytes=table.file_bytes,
+            workspace_bytes=table.workspace_bytes,
+            workspace_inodes=table.workspace_inodes,
+            temporary_bytes=table.temporary_bytes,
+            output_bytes=table.output_bytes,
+            output_kill_bytes=table.output_kill_bytes,
+        )
+
+
+def load_policies(directory: Path = PACKAGED_POLICIES) -> Mapping[str, Policy]:
+    """Read every policy of ``directory``.
+
+    Raises:
+        ConfigurationError: a file is missing, is not TOML, or breaks a rule; the message names file and key.
+    """
+    policies: dict[str, Policy] = {}
+    for path in sorted((directory / "sandbox").glob("*.toml")):
+        written = _read(path, SandboxFile)
+        _check_limits(path, written.limits)
+        policies[path.stem] = Policy(
+            name=path.stem,
+            tier=written.tier,
+            network=written.network,
+            limits=written.limits,
+            seccomp_name=written.seccomp,
+            seccomp_source=_text(directory / "seccomp" / f"{written.seccomp}.kafel", wanted_by=path),
+            mounts=_mounts(directory / "mounts" / f"{written.mounts}.toml", wanted_by=path),
+        )
+    if not policies:
+        raise ConfigurationError(f"no policy in {directory / 'sandbox'}: at least default.toml is needed")
+    return policies
+
+
+def _read(path: Path, kind: type[_T]) -> _T:
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), kind)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigurationError(f"{path.parent.name}/{path.name}: {error}") from None
+
+
+def _text(path: Path, *, wanted_by: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{wanted_by.name} names {path.parent.name}/{path.name}, which cannot be read: {error}") from None
+
+
+def _mounts(path: Path, *, wanted_by: Path) -> MountTable:
+    _text(path, wanted_by=wanted_by)
+    table = _read(path, MountTable)
+    if not table.mount or table.mount[0].target != "/":
+        raise ConfigurationError(f"{path.name}: the first [[mount]] has to be the root, target = \"/\"")
+    for entry in table.mount:
+        if (entry.kind in ("bind", "symlink")) != (entry.source is not None):
+            raise ConfigurationError(f"{path.name}: {entry.target}: a source belongs to kind bind and symlink, and only there")
+        if entry.kind == "tmpfs" and entry.temporary == (entry.size_bytes is not None):
+            raise ConfigurationError(f"{path.name}: {entry.target}: a tmpfs has either size_bytes or temporary = true")
+        if entry.kind == "bind" and entry.writable and entry.source != "@workspace":
+            raise ConfigurationError(f"{path.name}: {entry.target}: only @workspace may be bound writable")
+    return table
+
+
+def _check_limits(path: Path, limits: LimitTable) -> None:
+    if limits.temporary_bytes >= limits.memory_bytes:
+        # A full tmpfs would be an OOM kill instead of "no space left on device".
+        raise ConfigurationError(f"{path.name}: limits.temporary_bytes has to be less than limits.memory_bytes")
+    if limits.output_kill_bytes < limits.output_bytes:
+        raise ConfigurationError(f"{path.name}: limits.output_kill_bytes has to be at least limits.output_bytes")
