@@ -1,0 +1,97 @@
+"""What is kept, behind two small protocols: sessions with their files' metadata, and the files' bytes.
+
+Embedded: SQLite and a content-addressed directory. One contract suite (``tests/contracts``) holds for every pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from supervisor.execution import FileId, Owner, SessionId, StoredFile
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """A session. Times are seconds since the epoch; it is gone for everyone from ``expires_at`` on."""
+
+    id: SessionId
+    owner: Owner
+    created_at: float
+    expires_at: float
+
+
+class QuotaExceeded(Exception):
+    """The files would pass a limit of their session; nothing was stored. The message names the limit."""
+
+
+class SessionStore(Protocol):
+    """Sessions and file metadata. Every call is one transaction; a cancelled one happened whole or not at all."""
+
+    async def put_session(self, row: SessionRow) -> None:
+        """Make the session; one of this id that is there already stays as it is, but lives at least as long."""
+
+    async def session(self, session_id: SessionId, now: float) -> SessionRow | None:
+        """Look a living session up."""
+
+    async def put_files(self, files: Sequence[StoredFile], *, expires_at: float, max_files: int, max_bytes: int) -> None:
+        """Store files of one existing session; a file of the same name is replaced.
+
+        Raises:
+            QuotaExceeded: the session would pass ``max_files`` or ``max_bytes``.
+            KeyError: the session is gone.
+        """
+
+    async def files(self, session_id: SessionId) -> list[StoredFile]:
+        """List the files of a session by name."""
+
+    async def find(self, file_ids: Sequence[FileId], now: float) -> dict[FileId, tuple[StoredFile, SessionRow]]:
+        """Look living files up by id, with their sessions; unknown ones are left out."""
+
+    async def delete_files(self, file_ids: Sequence[FileId]) -> None:
+        """Forget files; unknown ids are no error."""
+
+    async def delete_session(self, session_id: SessionId) -> None:
+        """Forget a session and its files."""
+
+    async def delete_expired(self, now: float) -> int:
+        """Forget every session that has expired; return how many."""
+
+    async def unreferenced(self, digests: Sequence[str]) -> list[str]:
+        """Give those of ``digests`` that no file has."""
+
+
+class BlobWriter(Protocol):
+    """A blob being written."""
+
+    async def write(self, data: bytes) -> None:
+        """Append.
+
+        Raises:
+            StorageFull: no room.
+        """
+
+    async def commit(self) -> tuple[str, int]:
+        """Make it permanent, all at once; return SHA-256 in hex and size in bytes."""
+
+
+class BlobStore(Protocol):
+    """Bytes by their SHA-256."""
+
+    def writer(self) -> AbstractAsyncContextManager[BlobWriter]:
+        """Write a blob in the block; one that is not committed leaves nothing."""
+
+    def open(self, digest: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Read a blob in chunks.
+
+        Raises:
+            NotFound: there is no such blob.
+        """
+
+    async def old(self, before: float) -> list[str]:
+        """Give the blobs not written or used again since ``before``."""
+
+    async def remove(self, digest: str, before: float) -> None:
+        """Remove a blob, unless it was used again since ``before``."""

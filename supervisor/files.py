@@ -1,0 +1,286 @@
+"""Sessions and their files, as the doors and the executor use them: access rules, quotas, streams, expiry."""
+
+from __future__ import annotations
+
+import logging
+import mimetypes
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from supervisor.access import may_use
+from supervisor.errors import GaolerError, InvalidRequest, NotFound, TooLarge
+from supervisor.execution import FileId, FileReference, Owner, Principal, SessionId, StoredFile, is_id, new_id
+from supervisor.names import check_name
+from supervisor.store import BlobStore, QuotaExceeded, SessionRow, SessionStore
+
+log: Final = logging.getLogger("gaoler.files")
+
+GRACE_SECONDS: Final = 600.0
+"""A blob this young may have metadata that is still on its way."""
+
+_NO_SESSION: Final = "no such session"
+_NO_FILE: Final = "no such file"
+
+
+@dataclass(frozen=True, slots=True)
+class FileLimits:
+    """Bounds of what is kept."""
+
+    file_bytes: int
+    files_per_session: int
+    session_bytes: int
+    retention_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Stored bytes that have no name yet."""
+
+    digest: str
+    size_bytes: int
+
+
+class FileService:
+    """All work on kept files. Every method checks access; what is not the caller's is :class:`NotFound`."""
+
+    def __init__(self, sessions: SessionStore, blobs: BlobStore, limits: FileLimits, *, clock: Callable[[], float]) -> None:
+        self._sessions = sessions
+        self._blobs = blobs
+        self._limits = limits
+        self._clock = clock
+
+    # -- sessions --
+
+    async def create_session(self, owner: Owner, session_id: SessionId | None = None) -> SessionId:
+        """Make a session that lives for the retention time after its last new file."""
+        now = self._clock()
+        row = SessionRow(session_id or SessionId(new_id()), owner, now, now + self._limits.retention_seconds)
+        await self._sessions.put_session(row)
+        return row.id
+
+    async def open_session(self, principal: Principal, session_id: SessionId) -> SessionRow:
+        """Look a session up.
+
+        Raises:
+            NotFound: it is absent, expired or another's.
+        """
+        row = await self._sessions.session(session_id, self._clock()) if is_id(session_id) else None
+        if row is None or not may_use(principal, row.owner):
+            raise NotFound(_NO_SESSION, field="session_id")
+        return row
+
+    async def known_session(self, principal: Principal, session_id: SessionId) -> SessionRow | None:
+        """Look a session up that the caller wants to go on in; an unknown one (never kept, or expired) is ``None``.
+
+        Raises:
+            NotFound: it is another's.
+        """
+        row = await self._sessions.session(session_id, self._clock())
+        if row is not None and not may_use(principal, row.owner):
+            raise NotFound(_NO_SESSION, field="session_id")
+        return row
+
+    async def delete_session(self, principal: Principal, session_id: SessionId) -> None:
+        """Forget a session with its files.
+
+        Raises:
+            NotFound: as :meth:`open_session`.
+        """
+        row = await self.open_session(principal, session_id)
+        await self._sessions.delete_session(row.id)
+
+    # -- files in --
+
+    async def receive(
+        self,
+        session_id: SessionId,
+        name: str,
+        content_type: str | None,
+        chunks: AsyncIterator[bytes],
+        *,
+        read_only: bool = False,
+    ) -> StoredFile:
+        """Store an upload in a session of the caller's, with flat memory; a file of that name is replaced.
+
+        Raises:
+            InvalidRequest: the name is not allowed.
+            TooLarge: the file or the session would be over a limit.
+            StorageFull: no room on the disk.
+        """
+        check_name(name)
+        blob = await self.store(chunks)
+        file = self.describe(session_id, name, blob, content_type=content_type, read_only=read_only)
+        await self.keep([file])
+        return file
+
+    async def store(self, chunks: AsyncIterator[bytes]) -> Blob:
+        """Store bytes without a name; what never gets one is swept later.
+
+        Raises:
+            TooLarge: more than one file may have.
+            StorageFull: no room on the disk.
+        """
+        size = 0
+        async with self._blobs.writer() as writer:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > self._limits.file_bytes:
+                    raise TooLarge(f"a file has at most {self._limits.file_bytes} bytes", field="file")
+                await writer.write(chunk)
+            digest, size = await writer.commit()
+        return Blob(digest, size)
+
+    def describe(
+        self, session_id: SessionId, name: str, blob: Blob, *, content_type: str | None = None, read_only: bool = False
+    ) -> StoredFile:
+        """Make the record of a new file."""
+        now = self._clock()
+        return StoredFile(
+            id=FileId(new_id()),
+            session_id=session_id,
+            name=name,
+            size_bytes=blob.size_bytes,
+            sha256=blob.digest,
+            content_type=content_type or mimetypes.guess_type(name, strict=False)[0] or "application/octet-stream",
+            created_at=now,
+            modified_at=now,
+            read_only=read_only,
+        )
+
+    async def keep(self, files: Sequence[StoredFile]) -> None:
+        """Put files into their (one) session, all or none.
+
+        Raises:
+            TooLarge: the session would be over a limit.
+            NotFound: the session was deleted meanwhile.
+        """
+        try:
+            await self._sessions.put_files(
+                files,
+                expires_at=self._clock() + self._limits.retention_seconds,
+                max_files=self._limits.files_per_session,
+                max_bytes=self._limits.session_bytes,
+            )
+        except QuotaExceeded as error:
+            raise TooLarge(str(error), field="file") from None
+        except KeyError:
+            raise NotFound(_NO_SESSION, field="session_id") from None
+
+    # -- files out --
+
+    async def listing(self, principal: Principal, session_id: SessionId) -> tuple[StoredFile, ...]:
+        """List a session's files by name.
+
+        Raises:
+            NotFound: as :meth:`open_session`.
+        """
+        await self.open_session(principal, session_id)
+        return tuple(await self._sessions.files(session_id))
+
+    async def session_files(self, row: SessionRow) -> list[StoredFile]:
+        """List the files of a session that was looked up already."""
+        return await self._sessions.files(row.id)
+
+    async def find(self, principal: Principal, session_id: SessionId, file_id: FileId) -> StoredFile:
+        """Look a file up by its id, which is unique; the session named beside it need not be its own.
+
+        Old LibreChat clients attach the id of an execution to files of other sessions.
+
+        Raises:
+            NotFound: it is absent, expired or another's, or an id is malformed.
+        """
+        found = await self._sessions.find([file_id], self._clock()) if is_id(file_id) and is_id(session_id) else {}
+        if file_id not in found or not may_use(principal, found[file_id][1].owner):
+            raise NotFound(_NO_FILE, field="file_id")
+        return found[file_id][0]
+
+    async def find_inputs(
+        self, principal: Principal, references: Sequence[FileReference]
+    ) -> tuple[list[StoredFile], list[Owner]]:
+        """Look up the inputs of an execution, in one go; give the files and the owners of their sessions.
+
+        Raises:
+            NotFound: one of them is absent, expired or another's; ``field`` says which.
+        """
+        found = await self._sessions.find([reference.id for reference in references], self._clock())
+        files: list[StoredFile] = []
+        owners: list[Owner] = []
+        for index, reference in enumerate(references):
+            if reference.id not in found or not may_use(principal, found[reference.id][1].owner):
+                raise NotFound(_NO_FILE, field=f"files[{index}].id")
+            file, row = found[reference.id]
+            files.append(file)
+            owners.append(row.owner)
+        return files, owners
+
+    @asynccontextmanager
+    async def open(
+        self, principal: Principal, session_id: SessionId, file_id: FileId
+    ) -> AsyncIterator[tuple[StoredFile, AsyncIterator[bytes]]]:
+        """Give a file and its bytes for the block.
+
+        Raises:
+            NotFound: as :meth:`find`.
+        """
+        file = await self.find(principal, session_id, file_id)
+        async with self._blobs.open(file.sha256) as chunks:
+            yield file, chunks
+
+    @asynccontextmanager
+    async def content(self, file: StoredFile) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Give the bytes of a file that was looked up already."""
+        async with self._blobs.open(file.sha256) as chunks:
+            yield chunks
+
+    async def delete_file(self, principal: Principal, session_id: SessionId, file_id: FileId) -> None:
+        """Forget a file.
+
+        Raises:
+            NotFound: as :meth:`find`.
+        """
+        file = await self.find(principal, session_id, file_id)
+        await self._sessions.delete_files([file.id])
+
+    async def forget(self, files: Sequence[StoredFile]) -> None:
+        """Forget files that the caller was shown to own."""
+        await self._sessions.delete_files([file.id for file in files])
+
+    # -- expiry --
+
+    async def sweep(self) -> tuple[int, int]:
+        """Remove what has expired and bytes that nothing names any more; return (sessions, blobs) removed."""
+        now = self._clock()
+        sessions = await self._sessions.delete_expired(now)
+        before = now - GRACE_SECONDS
+        orphans = await self._sessions.unreferenced(await self._blobs.old(before))
+        for digest in orphans:
+            await self._blobs.remove(digest, before)
+        return sessions, len(orphans)
+
+
+async def run_sweeper(files: FileService, interval_seconds: float) -> None:
+    """Sweep at once and then every ``interval_seconds`` until cancelled; a fault is logged and tried again later."""
+    while True:
+        try:
+            sessions, blobs = await files.sweep()
+            if sessions or blobs:
+                log.info("swept sessions=%d blobs=%d", sessions, blobs)
+        except (OSError, sqlite3.Error, GaolerError) as error:
+            log.error("sweep failed: %s", error)
+        await trio.sleep(interval_seconds)
+
+
+def check_session_id(text: str, *, field: str = "session_id") -> SessionId:
+    """Give ``text`` as an id.
+
+    Raises:
+        InvalidRequest: it has not the form of one.
+    """
+    if not is_id(text):
+        raise InvalidRequest("an id has 21 characters of A-Z, a-z, 0-9, '_' and '-'", field=field)
+    return SessionId(text)

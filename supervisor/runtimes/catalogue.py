@@ -1,0 +1,136 @@
+"""Languages as data: one TOML file each in ``languages/``, and the pure code that makes command lines of them."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from supervisor.errors import ConfigurationError
+
+LANGUAGES: Final = Path(__file__).resolve().parent / "languages"
+BUILD_DIRECTORY: Final = "/tmp"
+SOURCE_DIRECTORY: Final = "/code"
+
+COMMON_ENVIRONMENT: Final[Mapping[str, str]] = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": "/mnt/data",
+    "USER": "sandbox",
+    "LANG": "C.UTF-8",
+    # What programs cache is no result of theirs.
+    "XDG_CACHE_HOME": "/tmp/.cache",
+    "XDG_CONFIG_HOME": "/tmp/.config",
+    "XDG_DATA_HOME": "/tmp/.local/share",
+    "TMPDIR": "/tmp",
+    "TERM": "dumb",
+}
+
+Alias = Annotated[str, Meta(pattern=r"^[a-z0-9+#_.-]{1,24}$")]
+
+
+class Smoke(Struct, frozen=True, forbid_unknown_fields=True):
+    """A program that shows that the language works, and what it prints."""
+
+    code: str
+    stdout: str
+
+
+class Language(Struct, frozen=True, forbid_unknown_fields=True):
+    """One language. In ``compile`` and ``run``: ``{name}`` is the path of tool ``name``, ``{source}``, ``{build}``."""
+
+    name: Alias
+    title: str
+    aliases: list[Alias]
+    source: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.]+$")]
+    tools: Annotated[dict[str, list[str]], Meta(min_length=1)]
+    """For each tool the program names that will do, the best first. All tools are needed."""
+    run: Annotated[list[str], Meta(min_length=1)]
+    smoke: Smoke
+    install: str
+    """What an operator runs to have it."""
+    compile: list[str] | None = None
+    environment: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledLanguage:
+    """A language whose tools were found; ``tools`` are absolute paths inside a sandbox."""
+
+    language: Language
+    tools: Mapping[str, str]
+
+    @property
+    def source_name(self) -> bytes:
+        """Name of the program's file below ``/code``."""
+        return self.language.source.encode()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The whole environment of its programs; nothing of ours is in it."""
+        return {**COMMON_ENVIRONMENT, **self.language.environment}
+
+    def compile_arguments(self) -> list[str] | None:
+        """Give the command line that builds the program, if there is one."""
+        return None if self.language.compile is None else self._fill(self.language.compile)
+
+    def run_arguments(self, arguments: Sequence[str]) -> list[str]:
+        """Give the command line that runs it with the caller's arguments."""
+        return [*self._fill(self.language.run), *arguments]
+
+    def _fill(self, template: Sequence[str]) -> list[str]:
+        places = {**self.tools, "source": f"{SOURCE_DIRECTORY}/{self.language.source}", "build": BUILD_DIRECTORY}
+        return [part.format_map(places) for part in template]
+
+
+def load_languages(directory: Path = LANGUAGES) -> tuple[Language, ...]:
+    """Read the catalogue.
+
+    Raises:
+        ConfigurationError: a file breaks a rule, or two claim one alias; the message names file and key.
+    """
+    languages: list[Language] = []
+    claimed: dict[str, str] = {}
+    for path in sorted(directory.glob("*.toml")):
+        try:
+            language = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Language)
+            InstalledLanguage(language, dict.fromkeys(language.tools, "/x")).run_arguments(())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+            raise ConfigurationError(f"languages/{path.name}: {error}") from None
+        except KeyError as error:
+            raise ConfigurationError(f"languages/{path.name}: run: nothing is called {error}") from None
+        for alias in (language.name, *language.aliases):
+            if alias in claimed:
+                raise ConfigurationError(f"languages/{path.name}: alias {alias!r} belongs to {claimed[alias]} already")
+            claimed[alias] = path.name
+        languages.append(language)
+    return tuple(languages)
+
+
+def installed_languages(
+    languages: Sequence[Language], search: Sequence[tuple[str, Path]]
+) -> dict[str, InstalledLanguage]:
+    """Find the tools; give the installed languages by every name and alias.
+
+    ``search``: directories in the order of ``PATH``, each as seen in a sandbox and as it is on the host.
+    """
+    found: dict[str, InstalledLanguage] = {}
+    for language in languages:
+        tools = {tool: _find(names, search) for tool, names in language.tools.items()}
+        complete = {tool: path for tool, path in tools.items() if path is not None}
+        if len(complete) == len(tools):
+            installed = InstalledLanguage(language, complete)
+            found.update(dict.fromkeys((language.name, *language.aliases), installed))
+    return found
+
+
+def _find(names: Sequence[str], search: Sequence[tuple[str, Path]]) -> str | None:
+    for name in names:
+        for inside, outside in search:
+            if (outside / name).exists():
+                return f"{inside}/{name}"
+    return None

@@ -1,0 +1,271 @@
+"""All settings: one frozen tree, read once at start from file, environment and flags, in that order.
+
+An unknown key or a bad value refuses to start and names the key, where it came from, the value and what is allowed.
+Nothing reads the environment later. ``docs/configuration.md`` is generated from this module.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+from supervisor.errors import ConfigurationError
+
+DEFAULT_FILE: Final = Path("/etc/gaoler/gaoler.toml")
+ENVIRONMENT_PREFIX: Final = "GAOLER_"
+_SECRET: Final = {"secret": True}
+
+
+def _meta(description: str, **rules: Any) -> Meta:
+    return Meta(description=description, **rules)
+
+
+class ExecutionSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[execution]``: how much runs at once."""
+
+    policy: Annotated[str, _meta("policy of every execution, a file of policies/sandbox", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] = "default"
+    concurrent: Annotated[int, _meta("executions that run at once", ge=1, le=1024)] = 8
+    queue_length: Annotated[int, _meta("executions that wait at most; more are refused with 429", ge=0, le=100_000)] = 128
+    queue_seconds: Annotated[float, _meta("longest wait in the queue before the refusal", gt=0, le=600)] = 30.0
+
+
+class FilesSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[files]``: what is kept of uploads and results."""
+
+    retention_hours: Annotated[float, _meta("a session's files go so long after its last use", gt=0, le=24 * 366)] = 24.0
+    sweep_minutes: Annotated[float, _meta("how often expired sessions are looked for", gt=0, le=24 * 60)] = 5.0
+    file_bytes: Annotated[int, _meta("largest upload or result file", ge=1, le=1 << 40)] = 150 << 20
+    files_per_session: Annotated[int, _meta("most files that a session holds", ge=1, le=100_000)] = 1000
+    session_bytes: Annotated[int, _meta("most bytes that a session holds", ge=1, le=1 << 42)] = 1 << 30
+    result_files: Annotated[int, _meta("most new files kept of one execution", ge=0, le=4096)] = 100
+    reserve_bytes: Annotated[int, _meta("free disk space below which nothing is stored", ge=0, le=1 << 42)] = 256 << 20
+
+
+class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[http]``: the HTTP door."""
+
+    authentication: Annotated[bool, _meta("ask for a credential; false only with a loopback or unix bind")] = True
+    body_bytes: Annotated[int, _meta("largest JSON body", ge=1024, le=1 << 30)] = 50 << 20
+    code_characters: Annotated[int, _meta("longest program", ge=1, le=1 << 26)] = 1_000_000
+
+
+class JailerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[jailer]``: users and sizes of the privileged part."""
+
+    subordinate_uids: Annotated[str, _meta("FIRST:COUNT, uids that belong to nobody else", pattern=r"^[0-9]{4,9}:[0-9]{4,7}$")] = "200000:65536"
+    daemon_uid: Annotated[int, _meta("uid of the daemon, that of no person", ge=1, le=(1 << 32) - 2)] = 199_999
+    builders: Annotated[int, _meta("jails that are built at once", ge=1, le=64)] = 2
+    max_jails: Annotated[int, _meta("jails that exist at once", ge=1, le=4096)] = 1024
+    policy_dir: Annotated[str, _meta("folder of policies; empty: the ones that come with Gaoler")] = ""
+    init: Annotated[str, _meta("reaping init inside a jail, seen there under this path", pattern=r"^/usr/")] = "/usr/bin/catatonit"
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole tree."""
+
+    bind: Annotated[str, _meta("HOST:PORT or unix:/path", pattern=r"^(unix:/.+|.+:[0-9]{1,5})$")] = "127.0.0.1:8000"
+    state_dir: Annotated[str, _meta("directory of everything that is kept", pattern=r"^/")] = "/var/lib/gaoler"
+    image_dir: Annotated[str, _meta("directory of the runtime images; empty: images in state_dir")] = ""
+    api_key: Annotated[str, _meta("the key of the callers; empty: generated once and kept in state_dir", extra=_SECRET)] = ""
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _meta("least important log line that is written")] = "INFO"
+    execution: ExecutionSettings = ExecutionSettings()
+    files: FilesSettings = FilesSettings()
+    http: HttpSettings = HttpSettings()
+    jailer: JailerSettings = JailerSettings()
+
+    @property
+    def state_path(self) -> Path:
+        """The state directory."""
+        return Path(self.state_dir)
+
+    @property
+    def image_path(self) -> Path:
+        """The directory of the images."""
+        return Path(self.image_dir) if self.image_dir else self.state_path / "images"
+
+    @property
+    def subordinate_range(self) -> tuple[int, int]:
+        """First uid and count of the subordinate range."""
+        first, _, count = self.jailer.subordinate_uids.partition(":")
+        return int(first), int(count)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One setting: its key as in the file (``files.retention_hours``), its annotated type and its default."""
+
+    key: str
+    type: Any
+    default: Any
+
+    @property
+    def variable(self) -> str:
+        """Name of its environment variable."""
+        return ENVIRONMENT_PREFIX + self.key.replace(".", "_").upper()
+
+    @property
+    def description(self) -> str:
+        """What it is, in a line."""
+        return next(meta.description or "" for meta in self._metas())
+
+    @property
+    def secret(self) -> bool:
+        """Its value is never printed."""
+        return any(meta.extra == _SECRET for meta in self._metas())
+
+    @property
+    def allowed(self) -> str:
+        """Which values it takes, in words."""
+        rules: list[str] = []
+        base = get_args(self.type)[0]
+        if get_origin(base) is Literal:
+            return "one of " + ", ".join(get_args(base))
+        rules.append({int: "a whole number", float: "a number", bool: "true or false", str: "text"}[base])
+        for meta in self._metas():
+            for name, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most")):
+                if getattr(meta, name) is not None:
+                    rules.append(f"{words} {getattr(meta, name)}")
+        return ", ".join([*rules, self.description])
+
+    def _metas(self) -> list[Meta]:
+        return [each for each in get_args(self.type)[1:] if isinstance(each, Meta)]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The effective tree, and for each key where its value came from."""
+
+    settings: Settings
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+
+
+def leaves(kind: type[Struct] = Settings, prefix: str = "") -> Iterator[Leaf]:
+    """Give every setting in the order of the tree."""
+    hints = get_type_hints(kind, include_extras=True)
+    for field in msgspec.structs.fields(kind):
+        annotated = hints[field.name]
+        if isinstance(annotated, type) and issubclass(annotated, Struct):
+            yield from leaves(annotated, f"{prefix}{field.name}.")
+        else:
+            yield Leaf(prefix + field.name, annotated, field.default)
+
+
+def load(
+    *, file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]
+) -> Loaded:
+    """Read the settings. ``file``: ``None`` means the default file if it exists; a named one has to.
+
+    ``flags`` are by key; those that are ``None`` were not given.
+
+    Raises:
+        ConfigurationError: unknown key, bad value, unreadable file.
+    """
+    known = {leaf.key: leaf for leaf in leaves()}
+    values = {key: leaf.default for key, leaf in known.items()}
+    origins = dict.fromkeys(known, "default")
+    for source, given, strict in (
+        *_from_file(file),
+        ("environment", _from_environment(environment, known), False),
+        ("flag", {key: value for key, value in flags.items() if value is not None}, True),
+    ):
+        for key, value in given.items():
+            if key not in known:
+                raise ConfigurationError(f"{source}: unknown setting {key!r}{_suggest(key, known)}", field=key)
+            values[key] = _convert(known[key], value, source, strict=strict)
+            origins[key] = f"environment {known[key].variable}" if source == "environment" else source
+    settings = msgspec.convert(_nest(values), Settings)
+    _check(settings)
+    return Loaded(settings, values, origins)
+
+
+def _from_file(file: Path | None) -> list[tuple[str, Mapping[str, Any], bool]]:
+    path = file or DEFAULT_FILE
+    if file is None and not path.exists():
+        return []
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+    return [(str(path), _flatten(tree), True)]
+
+
+def _from_environment(environment: Mapping[str, str], known: Mapping[str, Leaf]) -> dict[str, str]:
+    by_variable = {leaf.variable: key for key, leaf in known.items()}
+    return {
+        by_variable.get(name, name): value for name, value in environment.items() if name.startswith(ENVIRONMENT_PREFIX)
+    }
+
+
+def _convert(leaf: Leaf, value: Any, source: str, *, strict: bool) -> Any:
+    try:
+        if isinstance(value, str) and get_args(leaf.type)[0] is bool and not strict:
+            value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(value.lower(), value)
+        return msgspec.convert(value, leaf.type, strict=strict)
+    except msgspec.ValidationError:
+        shown = "(hidden)" if leaf.secret else repr(value)
+        raise ConfigurationError(f"{source}: {leaf.key} = {shown} is not allowed: {leaf.allowed}", field=leaf.key) from None
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _nest(values: Mapping[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        *parents, name = key.split(".")
+        at = tree
+        for parent in parents:
+            at = at.setdefault(parent, {})
+        at[name] = value
+    return tree
+
+
+def _suggest(key: str, known: Mapping[str, Leaf]) -> str:
+    names = [*known, *(leaf.variable for leaf in known.values())]
+    close = difflib.get_close_matches(key, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else "; 'gaoler settings' lists them all"
+
+
+def is_private_bind(bind: str) -> bool:
+    """Say whether only this host can reach the bind: a unix socket or a loopback address."""
+    host = bind.rpartition(":")[0].strip("[]")
+    return bind.startswith("unix:") or host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _check(settings: Settings) -> None:
+    """Rules between settings."""
+    if not settings.http.authentication and not is_private_bind(settings.bind):
+        raise ConfigurationError(
+            f"http.authentication = false is allowed only with a loopback or unix bind, not with {settings.bind}",
+            field="http.authentication",
+        )
+    if not settings.bind.startswith("unix:") and not 0 <= int(settings.bind.rpartition(":")[2]) <= 65_535:
+        raise ConfigurationError(f"bind = {settings.bind!r}: the port is at most 65535", field="bind")
+    first, count = settings.subordinate_range
+    if count < 2048 or not 1000 <= first <= (1 << 32) - 2 - count:
+        raise ConfigurationError("jailer.subordinate_uids: at least 2048 uids, none of them below 1000", field="jailer.subordinate_uids")
+    if first <= settings.jailer.daemon_uid < first + count:
+        raise ConfigurationError("jailer.daemon_uid may not lie in jailer.subordinate_uids", field="jailer.daemon_uid")
+    if settings.api_key and len(settings.api_key) < 16:
+        raise ConfigurationError("api_key = (hidden) is not allowed: at least 16 characters", field="api_key")
+
+
+def process_environment() -> Mapping[str, str]:
+    """Give the environment of this process: the one place that looks at it."""
+    return os.environ

@@ -1,0 +1,230 @@
+"""Sessions and file metadata in SQLite (WAL): the embedded default.
+
+One connection, one thread at a time. ``synchronous=NORMAL`` loses at most the last transactions when the machine's power
+fails, and none when the daemon is killed (https://sqlite.org/wal.html#performance_considerations); a transaction is
+never half there.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+import trio
+
+from supervisor.errors import ConfigurationError, StorageFull
+from supervisor.execution import FileId, Owner, SessionId, StoredFile
+from supervisor.store import QuotaExceeded, SessionRow
+
+_T = TypeVar("_T")
+
+SCHEMA_VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE sessions (
+    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, owner_kind TEXT NOT NULL, owner_id TEXT NOT NULL, owner_version INTEGER,
+    created_at REAL NOT NULL, expires_at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+CREATE TABLE files (
+    id TEXT PRIMARY KEY, session_id TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE, name TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL, sha256 TEXT NOT NULL, content_type TEXT NOT NULL,
+    created_at REAL NOT NULL, modified_at REAL NOT NULL, read_only INTEGER NOT NULL, UNIQUE (session_id, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX files_by_digest ON files (sha256);
+"""
+_FILE_COLUMNS: Final = "f.id, f.session_id, f.name, f.size_bytes, f.sha256, f.content_type, f.created_at, f.modified_at, f.read_only"
+_SESSION_COLUMNS: Final = "s.id, s.tenant, s.owner_kind, s.owner_id, s.owner_version, s.created_at, s.expires_at"
+_MANY: Final = 500
+"""Variables in one statement, well under SQLite's limit."""
+
+
+class SqliteSessions:
+    """A :class:`supervisor.store.SessionStore`. Use :func:`open_sqlite`."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self._turn = trio.CapacityLimiter(1)
+
+    async def _transaction(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Run ``work`` in a thread, in one transaction. Not abandoned when cancelled: it is whole or not at all."""
+
+        def run() -> _T:
+            try:
+                with self._database:
+                    self._database.execute("BEGIN IMMEDIATE")
+                    return work(self._database)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
+                    raise StorageFull("the server's disk is full") from None
+                raise
+
+        return await trio.to_thread.run_sync(run, limiter=self._turn)
+
+    async def put_session(self, row: SessionRow) -> None:
+        """See :class:`supervisor.store.SessionStore`."""
+        owner = row.owner
+        values = (row.id, owner.tenant, owner.kind, owner.id, owner.version, row.created_at, row.expires_at)
+
+        def work(database: sqlite3.Connection) -> None:
+            database.execute(
+                "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?) "
+                "ON CONFLICT (id) DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)",
+                values,
+            )
+
+        await self._transaction(work)
+
+    async def session(self, session_id: SessionId, now: float) -> SessionRow | None:
+        """See :class:`supervisor.store.SessionStore`."""
+
+        def work(database: sqlite3.Connection) -> SessionRow | None:
+            row = database.execute(
+                f"SELECT {_SESSION_COLUMNS} FROM sessions s WHERE id = ? AND expires_at > ?", (session_id, now)
+            ).fetchone()
+            return None if row is None else _session(row)
+
+        return await self._transaction(work)
+
+    async def put_files(self, files: Sequence[StoredFile], *, expires_at: float, max_files: int, max_bytes: int) -> None:
+        """See :class:`supervisor.store.SessionStore`."""
+        session_id = files[0].session_id
+
+        def work(database: sqlite3.Connection) -> None:
+            if not database.execute("SELECT 1 FROM sessions WHERE id = ?", (session_id,)).fetchone():
+                raise KeyError(session_id)
+            for file in files:
+                database.execute("DELETE FROM files WHERE session_id = ? AND name = ?", (session_id, file.name))
+                database.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _file_values(file))
+            count, size = database.execute(
+                "SELECT count(*), total(size_bytes) FROM files WHERE session_id = ?", (session_id,)
+            ).fetchone()
+            if count > max_files:
+                raise QuotaExceeded(f"a session holds at most {max_files} files")
+            if size > max_bytes:
+                raise QuotaExceeded(f"the files of a session have at most {max_bytes} bytes together")
+            database.execute("UPDATE sessions SET expires_at = max(expires_at, ?) WHERE id = ?", (expires_at, session_id))
+
+        await self._transaction(work)
+
+    async def files(self, session_id: SessionId) -> list[StoredFile]:
+        """See :class:`supervisor.store.SessionStore`."""
+
+        def work(database: sqlite3.Connection) -> list[StoredFile]:
+            rows = database.execute(f"SELECT {_FILE_COLUMNS} FROM files f WHERE session_id = ? ORDER BY name", (session_id,))
+            return [_file(row) for row in rows]
+
+        return await self._transaction(work)
+
+    async def find(self, file_ids: Sequence[FileId], now: float) -> dict[FileId, tuple[StoredFile, SessionRow]]:
+        """See :class:`supervisor.store.SessionStore`."""
+
+        def work(database: sqlite3.Connection) -> dict[FileId, tuple[StoredFile, SessionRow]]:
+            found: dict[FileId, tuple[StoredFile, SessionRow]] = {}
+            for start in range(0, len(file_ids), _MANY):
+                part = file_ids[start : start + _MANY]
+                marks = ", ".join("?" * len(part))
+                rows = database.execute(
+                    f"SELECT {_FILE_COLUMNS}, {_SESSION_COLUMNS} FROM files f JOIN sessions s ON s.id = f.session_id "
+                    f"WHERE f.id IN ({marks}) AND s.expires_at > ?",
+                    (*part, now),
+                )
+                for row in rows:
+                    file = _file(row[:9])
+                    found[file.id] = (file, _session(row[9:]))
+            return found
+
+        return await self._transaction(work) if file_ids else {}
+
+    async def delete_files(self, file_ids: Sequence[FileId]) -> None:
+        """See :class:`supervisor.store.SessionStore`."""
+
+        def work(database: sqlite3.Connection) -> None:
+            database.executemany("DELETE FROM files WHERE id = ?", [(each,) for each in file_ids])
+
+        await self._transaction(work)
+
+    async def delete_session(self, session_id: SessionId) -> None:
+        """See :class:`supervisor.store.SessionStore`."""
+
+        def work(database: sqlite3.Connection) -> None:
+            database.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
+
+        await self._transaction(work)
+
+    async def delete_expired(self, now: float) -> int:
+        """See :class:`supervisor.store.SessionStore`."""
+
+        def work(database: sqlite3.Connection) -> int:
+            return database.execute("DELETE FROM sessions WHERE expires_at <= ?", (now,)).rowcount
+
+        return await self._transaction(work)
+
+    async def unreferenced(self, digests: Sequence[str]) -> list[str]:
+        """See :class:`supervisor.store.SessionStore`."""
+
+        def work(database: sqlite3.Connection) -> list[str]:
+            query = "SELECT 1 FROM files WHERE sha256 = ? LIMIT 1"
+            return [digest for digest in digests if database.execute(query, (digest,)).fetchone() is None]
+
+        return await self._transaction(work)
+
+
+def _file_values(file: StoredFile) -> tuple[str | int | float, ...]:
+    return (
+        file.id,
+        file.session_id,
+        file.name,
+        file.size_bytes,
+        file.sha256,
+        file.content_type,
+        file.created_at,
+        file.modified_at,
+        int(file.read_only),
+    )
+
+
+def _file(row: Sequence[object]) -> StoredFile:
+    *values, read_only = row
+    return StoredFile(*values, read_only=bool(read_only))  # type: ignore[arg-type]  # the STRICT tables hold the types
+
+
+def _session(row: Sequence[object]) -> SessionRow:
+    session_id, tenant, kind, owner_id, version, created_at, expires_at = row
+    owner = Owner(tenant, kind, owner_id, version)  # type: ignore[arg-type]  # as above
+    return SessionRow(session_id, owner, created_at, expires_at)  # type: ignore[arg-type]  # as above
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")
+    database.execute("PRAGMA foreign_keys = ON")
+    database.execute("PRAGMA busy_timeout = 5000")
+    version = database.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        database.close()
+        raise ConfigurationError(
+            f"the database is of a newer Gaoler (schema {version}, this one knows {SCHEMA_VERSION}): upgrade, or use another state_dir",
+            field="state_dir",
+        )
+    if version == 0:
+        database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    return database
+
+
+@asynccontextmanager
+async def open_sqlite(path: Path) -> AsyncIterator[SqliteSessions]:
+    """Open (or make) the database for the block.
+
+    Raises:
+        ConfigurationError: it was made by a newer version.
+    """
+    database = await trio.to_thread.run_sync(_connect, path)
+    try:
+        yield SqliteSessions(database)
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(database.close)
