@@ -94,6 +94,10 @@ class FileService:
         row = await self.open_session(principal, session_id)
         await self._sessions.delete_session(row.id)
 
+    async def drop_session(self, session_id: SessionId) -> None:
+        """Forget a session that the caller itself has just made."""
+        await self._sessions.delete_session(session_id)
+
     # -- files in --
 
     async def receive(

@@ -1,0 +1,109 @@
+"""The application: one table of routes, each with and without ``/v1``, and what holds for every answer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from quart import Response, g, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from http_api import authentication, execute, files, problems, uploads
+from http_api.body import BoundedConnection, BoundedRequest
+from http_api.services import ApiKey, Door
+from supervisor.errors import GaolerError
+
+log: Final = logging.getLogger("gaoler.http")
+
+Handler = Callable[..., Awaitable[Response]]
+
+ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
+    ("POST", "/exec", execute.execute),
+    ("POST", "/upload", uploads.upload),
+    ("GET", "/files/<session>", files.listing),
+    ("DELETE", "/files/<session>/<file>", files.delete_file),
+    ("GET", "/download/<session>/<file>", files.download),
+    ("GET", "/sessions/<session>/objects/<file>", files.freshness),
+    ("DELETE", "/sessions/<session>/objects/<file>", files.delete_file),
+    ("DELETE", "/sessions/<session>", files.delete_session),
+)
+_KEEPS_CONNECTION: Final = frozenset({"execute"})
+
+
+class _App(QuartTrio):
+    asgi_http_class = BoundedConnection
+    request_class = BoundedRequest
+
+
+def create_app(door: Door) -> QuartTrio:
+    """Build the application around what it works with."""
+    app = _App("gaoler", static_folder=None)
+    # Bodies are capped where they are read, with an answer that names the limit.
+    app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None, PROPAGATE_EXCEPTIONS=False)
+    for prefix in ("", "/v1"):
+        for method, path, handler in ROUTES:
+            endpoint = f"{prefix}{method} {path}".replace(".", "_")
+            app.add_url_rule(prefix + path, endpoint, _authenticated(door, handler), methods=[method])
+        app.add_url_rule(f"{prefix}/health", f"{prefix}health", _open(door, files.health), methods=["GET"])
+    app.before_request(_begin)
+    app.after_request(_finish)
+    app.register_error_handler(GaolerError, _refused)
+    app.register_error_handler(HTTPException, _http_refused)
+    app.register_error_handler(Exception, _failed)
+    return app
+
+
+def _authenticated(door: Door, handler: Handler) -> Handler:
+    async def view(**values: Any) -> Response:
+        key: ApiKey = authentication.authenticate(request.headers, door.settings.keys)
+        g.credential = key.name
+        g.keeps_connection = handler.__name__ in _KEEPS_CONNECTION
+        return await handler(door, key, **values)
+
+    return view
+
+
+def _open(door: Door, handler: Handler) -> Handler:
+    async def view() -> Response:
+        return await handler(door)
+
+    return view
+
+
+async def _begin() -> None:
+    g.started = time.monotonic()
+    g.credential = "-"
+    g.keeps_connection = False
+
+
+async def _finish(response: Response) -> Response:
+    if not g.get("keeps_connection", False):
+        # LibreChat <= v0.8.3 uses a kept connection again for /exec with a 5 s socket timeout on it.
+        response.headers["Connection"] = "close"
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    route = request.url_rule.rule if request.url_rule else "-"
+    milliseconds = (time.monotonic() - g.get("started", time.monotonic())) * 1000
+    log.info(
+        "request method=%s route=%s status=%d ms=%.1f credential=%s",
+        request.method,
+        route,
+        response.status_code,
+        milliseconds,
+        g.get("credential", "-"),
+    )
+    return response
+
+
+async def _refused(error: GaolerError) -> Response:
+    return problems.from_error(error)
+
+
+async def _http_refused(error: HTTPException) -> Response:
+    return problems.from_http(error)
+
+
+async def _failed(error: Exception) -> Response:
+    return problems.from_fault(error)

@@ -1,0 +1,89 @@
+"""Request bodies with flat memory: what a handler has not read yet stops the client, and disconnecting cancels."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import trio
+from quart import Request
+from quart_trio.asgi import TrioASGIHTTPConnection
+from quart_trio.wrappers import TrioRequest
+from quart_trio.wrappers.request import TrioBody
+
+from supervisor.errors import InvalidRequest, TooLarge
+
+BUFFER_BYTES: Final = 512 * 1024
+
+
+class BoundedBody(TrioBody):
+    """A body that says when there is room for more. It has to be read by iteration."""
+
+    def __init__(self, expected_content_length: int | None, max_content_length: int | None) -> None:
+        super().__init__(expected_content_length, max_content_length)
+        self._room = trio.Event()
+
+    async def wait_for_room(self) -> None:
+        """Wait until the handler has taken enough of what is there."""
+        while len(self._data) >= BUFFER_BYTES:
+            self._room = trio.Event()
+            await self._room.wait()
+
+    async def __anext__(self) -> bytes:
+        """Give what has come; never an empty piece."""
+        data = await super().__anext__()
+        self._room.set()
+        return data
+
+
+class BoundedRequest(TrioRequest):
+    """A request with such a body."""
+
+    body_class = BoundedBody
+
+
+class BoundedConnection(TrioASGIHTTPConnection):
+    """Feeds the body at the handler's pace; a client that disconnects ends the handler."""
+
+    async def handle_messages(self, nursery: trio.Nursery, request: Request, receive: Any) -> None:  # type: ignore[override]
+        """Take messages of the server until the client is gone, then cancel the handler."""
+        body = request.body
+        assert isinstance(body, BoundedBody)
+        while True:
+            await body.wait_for_room()
+            message = await receive()
+            if message["type"] == "http.request":
+                body.append(message.get("body", b""))
+                if not message.get("more_body", False):
+                    body.set_complete()
+            elif message["type"] == "http.disconnect":
+                break
+        nursery.cancel_scope.cancel()
+
+
+async def read_capped(request: Request, limit: int) -> bytes:
+    """Read a whole body of at most ``limit`` bytes.
+
+    Raises:
+        TooLarge: it is longer; no more than ``limit`` bytes were held.
+    """
+    declared = request.content_length
+    if declared is not None and declared > limit:
+        raise TooLarge(f"the body has at most {limit} bytes", field="body")
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in pieces_of(request):
+        size += len(piece)
+        if size > limit:
+            raise TooLarge(f"the body has at most {limit} bytes", field="body")
+        pieces.append(piece)
+    if not size:
+        raise InvalidRequest("the body is empty", field="body")
+    return b"".join(pieces)
+
+
+async def pieces_of(request: Request) -> AsyncIterator[bytes]:
+    """Give the body piece by piece."""
+    async for piece in request.body:
+        if piece:
+            yield piece

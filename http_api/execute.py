@@ -1,0 +1,86 @@
+"""``POST /exec``: run code."""
+
+from __future__ import annotations
+
+import msgspec
+from quart import Response, request
+
+from http_api import answers, authentication, schemas
+from http_api.body import read_capped
+from http_api.services import ApiKey, Door
+from supervisor.errors import InvalidRequest, TooLarge
+from supervisor.execution import ExecutionRequest, FileId, FileReference, SessionId, is_id
+from supervisor.names import check_name
+
+
+async def execute(door: Door, key: ApiKey) -> Response:
+    """Answer ``POST /exec``: 200 for whatever the program does."""
+    body = schemas.decode(await read_capped(request, door.settings.body_bytes), schemas.ExecBody)
+    result = await door.executor.execute(to_request(body, door, key))
+    return Response(msgspec.json.encode(answers.execution(result)), content_type="application/json")
+
+
+def to_request(body: schemas.ExecBody, door: Door, key: ApiKey) -> ExecutionRequest:
+    """Check what the types alone do not and convert.
+
+    Raises:
+        InvalidRequest, TooLarge: with the field.
+    """
+    if len(body.code) > door.settings.code_characters:
+        raise TooLarge(f"a program has at most {door.settings.code_characters} characters", field="code")
+    _refuse_unencodable(body.code, "code")
+    entity = body.entity_id if body.entity_id and not body.entity_id.startswith("agent_") else None
+    user = authentication.named_user(request.headers, (("user_id", body.user_id), ("entity_id", entity)))
+    arguments = tuple(str(argument) for argument in _arguments(body))
+    for index, argument in enumerate(arguments):
+        _refuse_unencodable(argument, f"args[{index}]")
+    if len(arguments) > 200 or sum(map(len, arguments)) > 65_536:
+        raise InvalidRequest("at most 200 arguments of 65536 characters together", field="args")
+    return ExecutionRequest(
+        principal=authentication.principal(key, user),
+        language=body.lang,
+        code=body.code,
+        arguments=arguments,
+        files=tuple(_reference(file, index) for index, file in enumerate(body.files or ())),
+        session_id=_session(body.session_id),
+        wall_seconds=None if body.timeout is None else body.timeout / 1000,
+        stdin=(body.stdin or "").encode("utf-8", "replace"),
+    )
+
+
+def _arguments(body: schemas.ExecBody) -> list[str | int | float | bool]:
+    """Models send a plain string now and then."""
+    return [body.args] if isinstance(body.args, str) else body.args or []
+
+
+def _session(text: str | None) -> SessionId | None:
+    if not text:
+        return None
+    if not is_id(text):
+        raise InvalidRequest("an id has 21 characters of A-Z, a-z, 0-9, '_' and '-'", field="session_id")
+    return SessionId(text)
+
+
+def _refuse_unencodable(text: str, field: str) -> None:
+    if "\0" in text:
+        raise InvalidRequest("it has a NUL character", field=field)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("it is not valid Unicode", field=field) from None
+
+
+def _reference(file: schemas.FileBody, index: int) -> FileReference:
+    session = file.storage_session_id or file.session_id or ""
+    for name, value in (("id", file.id), ("storage_session_id", session)):
+        if not is_id(value):
+            raise InvalidRequest("an id has 21 characters of A-Z, a-z, 0-9, '_' and '-'", field=f"files[{index}].{name}")
+    return FileReference(
+        id=FileId(file.id),
+        session_id=SessionId(session),
+        name=check_name(file.name, field=f"files[{index}].name"),
+        kind=file.kind or "user",
+        resource_id=file.resource_id,
+        version=file.version,
+        old_form=file.storage_session_id is None,
+    )

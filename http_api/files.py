@@ -1,0 +1,94 @@
+"""Listing, freshness, download and deletion of kept files."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from urllib.parse import quote
+
+import msgspec
+from quart import Response, request
+
+from http_api import answers, authentication
+from http_api.services import ApiKey, Door
+from supervisor.errors import InvalidRequest, NotFound
+from supervisor.execution import FileId, Principal, SessionId, StoredFile
+
+_DETAILS = ("simple", "summary", "full", "normalized")
+
+
+def _principal(key: ApiKey) -> Principal:
+    """Take the user from a header, else from ``kind=user&id=…``, which today's clients send."""
+    user_id = request.args.get("id") if request.args.get("kind") == "user" else None
+    return authentication.principal(key, authentication.named_user(request.headers, (("id", user_id),)))
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), content_type="application/json")
+
+
+async def listing(door: Door, key: ApiKey, session: str) -> Response:
+    """Answer ``GET /files/{session}``; of an unknown session there are no files."""
+    detail = request.args.get("detail", "simple")
+    if detail not in _DETAILS:
+        raise InvalidRequest(f"one of {', '.join(_DETAILS)}", field="detail")
+    try:
+        files = await door.files.listing(_principal(key), SessionId(session))
+    except NotFound:
+        # A session without files has no record, so it cannot be told from one that never was; nor from another's.
+        files = ()
+    return _json(answers.listing(files, detail))
+
+
+async def freshness(door: Door, key: ApiKey, session: str, file: str) -> Response:
+    """Answer ``GET /sessions/{session}/objects/{file}``."""
+    return _json(answers.freshness(await door.files.find(_principal(key), SessionId(session), FileId(file))))
+
+
+async def download(door: Door, key: ApiKey, session: str, file: str) -> Response:
+    """Answer ``GET /download/{session}/{file}`` with the bytes; a browser may save them and nothing else."""
+    principal = _principal(key)
+    if request.method == "HEAD":
+        return Response(b"", headers=_download_headers(await door.files.find(principal, SessionId(session), FileId(file))))
+    stack = AsyncExitStack()
+    stored, chunks = await stack.enter_async_context(door.files.open(principal, SessionId(session), FileId(file)))
+
+    async def stream() -> AsyncIterator[bytes]:
+        async with stack:
+            async for chunk in chunks:
+                yield chunk
+
+    response = Response(stream(), headers=_download_headers(stored))
+    response.timeout = None  # a slow reader of a big file is no fault
+    return response
+
+
+def _download_headers(file: StoredFile) -> dict[str, str]:
+    name = quote(file.name.rpartition("/")[2], safe="")
+    return {
+        "Content-Type": file.content_type,
+        "Content-Length": str(file.size_bytes),
+        "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
+        # What code in a sandbox made is never a page of ours.
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+    }
+
+
+async def delete_file(door: Door, key: ApiKey, session: str, file: str) -> Response:
+    """Answer ``DELETE`` of one file, in both forms."""
+    await door.files.delete_file(_principal(key), SessionId(session), FileId(file))
+    return _json({"message": "File deleted successfully", "session_id": session, "fileId": file})
+
+
+async def delete_session(door: Door, key: ApiKey, session: str) -> Response:
+    """Answer ``DELETE /sessions/{session}``."""
+    await door.files.delete_session(_principal(key), SessionId(session))
+    return _json({"message": "Session deleted successfully", "session_id": session})
+
+
+async def health(door: Door) -> Response:
+    """Answer ``GET /health``, for anyone: whether code can be run."""
+    ready = door.health.ready
+    body = {"status": "ok" if ready else "unavailable", "version": door.health.version, "languages": list(door.health.languages)}
+    return Response(msgspec.json.encode(body), status=200 if ready else 503, content_type="application/json")

@@ -1,0 +1,70 @@
+"""The one table from our errors to HTTP answers. Nothing else builds an error body."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Final
+
+import msgspec
+from quart import Response
+from werkzeug.exceptions import HTTPException
+
+from supervisor import errors
+
+log: Final = logging.getLogger("gaoler.http")
+
+_TABLE: Final[dict[type[errors.GaolerError], tuple[int, str]]] = {
+    errors.InvalidRequest: (400, "invalid_request"),
+    errors.Unauthenticated: (401, "unauthenticated"),
+    errors.NotFound: (404, "not_found"),
+    errors.TooLarge: (413, "too_large"),
+    errors.Busy: (429, "rate_limited"),
+    errors.SandboxFailed: (503, "sandbox_failed"),
+    errors.StorageFull: (507, "storage_full"),
+    errors.ConfigurationError: (500, "internal_error"),
+}
+
+
+class _Body(msgspec.Struct, omit_defaults=True):
+    error: str
+    message: str
+    field: str | None = None
+    retry_after_seconds: int | None = None
+
+
+def answer(status: int, error: str, message: str, *, field: str | None = None, retry_after_seconds: int | None = None) -> Response:
+    """Build an error answer."""
+    body = msgspec.json.encode(_Body(error, message, field, retry_after_seconds))
+    response = Response(body, status=status, content_type="application/json")
+    if retry_after_seconds is not None:
+        response.headers["Retry-After"] = str(retry_after_seconds)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="gaoler", Basic realm="gaoler"'
+    return response
+
+
+def from_error(error: errors.GaolerError) -> Response:
+    """Answer for one of our errors."""
+    status, code = _TABLE[type(error)]
+    retry = math.ceil(error.retry_after_seconds) if isinstance(error, errors.Busy) else None
+    if error.field == "lang" and isinstance(error, errors.InvalidRequest):
+        code = error.message  # LibreChat's contract: {"error": "Unsupported language: X"}
+    return answer(status, code, error.message, field=error.field, retry_after_seconds=retry)
+
+
+def from_http(error: HTTPException) -> Response:
+    """Answer for what the framework refuses: no such route, wrong method, a body over its limit."""
+    status = error.code or 500
+    code = (error.name or "error").lower().replace(" ", "_")
+    response = answer(status, code, error.description or error.name)
+    for name, value in error.get_headers():
+        if name.lower() == "allow":
+            response.headers[name] = value
+    return response
+
+
+def from_fault(error: BaseException) -> Response:
+    """Answer for a fault of ours: the traceback goes to the log, nothing of it to the caller."""
+    log.error("unexpected fault", exc_info=error)
+    return answer(500, "internal_error", "the server failed; the operator finds the reason in its log")

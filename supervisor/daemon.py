@@ -1,0 +1,176 @@
+"""The composition root: builds every object and passes it on. The only place that sees everything."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve as serve_http
+
+from http_api.app import create_app
+from http_api.services import ApiKey, Door, DoorSettings
+from supervisor import __version__
+from supervisor.admission import Admission
+from supervisor.errors import SandboxFailed
+from supervisor.executor import Executor, ResultLimits
+from supervisor.files import FileLimits, FileService, run_sweeper
+from supervisor.jailer.client import JailerClient, open_jailer
+from supervisor.jailer.setup import JailerHandle
+from supervisor.policy import Policy
+from supervisor.runtimes.catalogue import InstalledLanguage
+from supervisor.settings import Settings
+from supervisor.store.disk import open_blobs
+from supervisor.store.sqlite import open_sqlite
+
+log: Final = logging.getLogger("gaoler.daemon")
+
+STOP_SECONDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What was read and made as root, before the daemon became an ordinary user."""
+
+    settings: Settings
+    policy: Policy
+    languages: Mapping[str, InstalledLanguage]
+    api_key: str
+    jailer: JailerHandle
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The domain objects behind the doors."""
+
+    files: FileService
+    executor: Executor
+    jailer: JailerClient
+    admission: Admission
+
+
+@asynccontextmanager
+async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
+    """Open stores and jailer for the block."""
+    settings = prepared.settings
+    data = settings.state_path / "data"
+    async with (
+        open_sqlite(data / "gaoler.sqlite") as sessions,
+        open_blobs(data / "blobs", reserve_bytes=settings.files.reserve_bytes) as blobs,
+        open_jailer(prepared.jailer.socket_path) as jailer,
+    ):
+        kept = settings.files
+        limits = FileLimits(kept.file_bytes, kept.files_per_session, kept.session_bytes, kept.retention_hours * 3600)
+        files = FileService(sessions, blobs, limits, clock=time.time)
+        admission = Admission(
+            concurrent=settings.execution.concurrent,
+            queue_length=settings.execution.queue_length,
+            queue_seconds=settings.execution.queue_seconds,
+        )
+        results = ResultLimits(kept.result_files, kept.file_bytes, kept.session_bytes, kept.files_per_session)
+        executor = Executor(jailer, files, admission, prepared.policy, prepared.languages, results)
+        yield Core(files, executor, jailer, admission)
+
+
+@dataclass(frozen=True, slots=True)
+class _Health:
+    jailer: JailerClient
+    languages: tuple[str, ...]
+    version: str = __version__
+
+    @property
+    def ready(self) -> bool:
+        return self.jailer.connected
+
+
+async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, or until the keeper is gone.
+
+    Raises:
+        SandboxFailed: the jailer cannot be kept alive; a supervisor should start the daemon again.
+    """
+    settings = prepared.settings
+    async with open_core(prepared) as core, trio.open_nursery() as nursery:
+        names = tuple(sorted({each.language.name for each in prepared.languages.values()}))
+        keys = (ApiKey("default", "default", prepared.api_key),) if settings.http.authentication else ()
+        door = DoorSettings(keys, settings.http.body_bytes, settings.http.code_characters)
+        app = create_app(Door(core.executor, core.files, _Health(core.jailer, names), door))
+        nursery.start_soon(run_sweeper, core.files, settings.files.sweep_minutes * 60)
+        nursery.start_soon(_watch_keeper, prepared.jailer)
+        stop = trio.Event()
+        nursery.start_soon(_await_signal, stop)
+
+        async def serve_until_stopped(*, task_status: trio.TaskStatus[list[str]]) -> None:
+            await serve_http(app, _http_config(settings), shutdown_trigger=stop.wait, task_status=task_status)  # type: ignore[arg-type]
+            stop.set()
+
+        bound = await nursery.start(serve_until_stopped)
+        _announce(bound, settings)
+        if on_ready is not None:
+            on_ready.set()
+        await stop.wait()
+        log.info("stopping")
+        nursery.cancel_scope.deadline = trio.current_time() + STOP_SECONDS
+        nursery.cancel_scope.cancel()
+
+
+def _http_config(settings: Settings) -> Config:
+    config = Config()
+    config.bind = [settings.bind]
+    config.include_server_header = False
+    config.graceful_timeout = STOP_SECONDS
+    config.keep_alive_timeout = 75
+    # Headers that do not come are a slowloris.
+    config.read_timeout = None
+    config.h11_max_incomplete_size = 32 * 1024
+    config.accesslog = None
+    config.errorlog = logging.getLogger("gaoler.hypercorn")
+    config.umask = 0o117
+    return config
+
+
+def _announce(bound: list[str], settings: Settings) -> None:
+    """Say where it listens, on a line that programs can read too."""
+    for address in bound:
+        log.info("listening on %s state_dir=%s", address, settings.state_dir)
+
+
+async def _await_signal(stop: trio.Event) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            stop.set()
+
+
+async def _watch_keeper(handle: JailerHandle) -> None:
+    """The keeper ends only when it is told to, or when it cannot go on: then we cannot either."""
+    pidfd = os.pidfd_open(handle.keeper_pid)
+    try:
+        await trio.lowlevel.wait_readable(pidfd)
+    finally:
+        os.close(pidfd)
+    raise SandboxFailed("the jailer's keeper is gone")
+
+
+def read_or_make_key(settings: Settings, path: Path) -> tuple[str, bool]:
+    """Give the API key and whether it was made now: the one that is set, else the one kept in the state directory."""
+    if settings.api_key:
+        return settings.api_key, False
+    try:
+        return path.read_text().strip(), False
+    except FileNotFoundError:
+        pass
+    key = "gk-" + os.urandom(24).hex()
+    temporary = path.with_suffix(".new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(key + "\n")
+    temporary.rename(path)
+    return key, True
