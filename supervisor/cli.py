@@ -1,0 +1,202 @@
+"""The command line: ``gaoler serve | run | doctor | image | settings``. Every error says what to do next."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from supervisor import __version__
+from supervisor.errors import ConfigurationError, GaolerError
+from supervisor.settings import Loaded, Settings, load, process_environment
+
+EXIT_CONFIGURATION = 78
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Show our own errors as a line, not as a traceback."""
+    try:
+        yield
+    except ConfigurationError as error:
+        click.echo(f"gaoler: {error.message}", err=True)
+        sys.exit(EXIT_CONFIGURATION)
+    except GaolerError as error:
+        click.echo(f"gaoler: {error.message}", err=True)
+        sys.exit(1)
+
+
+def _load(config: Path | None, flags: dict[str, Any]) -> Loaded:
+    return load(file=config, environment=process_environment(), flags=flags)
+
+
+_config = click.option(
+    "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings file (default: /etc/gaoler/gaoler.toml)."
+)
+_state_dir = click.option("--state-dir", metavar="DIR", help="Where everything is kept (default: /var/lib/gaoler).")
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gaoler")
+def main() -> None:
+    """Run code nobody trusts, in sandboxes, for AI agents and chat users.
+
+    Settings come from the settings file, then GAOLER_* variables, then flags; 'gaoler settings' shows the result.
+    Shell completion: eval "$(_GAOLER_COMPLETE=bash_source gaoler)" (or zsh_source, fish_source).
+    """
+
+
+@main.command()
+@click.option("--bind", metavar="HOST:PORT", help="Where to listen (default: 127.0.0.1:8000); also unix:/path.")
+@click.option("--show-key", is_flag=True, help="Print how to connect, with the API key.")
+@_state_dir
+@_config
+def serve(bind: str | None, show_key: bool, state_dir: str | None, config: Path | None) -> None:
+    """Run the daemon: the HTTP API and the sandboxes behind it. Starts as root, serves as nobody in particular."""
+    import trio
+
+    from supervisor import daemon
+    from supervisor.prepare import configure_logging, prepare
+
+    with _plain_errors():
+        loaded = _load(config, {"bind": bind, "state_dir": _absolute(state_dir)})
+        configure_logging(loaded.settings.log_level)
+        prepared = prepare(loaded.settings)
+        if show_key:
+            _show_key(loaded.settings, prepared.api_key)
+        try:
+            trio.run(daemon.serve, prepared)
+        except* (GaolerError, OSError) as group:
+            found: BaseException = group
+            while isinstance(found, BaseExceptionGroup):
+                found = found.exceptions[0]
+            click.echo(f"gaoler: {found}", err=True)
+            sys.exit(1)
+
+
+def _show_key(settings: Settings, key: str) -> None:
+    base = f"127.0.0.1:{settings.bind.rpartition(':')[2]}" if settings.bind.startswith("0.0.0.0:") else settings.bind
+    click.echo(
+        f"""
+  API key         {key}
+  LibreChat .env  LIBRECHAT_CODE_BASEURL=http://{key}@{base}/v1
+  (up to v0.8.5)  LIBRECHAT_CODE_API_KEY={key}
+
+  Try it:
+
+    curl -s http://{base}/v1/exec -H 'X-API-Key: {key}' -H 'Content-Type: application/json' \\
+      -d '{{"lang": "py", "code": "print(6 * 7)"}}'
+"""
+    )
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("source", metavar="FILE|-", type=click.File("rb"))
+@click.argument("arguments", metavar="[ARG]...", nargs=-1, type=click.UNPROCESSED)
+@click.option("--lang", help="Language; default: by the file's extension, Python for '-'.")
+@click.option(
+    "--file", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Input file, placed into /mnt/data."
+)
+@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Directory for the files that the program makes.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Kill it after so long; shortens the policy's limit.")
+@_config
+def run(
+    source: click.utils.LazyFile,
+    arguments: tuple[str, ...],
+    lang: str | None,
+    files: tuple[Path, ...],
+    output: Path | None,
+    timeout: float | None,
+    config: Path | None,
+) -> None:
+    """Run one program in a sandbox, without a server. The exit code is the program's."""
+    from supervisor import oneshot
+    from supervisor.runtimes.catalogue import load_languages
+
+    with _plain_errors():
+        loaded = _load(config, {})
+        suffix = Path(source.name).suffix
+        by_suffix = {Path(language.source).suffix: language.name for language in reversed(load_languages())}
+        language = lang or by_suffix.get(suffix, "python")
+        code = source.read().decode("utf-8", "strict")
+        inputs = [(path.name, path.read_bytes()) for path in files]
+        sys.exit(oneshot.run(loaded.settings, oneshot.Work(language, code, arguments, inputs, timeout), output))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@_state_dir
+@_config
+def doctor(as_json: bool, state_dir: str | None, config: Path | None) -> None:
+    """Try what this host can do, and say how to mend what it cannot."""
+    from supervisor import doctor as examination
+
+    with _plain_errors():
+        loaded = _load(config, {"state_dir": _absolute(state_dir)})
+        findings = examination.examine(loaded.settings)
+        click.echo(examination.as_json(findings) if as_json else examination.as_text(findings))
+        sys.exit(1 if any(finding.status == "fail" for finding in findings) else 0)
+
+
+@main.group()
+def image() -> None:
+    """The runtime image: what programs in a sandbox find below /usr/local."""
+
+
+@image.command("build")
+@click.option("--image-dir", metavar="DIR", help="Where images are kept (default: images in the state directory).")
+@_state_dir
+@_config
+def image_build(image_dir: str | None, state_dir: str | None, config: Path | None) -> None:
+    """Prepare the image: Debian packages, Python packages, fonts. Minutes the first time; can be interrupted."""
+    from supervisor.image import ImageError, ImagePlan, build_image
+    from supervisor.progress import ConsoleProgress
+
+    with _plain_errors():
+        loaded = _load(config, {"state_dir": _absolute(state_dir), "image_dir": _absolute(image_dir)})
+        plan = ImagePlan(loaded.settings.image_path)
+        try:
+            built = build_image(replace(plan), ConsoleProgress())
+        except ImageError as error:
+            click.echo(f"gaoler: {error}", err=True)
+            sys.exit(1)
+        except PermissionError as error:
+            click.echo(f"gaoler: {error}: building the image needs root", err=True)
+            sys.exit(1)
+        click.echo(f"Runtime image {built.path.name}: Python {built.manifest.python}, {len(built.manifest.packages)} packages.", err=True)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@_config
+def settings(as_json: bool, config: Path | None) -> None:
+    """Print every setting, its value and where that came from. Secrets are hidden."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from supervisor.settings import leaves
+
+    with _plain_errors():
+        loaded = _load(config, {})
+        rows = [
+            (leaf, "(hidden)" if leaf.secret and loaded.values[leaf.key] else loaded.values[leaf.key], loaded.origins[leaf.key])
+            for leaf in leaves()
+        ]
+        if as_json:
+            tree = {leaf.key: {"value": value, "origin": origin, "variable": leaf.variable} for leaf, value, origin in rows}
+            click.echo(msgspec.json.format(msgspec.json.encode(tree)).decode())
+            return
+        table = Table("setting", "value", "from", "what it is", box=None, pad_edge=False)
+        for leaf, value, origin in rows:
+            table.add_row(leaf.key, str(value), origin, leaf.description)
+        Console().print(table)

