@@ -30,7 +30,9 @@ def execution(result: ExecutionResult) -> dict[str, Any]:
     stderr = result.stderr.text()
     notes = [note for note in (explanation(result.outcome), *_skip_notes(result)) if note]
     if notes:
-        stderr += ("" if not stderr or stderr.endswith("\n") else "\n") + "".join(f"[gaoler] {note}\n" for note in notes)
+        stderr += ("" if not stderr or stderr.endswith("\n") else "\n") + "".join(
+            f"[gaoler] {note}\n" for note in notes
+        )
     return {
         "session_id": result.session_id,
         "stdout": result.stdout.text(),
@@ -48,7 +50,7 @@ def execution(result: ExecutionResult) -> dict[str, Any]:
     }
 
 
-def explanation(outcome: Outcome) -> str | None:
+def explanation(outcome: Outcome) -> str | None:  # noqa: PLR0911 - one for each outcome
     """Say in words for a model why the program did not simply succeed."""
     match outcome:
         case Exited(0):
@@ -109,7 +111,12 @@ def _hidden(file: ResultFile) -> bool:
 
 
 def _file(file: ResultFile) -> dict[str, Any]:
-    row: dict[str, Any] = {"id": file.id, "name": file.name, "storage_session_id": file.session_id, "size": file.size_bytes}
+    row: dict[str, Any] = {
+        "id": file.id,
+        "name": file.name,
+        "storage_session_id": file.session_id,
+        "size": file.size_bytes,
+    }
     source = file.source or file.modified_from
     if source is not None and source.resource_id is not None and file.inherited:
         row |= {"resource_id": source.resource_id, "kind": source.kind}

@@ -7,8 +7,8 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from http_api.services import ApiKey
 from supervisor.errors import InvalidRequest, Unauthenticated
@@ -21,7 +21,14 @@ _USER: Final = re.compile(r"[A-Za-z0-9_.:@+-]{1,128}")
 _BASE64_PREFIX: Final = "b64:"
 
 
-def authenticate(headers: Mapping[str, str], keys: Sequence[ApiKey]) -> ApiKey:
+class HeaderLookup(Protocol):
+    """Header fields by name, whatever their case."""
+
+    def get(self, name: str, /) -> str | None:
+        """Give the first field of this name."""
+
+
+def authenticate(headers: HeaderLookup, keys: Sequence[ApiKey]) -> ApiKey:
     """Give the key that the request carries; with no keys configured, the anonymous one.
 
     ``X-API-Key: KEY``, ``Authorization: Bearer KEY``, and Basic with the key as user, with or without the colon: the
@@ -75,7 +82,7 @@ def _basic(value: str) -> str | None:
     return user or password
 
 
-def named_user(headers: Mapping[str, str], fallbacks: Sequence[tuple[str, str | None]] = ()) -> str | None:
+def named_user(headers: HeaderLookup, fallbacks: Sequence[tuple[str, str | None]] = ()) -> str | None:
     """Give the user whom the caller names: a header first, then the given (field, value) pairs in order.
 
     Raises:

@@ -74,7 +74,9 @@ def _reference(file: schemas.FileBody, index: int) -> FileReference:
     session = file.storage_session_id or file.session_id or ""
     for name, value in (("id", file.id), ("storage_session_id", session)):
         if not is_id(value):
-            raise InvalidRequest("an id has 21 characters of A-Z, a-z, 0-9, '_' and '-'", field=f"files[{index}].{name}")
+            raise InvalidRequest(
+                "an id has 21 characters of A-Z, a-z, 0-9, '_' and '-'", field=f"files[{index}].{name}"
+            )
     return FileReference(
         id=FileId(file.id),
         session_id=SessionId(session),

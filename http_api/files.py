@@ -49,7 +49,9 @@ async def download(door: Door, key: ApiKey, session: str, file: str) -> Response
     """Answer ``GET /download/{session}/{file}`` with the bytes; a browser may save them and nothing else."""
     principal = _principal(key)
     if request.method == "HEAD":
-        return Response(b"", headers=_download_headers(await door.files.find(principal, SessionId(session), FileId(file))))
+        return Response(
+            b"", headers=_download_headers(await door.files.find(principal, SessionId(session), FileId(file)))
+        )
     stack = AsyncExitStack()
     stored, chunks = await stack.enter_async_context(door.files.open(principal, SessionId(session), FileId(file)))
 
@@ -90,5 +92,9 @@ async def delete_session(door: Door, key: ApiKey, session: str) -> Response:
 async def health(door: Door) -> Response:
     """Answer ``GET /health``, for anyone: whether code can be run."""
     ready = door.health.ready
-    body = {"status": "ok" if ready else "unavailable", "version": door.health.version, "languages": list(door.health.languages)}
+    body = {
+        "status": "ok" if ready else "unavailable",
+        "version": door.health.version,
+        "languages": list(door.health.languages),
+    }
     return Response(msgspec.json.encode(body), status=200 if ready else 503, content_type="application/json")

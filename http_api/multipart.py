@@ -1,4 +1,4 @@
-"""Multipart uploads as a stream: fields as they come, each file as an iterator of bytes, never more than a buffer held."""
+"""Multipart uploads as a stream: fields as they come, each file as an iterator of bytes, a buffer held at most."""
 
 from __future__ import annotations
 

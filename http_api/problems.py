@@ -33,7 +33,9 @@ class _Body(msgspec.Struct, omit_defaults=True):
     retry_after_seconds: int | None = None
 
 
-def answer(status: int, error: str, message: str, *, field: str | None = None, retry_after_seconds: int | None = None) -> Response:
+def answer(
+    status: int, error: str, message: str, *, field: str | None = None, retry_after_seconds: int | None = None
+) -> Response:
     """Build an error answer."""
     body = msgspec.json.encode(_Body(error, message, field, retry_after_seconds))
     response = Response(body, status=status, content_type="application/json")

@@ -42,7 +42,13 @@ class Files(Protocol):
         """Forget a session."""
 
     async def receive(
-        self, session_id: SessionId, name: str, content_type: str | None, chunks: AsyncIterator[bytes], *, read_only: bool
+        self,
+        session_id: SessionId,
+        name: str,
+        content_type: str | None,
+        chunks: AsyncIterator[bytes],
+        *,
+        read_only: bool,
     ) -> StoredFile:
         """Store an upload in a session that this request has made."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 import trio
@@ -15,6 +16,8 @@ from supervisor.access import owner_of
 from supervisor.errors import InvalidRequest
 from supervisor.execution import Owner, SessionId, StoredFile
 from supervisor.names import check_name
+
+NO_HEADERS: Final[dict[str, str]] = {}
 
 
 @dataclass(slots=True)
@@ -81,7 +84,7 @@ def _owner(key: ApiKey, fields: dict[str, str]) -> Owner:
             fallback = (("entity_id", entity),)
     user = authentication.named_user(request.headers, fallback)
     if kind == "user" and user is None:
-        user = authentication.named_user({}, (("id", resource_id),))
+        user = authentication.named_user(NO_HEADERS, (("id", resource_id),))
     return owner_of(authentication.principal(key, user), kind=kind, resource_id=resource_id, version=_version(fields))
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from supervisor.execution import Owner, Principal
 
 
-def owner_of(principal: Principal, *, kind: str | None = None, resource_id: str | None = None, version: int | None = None) -> Owner:
+def owner_of(
+    principal: Principal, *, kind: str | None = None, resource_id: str | None = None, version: int | None = None
+) -> Owner:
     """Decide to whom something that ``principal`` makes will belong.
 
     Agents and skills are shared inside their tenant. For ``user`` (and for no kind) the caller's own identity wins over

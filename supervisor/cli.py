@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 import msgspec
@@ -37,7 +37,9 @@ def _load(config: Path | None, flags: dict[str, Any]) -> Loaded:
 
 
 _config = click.option(
-    "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings file (default: /etc/gaoler/gaoler.toml)."
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings file (default: /etc/gaoler/gaoler.toml).",
 )
 _state_dir = click.option("--state-dir", metavar="DIR", help="Where everything is kept (default: /var/lib/gaoler).")
 
@@ -105,13 +107,19 @@ def _show_key(settings: Settings, key: str) -> None:
 @click.argument("arguments", metavar="[ARG]...", nargs=-1, type=click.UNPROCESSED)
 @click.option("--lang", help="Language; default: by the file's extension, Python for '-'.")
 @click.option(
-    "--file", "files", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Input file, placed into /mnt/data."
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Input file, placed into /mnt/data.",
 )
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Directory for the files that the program makes.")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), help="Directory for the files that the program makes."
+)
 @click.option("--timeout", type=float, metavar="SECONDS", help="Kill it after so long; shortens the policy's limit.")
 @_config
 def run(
-    source: click.utils.LazyFile,
+    source: BinaryIO,
     arguments: tuple[str, ...],
     lang: str | None,
     files: tuple[Path, ...],
@@ -173,7 +181,10 @@ def image_build(image_dir: str | None, state_dir: str | None, config: Path | Non
         except PermissionError as error:
             click.echo(f"gaoler: {error}: building the image needs root", err=True)
             sys.exit(1)
-        click.echo(f"Runtime image {built.path.name}: Python {built.manifest.python}, {len(built.manifest.packages)} packages.", err=True)
+        click.echo(
+            f"Image {built.path.name}: Python {built.manifest.python}, {len(built.manifest.packages)} packages.",
+            err=True,
+        )
 
 
 @main.command()
@@ -189,11 +200,17 @@ def settings(as_json: bool, config: Path | None) -> None:
     with _plain_errors():
         loaded = _load(config, {})
         rows = [
-            (leaf, "(hidden)" if leaf.secret and loaded.values[leaf.key] else loaded.values[leaf.key], loaded.origins[leaf.key])
+            (
+                leaf,
+                "(hidden)" if leaf.secret and loaded.values[leaf.key] else loaded.values[leaf.key],
+                loaded.origins[leaf.key],
+            )
             for leaf in leaves()
         ]
         if as_json:
-            tree = {leaf.key: {"value": value, "origin": origin, "variable": leaf.variable} for leaf, value, origin in rows}
+            tree = {
+                leaf.key: {"value": value, "origin": origin, "variable": leaf.variable} for leaf, value, origin in rows
+            }
             click.echo(msgspec.json.format(msgspec.json.encode(tree)).decode())
             return
         table = Table("setting", "value", "from", "what it is", box=None, pad_edge=False)

@@ -109,7 +109,7 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
         nursery.start_soon(_await_signal, stop)
 
         async def serve_until_stopped(*, task_status: trio.TaskStatus[list[str]]) -> None:
-            await serve_http(app, _http_config(settings), shutdown_trigger=stop.wait, task_status=task_status)  # type: ignore[arg-type]
+            await serve_http(app, _http_config(settings), shutdown_trigger=stop.wait, task_status=task_status)
             stop.set()
 
         bound = await nursery.start(serve_until_stopped)

@@ -263,7 +263,7 @@ class Executor:
         results.skipped += [SkippedFile(_shown(skip.untrusted_name), skip.reason) for skip in manifest.skipped]
         if manifest.truncated:
             results.skipped.append(SkippedFile("", "there are more files than can be listed; the rest was not kept"))
-        room = _Room(self._limits, inputs, results)
+        room = _Room(self._limits, inputs)
         for entry in manifest.entries:
             await self._take(jail, entry, inputs, results, room)
         seen = {entry.untrusted_name for entry in manifest.entries}
@@ -322,7 +322,7 @@ class Executor:
 class _Room:
     """How much more may be kept. Counts before the bytes are fetched, so that nothing is fetched in vain."""
 
-    def __init__(self, limits: ResultLimits, inputs: _Inputs, results: _Results) -> None:
+    def __init__(self, limits: ResultLimits, inputs: _Inputs) -> None:
         kept = [each.file for each in inputs.by_name.values() if each.file.session_id == inputs.session_id]
         self._limits = limits
         self._files = 0

@@ -48,7 +48,9 @@ class Blob:
 class FileService:
     """All work on kept files. Every method checks access; what is not the caller's is :class:`NotFound`."""
 
-    def __init__(self, sessions: SessionStore, blobs: BlobStore, limits: FileLimits, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, sessions: SessionStore, blobs: BlobStore, limits: FileLimits, *, clock: Callable[[], float]
+    ) -> None:
         self._sessions = sessions
         self._blobs = blobs
         self._limits = limits

@@ -1,7 +1,8 @@
 """The runtime image: what a sandbox sees as ``/usr/local``, prepared once and read-only ever after.
 
-An image is a directory named after everything that went into it, with a manifest; ``current`` is a link that is switched
-when a new one is complete. Building can be interrupted at any moment: downloads are kept, a half image is thrown away.
+An image is a directory named after everything that went into it, with a manifest; ``current`` is a link that is
+switched when a new one is complete. Building can be interrupted at any moment: downloads are kept, a half image is
+thrown away.
 """
 
 from __future__ import annotations
@@ -120,7 +121,16 @@ def _fill(plan: ImagePlan, building: Path, progress: BuildProgress, run: Runner)
         download = [*pip, "download", *options, "--require-hashes", "--only-binary", ":all:", "--dest", str(wheels)]
         run([*download, "--requirement", str(plan.requirements)], _advance_on("Collecting", step.advance))
     with progress.step("Installing Python packages", total) as step:
-        install = [*pip, "install", *options, "--no-index", "--find-links", str(wheels), "--require-hashes", "--no-compile"]
+        install = [
+            *pip,
+            "install",
+            *options,
+            "--no-index",
+            "--find-links",
+            str(wheels),
+            "--require-hashes",
+            "--no-compile",
+        ]
         arguments = [*install, "--target", str(site), "--requirement", str(plan.requirements)]
         run(arguments, _advance_on("Collecting", step.advance))
     with progress.step("Preparing the runtime", 4) as step:
@@ -210,7 +220,10 @@ def _list_fonts(plan: ImagePlan, site: Path, target: Path, run: Runner) -> None:
     target.mkdir(mode=0o755, parents=True)
     if not (site / "matplotlib").is_dir():
         return
-    program = "import sys; sys.path.insert(0, sys.argv[1]); import os; os.environ['MPLCONFIGDIR'] = sys.argv[2]; import matplotlib.font_manager"
+    program = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); os.environ['MPLCONFIGDIR'] = sys.argv[2]; "
+        "import matplotlib.font_manager"
+    )
     run([str(plan.python), "-I", "-c", program, str(site), str(target)], _ignore)
 
 
@@ -246,12 +259,14 @@ def _publish(directory: Path, building: Path, manifest: Manifest) -> Image:
 def _check_room(directory: Path) -> None:
     free = shutil.disk_usage(directory).free
     if free < NEEDED_BYTES:
-        raise ImageError(f"{directory} has {free >> 20} MiB free, {NEEDED_BYTES >> 20} MiB are needed: make room, or set image_dir")
+        raise ImageError(
+            f"{directory} has {free >> 20} MiB free, {NEEDED_BYTES >> 20} MiB are needed: make room, or set image_dir"
+        )
 
 
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    with open(directory / "build.lock", "w") as lock:
+    with (directory / "build.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -282,7 +297,13 @@ def _run(arguments: Sequence[str], on_line: Callable[[str], None]) -> None:
     lines: list[str] = []
     try:
         with subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True, errors="replace"
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            text=True,
+            errors="replace",
         ) as process:
             for line in process.stdout or ():
                 lines = [*lines[-14:], line.rstrip()]
@@ -291,4 +312,7 @@ def _run(arguments: Sequence[str], on_line: Callable[[str], None]) -> None:
         raise ImageError(f"{arguments[0]} is not installed") from None
     if process.returncode:
         tail = "\n    ".join(lines)
-        raise ImageError(f"{' '.join(arguments[:4])} ... failed with status {process.returncode}:\n    {tail}\nRun the build again: it resumes.")
+        raise ImageError(
+            f"{' '.join(arguments[:4])} ... failed with status {process.returncode}:\n    {tail}\n"
+            "Run the build again: it resumes."
+        )

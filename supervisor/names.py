@@ -17,7 +17,7 @@ _DIRECTION: Final = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
 
 
-def name_fault(name: str) -> str | None:
+def name_fault(name: str) -> str | None:  # noqa: C901, PLR0911 - a table of rules
     """Say which rule ``name`` breaks, or ``None``."""
     if not name:
         return "it is empty"

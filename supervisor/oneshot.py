@@ -22,7 +22,16 @@ import trio
 from http_api.answers import explanation
 from supervisor.daemon import Core, open_core
 from supervisor.errors import GaolerError, InvalidRequest
-from supervisor.execution import ExecutionRequest, Exited, FileReference, Outcome, Owner, Principal, SessionId, Signalled
+from supervisor.execution import (
+    ExecutionRequest,
+    Exited,
+    FileReference,
+    Outcome,
+    Owner,
+    Principal,
+    SessionId,
+    Signalled,
+)
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.names import check_name
 from supervisor.prepare import configure_logging, prepare
@@ -59,6 +68,22 @@ def run(settings: Settings, work: Work, output: Path | None) -> int:
     Raises:
         GaolerError: it could not be run.
     """
+    report = execute(settings, work, keep=output is not None)
+    sys.stdout.write(report.stdout)
+    sys.stderr.write(report.stderr)
+    if report.note:
+        print(f"gaoler: {report.note}", file=sys.stderr)
+    if output is not None:
+        _write_files(report.files, output)
+    return report.status
+
+
+def execute(settings: Settings, work: Work, *, keep: bool) -> Report:
+    """Run ``work`` with a jailer of its own, which is gone afterwards; ``keep`` brings the result files along.
+
+    Raises:
+        GaolerError: it could not be run; the reason is on standard error.
+    """
     state = Path(tempfile.mkdtemp(prefix="gaoler-run-"))
     state.chmod(0o755)
     settings = msgspec.structs.replace(settings, state_dir=str(state), image_dir=str(settings.image_path))
@@ -67,24 +92,18 @@ def run(settings: Settings, work: Work, output: Path | None) -> int:
         pid = os.fork()
         if pid == 0:
             os.close(read_end)
-            _child(settings, work, write_end, keep=output is not None)
+            _child(settings, work, write_end, keep=keep)
         os.close(write_end)
         with os.fdopen(read_end, "rb") as pipe:
             payload = pipe.read()
         os.waitpid(pid, 0)
     finally:
-        remove_subtree(state)
+        if os.geteuid() == 0:
+            remove_subtree(state)
         shutil.rmtree(state)
     if not payload:
         raise GaolerError("the execution could not be started; the reason is above")
-    report = msgspec.msgpack.decode(payload, type=Report)
-    sys.stdout.write(report.stdout)
-    sys.stderr.write(report.stderr)
-    if report.note:
-        print(f"gaoler: {report.note}", file=sys.stderr)
-    if output is not None:
-        _write_files(report.files, output)
-    return report.status
+    return msgspec.msgpack.decode(payload, type=Report)
 
 
 def _child(settings: Settings, work: Work, write_end: int, *, keep: bool) -> None:
@@ -123,7 +142,9 @@ async def _execute(core: Core, work: Work, *, keep: bool) -> Report:
         stored = await core.files.receive(session, name, None, _once(content))
         references.append(FileReference(stored.id, session, name))
     result = await core.executor.execute(
-        ExecutionRequest(_ME, work.language, work.code, work.arguments, tuple(references), wall_seconds=work.wall_seconds)
+        ExecutionRequest(
+            _ME, work.language, work.code, work.arguments, tuple(references), wall_seconds=work.wall_seconds
+        )
     )
     report = Report(result.stdout.text(), result.stderr.text(), explanation(result.outcome), _status(result.outcome))
     made = [file for file in result.files if not file.inherited]

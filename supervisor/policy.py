@@ -59,7 +59,7 @@ class MountEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MaskEntry(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[[mask]]``: a file to be covered by the null device, if it exists."""
+    """``[[mask]]``: a file or directory to be covered by nothing, if it exists."""
 
     target: AbsolutePath
     reason: Reason
@@ -156,17 +156,21 @@ def _text(path: Path, *, wanted_by: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{wanted_by.name} names {path.parent.name}/{path.name}, which cannot be read: {error}") from None
+        raise ConfigurationError(
+            f"{wanted_by.name} names {path.parent.name}/{path.name}, which cannot be read: {error}"
+        ) from None
 
 
 def _mounts(path: Path, *, wanted_by: Path) -> MountTable:
     _text(path, wanted_by=wanted_by)
     table = _read(path, MountTable)
     if not table.mount or table.mount[0].target != "/":
-        raise ConfigurationError(f"{path.name}: the first [[mount]] has to be the root, target = \"/\"")
+        raise ConfigurationError(f'{path.name}: the first [[mount]] has to be the root, target = "/"')
     for entry in table.mount:
         if (entry.kind in ("bind", "symlink")) != (entry.source is not None):
-            raise ConfigurationError(f"{path.name}: {entry.target}: a source belongs to kind bind and symlink, and only there")
+            raise ConfigurationError(
+                f"{path.name}: {entry.target}: a source belongs to kind bind and symlink, and only there"
+            )
         if entry.kind == "tmpfs" and entry.temporary == (entry.size_bytes is not None):
             raise ConfigurationError(f"{path.name}: {entry.target}: a tmpfs has either size_bytes or temporary = true")
         if entry.kind == "bind" and entry.writable and entry.source != "@workspace":

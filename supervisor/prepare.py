@@ -23,7 +23,9 @@ KEY_FILE: Final = "api_key"
 
 def configure_logging(level: str) -> None:
     """Log to standard error, one line a record, for the journal or a person."""
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(
+        level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr, force=True
+    )
 
 
 def nsjail_path() -> Path:
@@ -53,10 +55,14 @@ def read_policy(settings: Settings) -> tuple[Mapping[str, Policy], Policy]:
     policies = load_policies(policy_directory(settings))
     name = settings.execution.policy
     if name not in policies:
-        raise ConfigurationError(f"execution.policy = {name!r}: there are only {', '.join(policies)}", field="execution.policy")
+        raise ConfigurationError(
+            f"execution.policy = {name!r}: there are only {', '.join(policies)}", field="execution.policy"
+        )
     for policy in policies.values():
         if policy.tier != "nsjail":
-            raise ConfigurationError(f"policy {policy.name} asks for tier {policy.tier}, which this version does not have")
+            raise ConfigurationError(
+                f"policy {policy.name} asks for tier {policy.tier}, which this version does not have"
+            )
     return policies, policies[name]
 
 
@@ -68,7 +74,9 @@ def find_image(settings: Settings) -> Image:
     """
     image = current_image(settings.image_path)
     if image is None:
-        raise ConfigurationError(f"there is no runtime image in {settings.image_path}: run 'gaoler image build'", field="image_dir")
+        raise ConfigurationError(
+            f"there is no runtime image in {settings.image_path}: run 'gaoler image build'", field="image_dir"
+        )
     return image
 
 
@@ -120,7 +128,9 @@ def prepare(settings: Settings, visible: Sequence[Path] = ()) -> Prepared:
         ConfigurationError: something is wrong or missing; nothing is left running.
     """
     if os.geteuid() != 0:
-        raise ConfigurationError("setting up sandboxes needs root: run it with sudo; root is given up before anything is served")
+        raise ConfigurationError(
+            "setting up sandboxes needs root: run it with sudo; root is given up before anything is served"
+        )
     policies, policy = read_policy(settings)
     image = find_image(settings)
     languages = find_languages(image)

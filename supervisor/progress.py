@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -20,10 +20,8 @@ class StepProgress(Protocol):
 class BuildProgress(Protocol):
     """Progress of a piece of work in steps."""
 
-    @contextmanager
-    def step(self, title: str, total: int | None = None) -> Iterator[StepProgress]:
+    def step(self, title: str, total: int | None = None) -> AbstractContextManager[StepProgress]:
         """Show a step for the block; ``total`` parts if known."""
-        yield self  # type: ignore[misc]  # protocol body, never run
 
 
 class _Bar:
@@ -37,7 +35,9 @@ class _Bar:
 
     def finish(self) -> None:
         task = self._progress.tasks[self._task]
-        self._progress.update(self._task, description=self._title, total=task.completed or 1, completed=task.completed or 1)
+        self._progress.update(
+            self._task, description=self._title, total=task.completed or 1, completed=task.completed or 1
+        )
 
 
 class _Silent:
@@ -58,7 +58,13 @@ class ConsoleProgress:
             self._console.print(f"  {title} ...")
             yield _Silent()
             return
-        columns = (SpinnerColumn(finished_text="+"), TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(finished_text="+"),
+            TextColumn("{task.description}"),
+            BarColumn(24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=self._console) as progress:
             bar = _Bar(progress, title, total)
             yield bar

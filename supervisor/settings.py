@@ -31,16 +31,22 @@ def _meta(description: str, **rules: Any) -> Meta:
 class ExecutionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[execution]``: how much runs at once."""
 
-    policy: Annotated[str, _meta("policy of every execution, a file of policies/sandbox", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")] = "default"
+    policy: Annotated[
+        str, _meta("policy of every execution, a file of policies/sandbox", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    ] = "default"
     concurrent: Annotated[int, _meta("executions that run at once", ge=1, le=1024)] = 8
-    queue_length: Annotated[int, _meta("executions that wait at most; more are refused with 429", ge=0, le=100_000)] = 128
+    queue_length: Annotated[int, _meta("executions that wait at most; more are refused with 429", ge=0, le=100_000)] = (
+        128
+    )
     queue_seconds: Annotated[float, _meta("longest wait in the queue before the refusal", gt=0, le=600)] = 30.0
 
 
 class FilesSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[files]``: what is kept of uploads and results."""
 
-    retention_hours: Annotated[float, _meta("a session's files go so long after its last use", gt=0, le=24 * 366)] = 24.0
+    retention_hours: Annotated[float, _meta("a session's files go so long after its last use", gt=0, le=24 * 366)] = (
+        24.0
+    )
     sweep_minutes: Annotated[float, _meta("how often expired sessions are looked for", gt=0, le=24 * 60)] = 5.0
     file_bytes: Annotated[int, _meta("largest upload or result file", ge=1, le=1 << 40)] = 150 << 20
     files_per_session: Annotated[int, _meta("most files that a session holds", ge=1, le=100_000)] = 1000
@@ -60,12 +66,16 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class JailerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[jailer]``: users and sizes of the privileged part."""
 
-    subordinate_uids: Annotated[str, _meta("FIRST:COUNT, uids that belong to nobody else", pattern=r"^[0-9]{4,9}:[0-9]{4,7}$")] = "200000:65536"
+    subordinate_uids: Annotated[
+        str, _meta("FIRST:COUNT, uids that belong to nobody else", pattern=r"^[0-9]{4,9}:[0-9]{4,7}$")
+    ] = "200000:65536"
     daemon_uid: Annotated[int, _meta("uid of the daemon, that of no person", ge=1, le=(1 << 32) - 2)] = 199_999
     builders: Annotated[int, _meta("jails that are built at once", ge=1, le=64)] = 2
     max_jails: Annotated[int, _meta("jails that exist at once", ge=1, le=4096)] = 1024
     policy_dir: Annotated[str, _meta("folder of policies; empty: the ones that come with Gaoler")] = ""
-    init: Annotated[str, _meta("reaping init inside a jail, seen there under this path", pattern=r"^/usr/")] = "/usr/bin/catatonit"
+    init: Annotated[str, _meta("reaping init inside a jail, seen there under this path", pattern=r"^/usr/")] = (
+        "/usr/bin/catatonit"
+    )
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,8 +84,12 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     bind: Annotated[str, _meta("HOST:PORT or unix:/path", pattern=r"^(unix:/.+|.+:[0-9]{1,5})$")] = "127.0.0.1:8000"
     state_dir: Annotated[str, _meta("directory of everything that is kept", pattern=r"^/")] = "/var/lib/gaoler"
     image_dir: Annotated[str, _meta("directory of the runtime images; empty: images in state_dir")] = ""
-    api_key: Annotated[str, _meta("the key of the callers; empty: generated once and kept in state_dir", extra=_SECRET)] = ""
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _meta("least important log line that is written")] = "INFO"
+    api_key: Annotated[
+        str, _meta("the key of the callers; empty: generated once and kept in state_dir", extra=_SECRET)
+    ] = ""
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], _meta("least important log line that is written")
+    ] = "INFO"
     execution: ExecutionSettings = ExecutionSettings()
     files: FilesSettings = FilesSettings()
     http: HttpSettings = HttpSettings()
@@ -159,9 +173,7 @@ def leaves(kind: type[Struct] = Settings, prefix: str = "") -> Iterator[Leaf]:
             yield Leaf(prefix + field.name, annotated, field.default)
 
 
-def load(
-    *, file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]
-) -> Loaded:
+def load(*, file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Loaded:
     """Read the settings. ``file``: ``None`` means the default file if it exists; a named one has to.
 
     ``flags`` are by key; those that are ``None`` were not given.
@@ -208,11 +220,15 @@ def _from_environment(environment: Mapping[str, str], known: Mapping[str, Leaf])
 def _convert(leaf: Leaf, value: Any, source: str, *, strict: bool) -> Any:
     try:
         if isinstance(value, str) and get_args(leaf.type)[0] is bool and not strict:
-            value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(value.lower(), value)
+            value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
+                value.lower(), value
+            )
         return msgspec.convert(value, leaf.type, strict=strict)
     except msgspec.ValidationError:
         shown = "(hidden)" if leaf.secret else repr(value)
-        raise ConfigurationError(f"{source}: {leaf.key} = {shown} is not allowed: {leaf.allowed}", field=leaf.key) from None
+        raise ConfigurationError(
+            f"{source}: {leaf.key} = {shown} is not allowed: {leaf.allowed}", field=leaf.key
+        ) from None
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -259,7 +275,9 @@ def _check(settings: Settings) -> None:
         raise ConfigurationError(f"bind = {settings.bind!r}: the port is at most 65535", field="bind")
     first, count = settings.subordinate_range
     if count < 2048 or not 1000 <= first <= (1 << 32) - 2 - count:
-        raise ConfigurationError("jailer.subordinate_uids: at least 2048 uids, none of them below 1000", field="jailer.subordinate_uids")
+        raise ConfigurationError(
+            "jailer.subordinate_uids: at least 2048 uids, none of them below 1000", field="jailer.subordinate_uids"
+        )
     if first <= settings.jailer.daemon_uid < first + count:
         raise ConfigurationError("jailer.daemon_uid may not lie in jailer.subordinate_uids", field="jailer.daemon_uid")
     if settings.api_key and len(settings.api_key) < 16:

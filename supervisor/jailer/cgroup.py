@@ -27,7 +27,7 @@ REMOVE_SECONDS: Final = 5
 
 
 class Layout(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the jailer's subtree is: the directory for each controller (v1), or one directory named ``unified`` (v2)."""
+    """Where the jailer's subtree is: a directory for each controller (v1), or one named ``unified`` (v2)."""
 
     version: Literal[1, 2]
     directories: Annotated[dict[str, str], Meta(min_length=1)]
@@ -96,11 +96,11 @@ class Leaf:
                 _write(self._directories["unified"] / name, value, optional=name in _OPTIONAL)
 
     def open_procs(self) -> list[int]:
-        """Open every ``cgroup.procs`` for writing; a process that writes ``0`` to each moves itself in. Caller closes."""
+        """Open every ``cgroup.procs``; a process that writes ``0`` to each moves itself in. Caller closes."""
         fds: list[int] = []
         try:
             for directory in self._unique():
-                fds.append(os.open(directory / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))
+                fds.append(os.open(directory / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC))  # noqa: PERF401 - closed on error
         except OSError:
             for fd in fds:
                 os.close(fd)

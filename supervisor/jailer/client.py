@@ -42,7 +42,13 @@ class RemoteJail:
         self._channel = channel
 
     async def put_file(
-        self, name: bytes, size: int, content: AsyncIterator[bytes], *, area: protocol.Area = "workspace", read_only: bool = False
+        self,
+        name: bytes,
+        size: int,
+        content: AsyncIterator[bytes],
+        *,
+        area: protocol.Area = "workspace",
+        read_only: bool = False,
     ) -> None:
         """Write a file of exactly ``size`` bytes.
 
@@ -50,11 +56,11 @@ class RemoteJail:
             JailRefused: the name is not usable or there is no room.
             SandboxFailed: the jail was lost.
         """
-        with _lost_is_typed():
-            await self._send(protocol.PutFile(area=area, name=name, size=size, read_only=read_only))
+        with _LostIsTyped():
+            await self.send(protocol.PutFile(area=area, name=name, size=size, read_only=read_only))
             async for piece in content:
                 await self._channel.send_data(piece)
-            await self._expect(protocol.Stored)
+            await self.expect(protocol.Stored)
 
     async def run(self, request: protocol.Run, on_output: OnOutput) -> protocol.Ended:
         """Run a program to its end; ``on_output`` is called with each piece as it comes.
@@ -62,8 +68,8 @@ class RemoteJail:
         Raises:
             SandboxFailed: the jail was lost.
         """
-        with _lost_is_typed():
-            await self._send(request)
+        with _LostIsTyped():
+            await self.send(request)
             while True:
                 answer = await self._receive()
                 if isinstance(answer, protocol.Output):
@@ -79,9 +85,9 @@ class RemoteJail:
         Raises:
             SandboxFailed: the jail was lost.
         """
-        with _lost_is_typed():
-            await self._send(protocol.Scan())
-            return await self._expect(protocol.Manifest)
+        with _LostIsTyped():
+            await self.send(protocol.Scan())
+            return await self.expect(protocol.Manifest)
 
     @asynccontextmanager
     async def get_file(self, untrusted_name: bytes) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
@@ -91,12 +97,13 @@ class RemoteJail:
             JailRefused: there is no such regular file.
             SandboxFailed: the jail was lost.
         """
-        with _lost_is_typed():
-            await self._send(protocol.GetFile(name=untrusted_name))
-            header = await self._expect(protocol.FileContent)
+        with _LostIsTyped():
+            await self.send(protocol.GetFile(name=untrusted_name))
+            header = await self.expect(protocol.FileContent)
             yield header.size, self._channel.receive_data(header.size)
 
-    async def _send(self, message: protocol.Message) -> None:
+    async def send(self, message: protocol.Message) -> None:
+        """Send a message, for the conversation's own code."""
         await self._channel.send_message(protocol.encode(message))
 
     async def _receive(self) -> protocol.Answer:
@@ -108,14 +115,15 @@ class RemoteJail:
             raise SandboxFailed("the sandbox was lost")
         return answer
 
-    async def _expect(self, kind: type[_M]) -> _M:
+    async def expect(self, kind: type[_M]) -> _M:
+        """Wait for an answer of this kind, for the conversation's own code."""
         answer = await self._receive()
         if not isinstance(answer, kind):
             raise ProtocolError(f"{type(answer).__name__} where {kind.__name__} was due")
         return answer
 
 
-class _lost_is_typed:
+class _LostIsTyped:
     """Map what a lost or broken jailer raises to one of our errors."""
 
     def __enter__(self) -> None:
@@ -179,13 +187,13 @@ class JailerClient:
             await self._connected.wait()
         if self._connection is None:
             raise SandboxFailed("there is no jailer")
-        with _lost_is_typed():
+        with _LostIsTyped():
             channel = await self._connection.open_channel()
         jail = RemoteJail(channel)
         try:
-            with _lost_is_typed():
-                await jail._send(protocol.OpenJail(policy=policy))
-                await jail._expect(protocol.Opened)
+            with _LostIsTyped():
+                await jail.send(protocol.OpenJail(policy=policy))
+                await jail.expect(protocol.Opened)
             yield jail
         finally:
             await channel.aclose()

@@ -22,7 +22,7 @@ from supervisor.jailer.capture import StreamCapture
 from supervisor.jailer.cgroup import Counters, Layout, Leaf, open_leaf
 from supervisor.jailer.join import JoinSpec
 from supervisor.jailer.launcher import Launcher, LaunchError, Process
-from supervisor.jailer.nsjail_config import INSIDE_ID, WORKSPACE, Places, SandboxSpec, jail_config, rlimits
+from supervisor.jailer.nsjail_config import INSIDE_ID, WORKSPACE, Mask, Places, SandboxSpec, jail_config, rlimits
 from supervisor.jailer.workspace import Workspace, open_workspace
 from supervisor.policy import Policy
 
@@ -134,7 +134,9 @@ class Jail:
             data = await log.receive_some(READ_BYTES)
             if not data:
                 lines = text.decode("utf-8", "replace").splitlines()
-                raise JailError("; ".join(line for line in lines if line[:3] in ("[W]", "[E]", "[F]")) or "nsjail ended")
+                raise JailError(
+                    "; ".join(line for line in lines if line[:3] in ("[W]", "[E]", "[F]")) or "nsjail ended"
+                )
             text += data
 
     def _find_init(self) -> int:
@@ -275,11 +277,15 @@ class _Run:
             process.close()
         after = jail.counters()
         if self._flooded is not None:
-            outcome: protocol.RunOutcome = protocol.RunOutputLimit(stream=self._flooded, limit_bytes=limits.output_kill_bytes)
+            outcome: protocol.RunOutcome = protocol.RunOutputLimit(
+                stream=self._flooded, limit_bytes=limits.output_kill_bytes
+            )
         elif clock.cancelled_caught and not ended_by_itself:
             outcome = protocol.RunTimedOut(limit_seconds=wall_limit)
         else:
-            outcome = _outcome(process.status, oom_kills=after.oom_kills - before.oom_kills, limit_bytes=limits.memory_bytes)
+            outcome = _outcome(
+                process.status, oom_kills=after.oom_kills - before.oom_kills, limit_bytes=limits.memory_bytes
+            )
         return protocol.Ended(
             outcome=outcome,
             wall_seconds=wall_seconds,
@@ -361,7 +367,7 @@ def _kill_by_pidfd(pidfd: int) -> None:
 
 
 @asynccontextmanager
-async def open_jail(yard: Yard, policy: Policy, masks: tuple[str, ...]) -> AsyncIterator[Jail]:
+async def open_jail(yard: Yard, policy: Policy, masks: tuple[Mask, ...]) -> AsyncIterator[Jail]:
     """Make a jail for the block; it is being built while the block already fills its workspace.
 
     At the end of the block, however it ends, every process of the jail is dead, its workspace detached and its cgroup

@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Final
 
 from supervisor.jailer import kernel, prison
@@ -32,8 +33,9 @@ def _become_jailer(python: list[str], config_fd: int, listener_fd: int, ready_fd
         kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
         for place in (prison.RUN, prison.WORK):
             kernel.mount("jailer", place, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=64m,mode=755")
-        os.mkdir(f"{prison.RUN}/user")
-        os.chmod(f"{prison.RUN}/user", 0o1777)
+        roots = Path(prison.RUN, "user")
+        roots.mkdir()
+        roots.chmod(0o1777)
         for fd in (config_fd, listener_fd, ready_fd):
             os.set_inheritable(fd, True)
         numbers = [str(fd) for fd in (config_fd, listener_fd, ready_fd)]

@@ -88,13 +88,15 @@ def mount(
     flags: int,
     options: str | None = None,
 ) -> None:
-    """Call mount(2)."""
+    """Mount a file system, or change a mount."""
     data = None if options is None else options.encode()
     kind = None if fstype is None else fstype.encode()
     _check(_libc.mount(_path(source), _path(target), kind, ctypes.c_ulong(flags), data), f"mount {target}")
 
 
-def bind(source: str | os.PathLike[str], target: str | os.PathLike[str], *, flags: int = 0, recursive: bool = True) -> None:
+def bind(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], *, flags: int = 0, recursive: bool = True
+) -> None:
     """Bind-mount ``source`` at ``target``; ``flags`` other than 0 (MS_RDONLY, MS_NOSUID, ...) need a second call."""
     mount(source, target, None, MS_BIND | (MS_REC if recursive else 0))
     if flags:
@@ -107,7 +109,7 @@ def unmount(target: str | os.PathLike[str]) -> None:
 
 
 def pivot_root(new: str, old: str) -> None:
-    """Call pivot_root(2); both paths are relative to the working directory."""
+    """Make ``new`` the root and put the old one at ``old``; both are relative to the working directory."""
     _check(_libc.syscall(_number(_SYS_PIVOT_ROOT), new.encode(), old.encode()), "pivot_root")
 
 
@@ -122,8 +124,10 @@ def setns(fd: int, flags: int) -> None:
 
 
 def prctl(option: int, argument: int = 0) -> None:
-    """Call prctl(2) with one argument, the others zero."""
-    _check(_libc.prctl(option, ctypes.c_ulong(argument), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)), "prctl")
+    """Set an attribute of the calling thread; further arguments are zero."""
+    _check(
+        _libc.prctl(option, ctypes.c_ulong(argument), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)), "prctl"
+    )
 
 
 def drop_bounding_set() -> None:

@@ -186,7 +186,9 @@ async def open_launcher(python: Sequence[str]) -> AsyncIterator[Launcher]:
     with theirs:
         os.set_inheritable(theirs.fileno(), True)
         # The jailer is PID 1 and reaps whatever ends, so the zygote needs no waiting here.
-        os.posix_spawn(python[0], [*python, "-m", "supervisor.jailer.zygote", str(theirs.fileno())], {})
+        os.posix_spawn(  # noqa: ASYNC221
+            python[0], [*python, "-m", "supervisor.jailer.zygote", str(theirs.fileno())], {}
+        )
     control = trio.socket.from_stdlib_socket(ours)
     launcher = Launcher(control)
     with control:

@@ -25,8 +25,17 @@ class Places:
     image: str
     etc: str
     dev: str
+    empty: str
     init: str
     """The reaping init: a static ``catatonit`` from Debian."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Something to be covered: a file by the null device, a directory by an empty one."""
+
+    path: str
+    is_directory: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +47,8 @@ class SandboxSpec:
     outside_id: int
     workspace: str
     code: str
-    masks: tuple[str, ...]
-    """Those files of the policy's masks that exist on this kernel."""
+    masks: tuple[Mask, ...]
+    """Those of the policy's masks that exist on this host and kernel."""
 
 
 def rlimits(policy: Policy) -> dict[str, tuple[int, int] | None]:
@@ -87,7 +96,8 @@ def jail_config(spec: SandboxSpec) -> dict[str, object]:
         "uidmap": [{"insideId": str(INSIDE_ID), "outsideId": str(spec.outside_id), "count": 1}],
         "gidmap": [{"insideId": str(INSIDE_ID), "outsideId": str(spec.outside_id), "count": 1}],
         "mountProc": False,
-        "mount": [_mount(entry, spec) for entry in spec.policy.mounts.mount] + [_mask(path, spec) for path in spec.masks],
+        "mount": [_mount(entry, spec) for entry in spec.policy.mounts.mount]
+        + [_mask(mask, spec) for mask in spec.masks],
         "seccompString": [spec.policy.seccomp_source],
         "execBin": {"path": spec.places.init, "arg": ["-P"]},
     }
@@ -133,5 +143,6 @@ def _mount(entry: MountEntry, spec: SandboxSpec) -> dict[str, object]:
     return mount | {"src": places.get(source, source), "isBind": True}
 
 
-def _mask(path: str, spec: SandboxSpec) -> dict[str, object]:
-    return {"src": f"{spec.places.dev}/null", "dst": path, "isBind": True, "rw": False, "nosuid": True, "noexec": True}
+def _mask(mask: Mask, spec: SandboxSpec) -> dict[str, object]:
+    source = spec.places.empty if mask.is_directory else f"{spec.places.dev}/null"
+    return {"src": source, "dst": mask.path, "isBind": True, "rw": False, "nosuid": True, "noexec": True}

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 IMAGE: Final = "/sandbox/image"
 ETC: Final = "/sandbox/etc"
 DEV: Final = "/sandbox/dev"
+EMPTY: Final = "/sandbox/empty"
 WORK: Final = "/sandbox/work"
 """Mount points of the workspaces."""
 CGROUP: Final = "/sandbox/cgroup"
@@ -32,7 +33,12 @@ RUN: Final = "/run"
 
 _READ_ONLY: Final = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
-_DEVICE_LINKS: Final = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
+_DEVICE_LINKS: Final = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+}
 _MAX_COPY_BYTES: Final = 16 << 20
 
 
@@ -55,11 +61,11 @@ def build(plan: SetupPlan, layout: Layout) -> None:
     _bind_at(plan.image, root / IMAGE.lstrip("/"), _READ_ONLY)
     _make_etc(plan, root / ETC.lstrip("/"))
     _make_dev(root / DEV.lstrip("/"))
-    os.symlink(ETC, root / "etc")
-    os.symlink(DEV, root / "dev")
-    for name, directory in layout.directories.items():
-        _bind_at(Path(directory), root / CGROUP.lstrip("/") / name, kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-    for name in ("proc", RUN, WORK, "host"):
+    (root / "etc").symlink_to(ETC)
+    (root / "dev").symlink_to(DEV)
+    for name, group in layout.directories.items():
+        _bind_at(Path(group), root / CGROUP.lstrip("/") / name, kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    for name in ("proc", RUN, WORK, EMPTY, "host"):
         # The code may lie anywhere, also under a directory that we need ourselves.
         (root / name.lstrip("/")).mkdir(mode=0o755, exist_ok=True)
     # A fresh /proc may be mounted in a user namespace only where a whole one is visible already.
@@ -125,7 +131,7 @@ def _bind_at(source: Path, target: Path, flags: int) -> None:
 def _same_as_host(path: Path, root: Path) -> None:
     target = root / path.relative_to("/")
     if path.is_symlink():
-        target.symlink_to(os.readlink(path))
+        target.symlink_to(path.readlink())
     elif path.is_dir():
         _bind_read_only(path, root)
 
@@ -157,7 +163,7 @@ def _copy(source: Path, target: Path) -> None:
     """Copy what the world may read: files, directories and links as they are; nothing else."""
     status = source.lstat()
     if stat.S_ISLNK(status.st_mode):
-        target.symlink_to(os.readlink(source))
+        target.symlink_to(source.readlink())
     elif stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IXOTH:
         target.mkdir(mode=0o755, exist_ok=True)
         for child in source.iterdir():

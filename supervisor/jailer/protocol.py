@@ -35,13 +35,13 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type")
 # ---- client to jailer -------------------------------------------------------------------------------------------
 
 
-class OpenJail(Message, tag="open"):
+class OpenJail(Message, frozen=True, tag="open"):
     """First message of a channel: make a jail of this policy."""
 
     policy: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 
-class PutFile(Message, tag="put"):
+class PutFile(Message, frozen=True, tag="put"):
     """Write a file; exactly ``size`` bytes follow as data frames. ``code`` is the read-only ``/code``."""
 
     area: Area
@@ -50,7 +50,7 @@ class PutFile(Message, tag="put"):
     read_only: bool = False
 
 
-class Run(Message, tag="run"):
+class Run(Message, frozen=True, tag="run"):
     """Start a program in the jail and wait for its end.
 
     ``wall_seconds`` may shorten the policy's limit, never extend it. After a ``final`` run the whole jail is dead
@@ -64,11 +64,11 @@ class Run(Message, tag="run"):
     final: bool = True
 
 
-class Scan(Message, tag="scan"):
+class Scan(Message, frozen=True, tag="scan"):
     """List what is in the workspace. Only after a final run."""
 
 
-class GetFile(Message, tag="get"):
+class GetFile(Message, frozen=True, tag="get"):
     """Read a regular file of the workspace. Only after a final run."""
 
     name: Name
@@ -77,15 +77,15 @@ class GetFile(Message, tag="get"):
 # ---- jailer to client -------------------------------------------------------------------------------------------
 
 
-class Opened(Message, tag="opened"):
+class Opened(Message, frozen=True, tag="opened"):
     """The jail is being made; files may be put."""
 
 
-class Stored(Message, tag="stored"):
+class Stored(Message, frozen=True, tag="stored"):
     """The file of a :class:`PutFile` is in place."""
 
 
-class Output(Message, tag="output"):
+class Output(Message, frozen=True, tag="output"):
     """A piece of output as it is produced. ``omitted_before`` bytes were cut between the last piece and this one."""
 
     stream: StreamName
@@ -93,31 +93,31 @@ class Output(Message, tag="output"):
     omitted_before: Size = 0
 
 
-class RunExited(Message, tag="exited"):
+class RunExited(Message, frozen=True, tag="exited"):
     """Outcome: the program ended by itself."""
 
     code: Annotated[int, Meta(ge=0, le=255)]
 
 
-class RunSignalled(Message, tag="signalled"):
+class RunSignalled(Message, frozen=True, tag="signalled"):
     """Outcome: a signal ended the program."""
 
     signal: Annotated[int, Meta(ge=1, le=64)]
 
 
-class RunOutOfMemory(Message, tag="out-of-memory"):
+class RunOutOfMemory(Message, frozen=True, tag="out-of-memory"):
     """Outcome: the kernel killed something in the jail for its memory limit."""
 
     limit_bytes: Size
 
 
-class RunTimedOut(Message, tag="timed-out"):
+class RunTimedOut(Message, frozen=True, tag="timed-out"):
     """Outcome: the wall-clock limit was reached."""
 
     limit_seconds: float
 
 
-class RunOutputLimit(Message, tag="output-limit"):
+class RunOutputLimit(Message, frozen=True, tag="output-limit"):
     """Outcome: a stream grew past the limit at which the program is killed."""
 
     stream: StreamName
@@ -127,7 +127,7 @@ class RunOutputLimit(Message, tag="output-limit"):
 RunOutcome = RunExited | RunSignalled | RunOutOfMemory | RunTimedOut | RunOutputLimit
 
 
-class Ended(Message, tag="ended"):
+class Ended(Message, frozen=True, tag="ended"):
     """Answer to :class:`Run`, after its last :class:`Output`."""
 
     outcome: RunOutcome
@@ -151,7 +151,7 @@ class Skip(Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
     reason: Annotated[str, Meta(max_length=64)]
 
 
-class Manifest(Message, tag="manifest"):
+class Manifest(Message, frozen=True, tag="manifest"):
     """Answer to :class:`Scan`. ``missing``: inputs that are gone. ``truncated``: there was more than is listed."""
 
     entries: Annotated[list[Entry], Meta(max_length=MAX_MANIFEST_ENTRIES)]
@@ -160,13 +160,13 @@ class Manifest(Message, tag="manifest"):
     truncated: bool
 
 
-class FileContent(Message, tag="content"):
+class FileContent(Message, frozen=True, tag="content"):
     """Answer to :class:`GetFile`; exactly ``size`` bytes follow as data frames."""
 
     size: Size
 
 
-class Refused(Message, tag="refused"):
+class Refused(Message, frozen=True, tag="refused"):
     """The request breaks a rule or cannot be done; the jail lives on unless it was :class:`OpenJail`."""
 
     reason: Annotated[str, Meta(max_length=2048)]
@@ -174,7 +174,7 @@ class Refused(Message, tag="refused"):
     """The workspace has no room (bytes or inodes)."""
 
 
-class Fault(Message, tag="fault"):
+class Fault(Message, frozen=True, tag="fault"):
     """The jail was lost by our own fault; the channel ends after this."""
 
     reason: Annotated[str, Meta(max_length=2048)]

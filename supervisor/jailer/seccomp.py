@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import struct
+from pathlib import Path
 from typing import Final
 
 from supervisor.jailer import kernel
@@ -89,7 +90,9 @@ def _compile(nsjail: str, source: str) -> bytes:
         with os.fdopen(log_read, "rb") as log:
             text = log.read(65_536).decode("utf-8", "replace")
     if program is None:
-        reasons = [line.partition("] ")[2] or line for line in text.splitlines() if line.startswith(("[W]", "[E]", "[F]"))]
+        reasons = [
+            line.partition("] ")[2] or line for line in text.splitlines() if line.startswith(("[W]", "[E]", "[F]"))
+        ]
         compiler = [reason for reason in reasons if "compile" in reason]
         raise SeccompError("; ".join(compiler or reasons[-2:]) or "nsjail did not start")
     return program
@@ -104,7 +107,12 @@ def _run_nsjail(nsjail: str, source: str, log: int) -> None:
         os.set_inheritable(log, True)
         _libc.ptrace(_PTRACE_TRACEME, 0, None, None)
         arguments = [nsjail, "--mode", "o", "--log_fd", str(log), "--disable_clone_newuser", "--disable_clone_newns"]
-        arguments += ["--disable_clone_newpid", "--disable_clone_newnet", "--disable_clone_newipc", "--disable_clone_newuts"]
+        arguments += [
+            "--disable_clone_newpid",
+            "--disable_clone_newnet",
+            "--disable_clone_newipc",
+            "--disable_clone_newuts",
+        ]
         arguments += ["--disable_clone_newcgroup", "--disable_rlimits", "--keep_caps", "--disable_no_new_privs"]
         arguments += ["--seccomp_string", source, "--", "/bin/true"]
         os.execve(nsjail, arguments, {})
@@ -145,7 +153,7 @@ def _installed_program(pid: int) -> bytes | None:
     by_seccomp = call == _SYS_SECCOMP and first == kernel.SECCOMP_SET_MODE_FILTER
     if not (by_prctl or by_seccomp):
         return None
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         memory.seek(buffer[_RDX])
         length, address = struct.unpack("=HxxxxxxQ", memory.read(16))
         if not 0 < length <= _MAX_INSTRUCTIONS:

@@ -27,7 +27,7 @@ from supervisor.jailer.cgroup import Layout
 from supervisor.jailer.channels import Channel, ChannelClosed, Connection, ProtocolError, open_connection
 from supervisor.jailer.jail import Ids, Jail, JailError, Yard, open_jail
 from supervisor.jailer.launcher import ZygoteDied, open_launcher
-from supervisor.jailer.nsjail_config import Places
+from supervisor.jailer.nsjail_config import Mask, Places
 from supervisor.jailer.seccomp import SeccompError, compile_policy
 from supervisor.jailer.workspace import BadName, WorkspaceFull
 from supervisor.policy import Policy
@@ -49,6 +49,7 @@ class JailerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     image: str
     etc: str
     dev: str
+    empty: str
     work: str
     layout: Layout
     policies: dict[str, Policy]
@@ -65,10 +66,7 @@ class Jailer:
         self._yard = yard
         self._policies = policies
         self._places_left = max_jails
-        self._masks = {
-            name: tuple(mask.target for mask in policy.mounts.mask if _world_readable(mask.target))
-            for name, policy in policies.items()
-        }
+        self._masks = {name: existing_masks(policy) for name, policy in policies.items()}
 
     async def serve_connection(self, stream: trio.SocketStream) -> None:
         """Serve one connection to its end; a broken one is closed and logged, nothing else is harmed."""
@@ -213,12 +211,17 @@ class _Conversation:
             raise ProtocolError(f"channel {self._channel.number}: {what} before the final run")
 
 
-def _world_readable(path: str) -> bool:
-    """Say whether a mask is needed: nsjail cannot cover what a sandbox could not open anyway."""
-    try:
-        return bool(os.stat(path).st_mode & stat.S_IROTH)
-    except FileNotFoundError:
-        return False
+def existing_masks(policy: Policy) -> tuple[Mask, ...]:
+    """Find out which masks are needed: what a sandbox could not open anyway nsjail cannot cover either."""
+    found: list[Mask] = []
+    for entry in policy.mounts.mask:
+        try:
+            mode = Path(entry.target).stat().st_mode
+        except FileNotFoundError:
+            continue
+        if mode & stat.S_IROTH:
+            found.append(Mask(entry.target, stat.S_ISDIR(mode)))
+    return tuple(found)
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -253,7 +256,7 @@ async def _open_yard(config: JailerConfig, programs: Mapping[str, bytes]) -> Asy
             await launcher.add_program(name, code)
         yield Yard(
             nsjail=config.nsjail,
-            places=Places(image=config.image, etc=config.etc, dev=config.dev, init=config.init),
+            places=Places(image=config.image, etc=config.etc, dev=config.dev, empty=config.empty, init=config.init),
             layout=config.layout,
             work=Path(config.work),
             ids=Ids(FIRST_OUTSIDE_ID, config.ids),
@@ -268,7 +271,7 @@ async def _reap_orphans() -> None:
         async for _ in children:
             while True:
                 try:
-                    pid, _status = os.waitpid(-1, os.WNOHANG)
+                    pid, _status = os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222 - does not wait
                 except ChildProcessError:
                     break
                 if pid == 0:
@@ -327,7 +330,9 @@ def main() -> None:
     listener = socket.socket(fileno=int(sys.argv[2]))
     listener.set_inheritable(False)
     try:
-        programs = {name: compile_policy(config.nsjail, policy.seccomp_source) for name, policy in config.policies.items()}
+        programs = {
+            name: compile_policy(config.nsjail, policy.seccomp_source) for name, policy in config.policies.items()
+        }
     except SeccompError as error:
         log.critical("refusing to start: seccomp policy: %s", error)
         raise SystemExit(78) from None

@@ -135,7 +135,8 @@ def _prepare_state(plan: SetupPlan) -> int:
     socket_bytes = len(os.fsencode(plan.state_directory / "run" / "jailer.sock"))
     if socket_bytes > MAX_SOCKET_PATH_BYTES:
         raise ConfigurationError(
-            f"the path is too long for a unix socket in it, by {socket_bytes - MAX_SOCKET_PATH_BYTES} bytes", field="state_dir"
+            f"the path is too long for a unix socket in it, by {socket_bytes - MAX_SOCKET_PATH_BYTES} bytes",
+            field="state_dir",
         )
     plan.state_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     lock_fd = os.open(plan.state_directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -144,7 +145,8 @@ def _prepare_state(plan: SetupPlan) -> int:
     except BlockingIOError:
         os.close(lock_fd)
         raise ConfigurationError(
-            f"another gaoler uses {plan.state_directory}: stop it, or give this one its own --state-dir", field="state_dir"
+            f"another gaoler uses {plan.state_directory}: stop it, or give this one its own --state-dir",
+            field="state_dir",
         ) from None
     for name in ("run", "data"):
         directory = plan.state_directory / name
@@ -157,7 +159,7 @@ def _listen(path: Path, daemon_uid: int) -> socket.socket:
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(path))
-    os.chmod(path, 0o600)
+    path.chmod(0o600)
     os.chown(path, daemon_uid, daemon_uid)
     listener.listen(64)
     return listener
@@ -172,6 +174,7 @@ def _jailer_config(plan: SetupPlan, layout: Layout) -> JailerConfig:
         image=prison.IMAGE,
         etc=prison.ETC,
         dev=prison.DEV,
+        empty=prison.EMPTY,
         work=prison.WORK,
         layout=Layout(version=layout.version, directories=inside),
         policies=dict(plan.policies),

@@ -30,14 +30,14 @@ class Packet(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type"):
     """Base of what is said on the pair."""
 
 
-class Program(Packet, tag="program"):
+class Program(Packet, frozen=True, tag="program"):
     """A seccomp program, once for each policy, before anything is launched with it."""
 
     name: str
     code: bytes
 
 
-class Launch(Packet, tag="launch"):
+class Launch(Packet, frozen=True, tag="launch"):
     """Fork and execute.
 
     Descriptors beside it, in this order: stdin, stdout, stderr, error; the jail's pidfd if ``join`` is given;
@@ -52,20 +52,20 @@ class Launch(Packet, tag="launch"):
     join: JoinSpec | None = None
 
 
-class Sweep(Packet, tag="sweep"):
+class Sweep(Packet, frozen=True, tag="sweep"):
     """Kill every process in the pid namespace of the pidfd beside it, except its init: one atomic ``kill(-1)``."""
 
     id: int
 
 
-class Launched(Packet, tag="launched"):
+class Launched(Packet, frozen=True, tag="launched"):
     """The fork is done; a pidfd of the child is beside it."""
 
     id: int
     pid: int
 
 
-class Ended(Packet, tag="ended"):
+class Ended(Packet, frozen=True, tag="ended"):
     """A child is gone; ``status`` as of wait(2)."""
 
     id: int

@@ -1,0 +1,1 @@
+"""Languages: one file of data each, and the code that runs inside the sandbox."""

@@ -36,7 +36,9 @@ class SessionStore(Protocol):
     async def session(self, session_id: SessionId, now: float) -> SessionRow | None:
         """Look a living session up."""
 
-    async def put_files(self, files: Sequence[StoredFile], *, expires_at: float, max_files: int, max_bytes: int) -> None:
+    async def put_files(
+        self, files: Sequence[StoredFile], *, expires_at: float, max_files: int, max_bytes: int
+    ) -> None:
         """Store files of one existing session; a file of the same name is replaced.
 
         Raises:

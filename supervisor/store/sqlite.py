@@ -1,7 +1,7 @@
 """Sessions and file metadata in SQLite (WAL): the embedded default.
 
-One connection, one thread at a time. ``synchronous=NORMAL`` loses at most the last transactions when the machine's power
-fails, and none when the daemon is killed (https://sqlite.org/wal.html#performance_considerations); a transaction is
+One connection, one thread at a time. ``synchronous=NORMAL`` loses at most the last transactions when the power fails,
+and none when the daemon is killed (https://sqlite.org/wal.html#performance_considerations); a transaction is
 never half there.
 """
 
@@ -35,7 +35,9 @@ CREATE TABLE files (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX files_by_digest ON files (sha256);
 """
-_FILE_COLUMNS: Final = "f.id, f.session_id, f.name, f.size_bytes, f.sha256, f.content_type, f.created_at, f.modified_at, f.read_only"
+_FILE_COLUMNS: Final = (
+    "f.id, f.session_id, f.name, f.size_bytes, f.sha256, f.content_type, f.created_at, f.modified_at, f.read_only"
+)
 _SESSION_COLUMNS: Final = "s.id, s.tenant, s.owner_kind, s.owner_id, s.owner_version, s.created_at, s.expires_at"
 _MANY: Final = 500
 """Variables in one statement, well under SQLite's limit."""
@@ -88,7 +90,9 @@ class SqliteSessions:
 
         return await self._transaction(work)
 
-    async def put_files(self, files: Sequence[StoredFile], *, expires_at: float, max_files: int, max_bytes: int) -> None:
+    async def put_files(
+        self, files: Sequence[StoredFile], *, expires_at: float, max_files: int, max_bytes: int
+    ) -> None:
         """See :class:`supervisor.store.SessionStore`."""
         session_id = files[0].session_id
 
@@ -105,7 +109,9 @@ class SqliteSessions:
                 raise QuotaExceeded(f"a session holds at most {max_files} files")
             if size > max_bytes:
                 raise QuotaExceeded(f"the files of a session have at most {max_bytes} bytes together")
-            database.execute("UPDATE sessions SET expires_at = max(expires_at, ?) WHERE id = ?", (expires_at, session_id))
+            database.execute(
+                "UPDATE sessions SET expires_at = max(expires_at, ?) WHERE id = ?", (expires_at, session_id)
+            )
 
         await self._transaction(work)
 
@@ -113,7 +119,9 @@ class SqliteSessions:
         """See :class:`supervisor.store.SessionStore`."""
 
         def work(database: sqlite3.Connection) -> list[StoredFile]:
-            rows = database.execute(f"SELECT {_FILE_COLUMNS} FROM files f WHERE session_id = ? ORDER BY name", (session_id,))
+            rows = database.execute(
+                f"SELECT {_FILE_COLUMNS} FROM files f WHERE session_id = ? ORDER BY name", (session_id,)
+            )
             return [_file(row) for row in rows]
 
         return await self._transaction(work)
@@ -188,7 +196,7 @@ def _file_values(file: StoredFile) -> tuple[str | int | float, ...]:
 
 def _file(row: Sequence[object]) -> StoredFile:
     *values, read_only = row
-    return StoredFile(*values, read_only=bool(read_only))  # type: ignore[arg-type]  # the STRICT tables hold the types
+    return StoredFile(*values, bool(read_only))  # type: ignore[arg-type, call-arg]  # the STRICT tables hold the types
 
 
 def _session(row: Sequence[object]) -> SessionRow:
@@ -207,7 +215,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     if version > SCHEMA_VERSION:
         database.close()
         raise ConfigurationError(
-            f"the database is of a newer Gaoler (schema {version}, this one knows {SCHEMA_VERSION}): upgrade, or use another state_dir",
+            f"the database is of a newer Gaoler (schema {version}, this one knows {SCHEMA_VERSION}): "
+            "upgrade, or use another state_dir",
             field="state_dir",
         )
     if version == 0:

@@ -1,0 +1,63 @@
+# Two commands do everything on a fresh machine: "make run" and "make test". The rest is for working on Gaoler.
+
+SHELL := /bin/bash
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+STATE_DIR ?= /var/lib/gaoler
+BIND ?= 127.0.0.1:8000
+TEST_IMAGE_DIR ?= $(CURDIR)/.cache/images
+
+.PHONY: run test lint types imports unit bench lock clean
+
+run: $(VENV)/installed
+	@$(VENV)/bin/gaoler image build --state-dir $(STATE_DIR)
+	@exec $(VENV)/bin/gaoler serve --state-dir $(STATE_DIR) --bind $(BIND) --show-key
+
+test: lint types imports unit
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/installed-dev
+	$(VENV)/bin/mypy
+
+imports: $(VENV)/installed-dev
+	$(VENV)/bin/lint-imports
+
+unit: $(VENV)/installed-dev
+	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR)
+	GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) $(VENV)/bin/python -m pytest
+
+bench: $(VENV)/installed-dev
+	@$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR)
+	@$(VENV)/bin/python -m benchmarks.exec_latency --image-dir $(TEST_IMAGE_DIR)
+
+# Pins every package, ours and the sandbox's; needs uv.
+lock:
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev \
+		--custom-compile-command "make lock" pyproject.toml -o requirements-dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url -c requirements-dev.lock \
+		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	cd supervisor/runtimes/python && uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" packages.in -o packages.lock
+
+# One step each, so that an interrupted installation goes on where it was.
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "Installing python3-venv ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install python3 python3-venv; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: requirements.lock pyproject.toml | $(VENV)/bin/pip
+	@echo "Installing Gaoler's own packages ..."
+	@$(VENV)/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/pip
+	@echo "Installing Gaoler's packages and those of its tests ..."
+	@$(VENV)/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(VENV)/bin/pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/clients/node_modules
