@@ -56,6 +56,7 @@ def _start(python: list[str], fds: tuple[int, int, int]) -> int:
     if pid == 0:
         try:
             kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            kernel.set_process_name("gaoler-parent")
             kernel.unshare(kernel.CLONE_NEWPID)
             jailer = os.fork()
             if jailer == 0:

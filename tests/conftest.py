@@ -1,0 +1,52 @@
+"""What tests share: one real daemon for the session, the runtime image, and a look at what the host holds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.jailer.cgroup_subtree import remove_subtree
+from tests.daemon import Daemon, start_daemon
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("root"):
+                item.add_marker(pytest.mark.skip(reason="needs root to make sandboxes"))
+
+
+@pytest.fixture(scope="session")
+def image_dir() -> Path:
+    path = Path(os.environ.get("GAOLER_TEST_IMAGE_DIR", ROOT / ".cache" / "images"))
+    assert (path / "current").exists(), f"no runtime image in {path}: run 'make test', which builds it"
+    return path
+
+
+@pytest.fixture
+def state_dir() -> Iterator[Path]:
+    """A short path (a unix socket goes into it), removed with its cgroups afterwards."""
+    path = Path(tempfile.mkdtemp(prefix="gt-"))
+    path.chmod(0o755)
+    yield path
+    remove_subtree(path)
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def daemon(image_dir: Path) -> Iterator[Daemon]:
+    """A daemon as an operator would run it, for all tests that do not harm it."""
+    state = Path(tempfile.mkdtemp(prefix="gt-"))
+    state.chmod(0o755)
+    running = start_daemon(state, image_dir)
+    yield running
+    running.stop()
+    remove_subtree(state)
+    shutil.rmtree(state)

@@ -1,0 +1,6 @@
+must_fail("chroot", call(161, b"/tmp"), EPERM)
+handle = ctypes.create_string_buffer(struct.pack("=Ii", 128, 0), 136)
+must_fail("name_to_handle_at", call(303, -100, b"/usr", handle, ctypes.byref(ctypes.c_int()), 0), EPERM)
+must_fail("open_by_handle_at", call(304, 0, handle, 0), EPERM)
+must_be("dot-dot from the root", os.path.samefile("/", "/../../.."), True)
+done()

@@ -1,0 +1,6 @@
+left, right = os.pipe()
+vector = ctypes.create_string_buffer(16)
+must_fail("vmsplice", call(278, right, vector, 1, 0), EPERM)
+must_fail("memfd_secret", call(447, 0), EPERM)
+must_fail("process_madvise", call(440, 0, vector, 1, 0, 0), EPERM)
+done()

@@ -1,0 +1,5 @@
+attributes = ctypes.create_string_buffer(128)
+must_fail("bpf map", call(321, 0, attributes, 128), EPERM)
+must_fail("bpf program", call(321, 5, attributes, 128), EPERM)
+must_fail("perf_event_open", call(298, attributes, 0, -1, -1, 0), EPERM)
+done()

@@ -1,0 +1,5 @@
+parameters = ctypes.create_string_buffer(120)
+must_fail("io_uring_setup", call(425, 8, parameters), EPERM)
+must_fail("io_uring_enter", call(426, 3, 1, 0, 0, 0, 0), EPERM)
+must_fail("io_uring_register", call(427, 3, 0, 0, 0), EPERM)
+done()

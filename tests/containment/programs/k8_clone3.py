@@ -1,0 +1,6 @@
+arguments = ctypes.create_string_buffer(struct.pack("=11Q", 0x10000000, 0, 0, 0, signal.SIGCHLD, *[0] * 6), 88)
+must_fail("clone3 with a user namespace", call(435, arguments, 88), ENOSYS)
+arguments = ctypes.create_string_buffer(struct.pack("=11Q", 0, 0, 0, 0, signal.SIGCHLD, *[0] * 6), 88)
+must_fail("plain clone3", call(435, arguments, 88), ENOSYS)
+must_be("threads still work", subprocess.run(["true"]).returncode, 0)
+done()

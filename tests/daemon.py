@@ -1,0 +1,154 @@
+"""Start a real daemon and talk to it over HTTP, as its users do."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+KEY = "test-key-0123456789abcdef"
+_LISTENING = re.compile(r"listening on http://(127\.0\.0\.1:\d+)")
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Daemon:
+    process: subprocess.Popen[str]
+    state_dir: Path
+    address: str
+    api_key: str = KEY
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def base_url(self) -> str:
+        return f"http://{self.address}"
+
+    @property
+    def log_path(self) -> Path:
+        return self.state_dir / "test.log"
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        key: str | None = KEY,
+        chunked: bool = False,
+    ) -> Answer:
+        sent = dict(headers or {})
+        if key is not None:
+            sent["X-API-Key"] = key
+        connection = http.client.HTTPConnection(self.address, timeout=120)
+        try:
+            connection.request(method, path, body, sent, encode_chunked=chunked)
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.headers.items()), response.read())
+        finally:
+            connection.close()
+
+    def execute(self, code: str, lang: str = "py", *, user: str | None = None, **fields: Any) -> dict[str, Any]:
+        answer = self.try_execute(code, lang, user=user, **fields)
+        assert answer.status == 200, answer.body
+        return cast("dict[str, Any]", answer.json)
+
+    def try_execute(self, code: str, lang: str = "py", *, user: str | None = None, **fields: Any) -> Answer:
+        headers = {"Content-Type": "application/json"} | ({"X-User-Id": user} if user else {})
+        return self.request("POST", "/v1/exec", json.dumps({"lang": lang, "code": code, **fields}).encode(), headers)
+
+    def upload(self, *files: tuple[str, bytes], fields: Mapping[str, str] | None = None, user: str | None = None) -> Answer:
+        boundary = "----gaoler-test-boundary"
+        parts = [
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+            for name, value in (fields or {}).items()
+        ]
+        for name, content in files:
+            head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type: text/csv\r\n\r\n'
+            parts.append(head.encode("utf-8", "surrogateescape") + content + b"\r\n")
+        parts.append(f"--{boundary}--\r\n".encode())
+        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"} | ({"User-Id": user} if user else {})
+        return self.request("POST", "/v1/upload", parts, headers | {"Transfer-Encoding": "chunked"}, chunked=True)
+
+    def lines(self) -> list[str]:
+        return self.log_path.read_text().splitlines()
+
+    def family(self) -> list[int]:
+        """The daemon, its keeper, the jailer and all that they started."""
+        return [self.process.pid, *descendants(self.process.pid)]
+
+    def named(self, name: str) -> int:
+        """The one process of that name in the family."""
+        found = [pid for pid in self.family() if (Path("/proc") / str(pid) / "comm").read_text().strip() == name]
+        assert len(found) == 1, (name, found)
+        return found[0]
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(timeout=30) == 0, self.log_path.read_text()[-2000:]
+
+
+def descendants(root: int) -> list[int]:
+    parents: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            state, parent = stat.rpartition(")")[2].split()[:2]
+            if state != "Z":
+                parents.setdefault(int(parent), []).append(int(entry.name))
+    found: list[int] = []
+    pending = [root]
+    while pending:
+        children = parents.get(pending.pop(), [])
+        found += children
+        pending += children
+    return found
+
+
+def spawn_daemon(state: Path, image: Path, *, settings: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "GAOLER_API_KEY": KEY,
+        "GAOLER_IMAGE_DIR": str(image),
+        "GAOLER_STATE_DIR": str(state),
+        "GAOLER_BIND": "127.0.0.1:0",
+        **(settings or {}),
+    }
+    with (state / "test.log").open("w") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "supervisor", "serve"], env=environment, stdin=subprocess.DEVNULL, stderr=log, text=True
+        )
+
+
+def start_daemon(state: Path, image: Path, *, settings: Mapping[str, str] | None = None) -> Daemon:
+    process = spawn_daemon(state, image, settings=settings)
+    log = state / "test.log"
+    # The daemon says where it listens; its end is the only other thing that can come.
+    while not (match := _LISTENING.search(log.read_text())):
+        try:
+            process.wait(timeout=0.02)
+        except subprocess.TimeoutExpired:
+            continue
+        raise AssertionError(f"the daemon ended with {process.returncode}:\n{log.read_text()}")
+    return Daemon(process, state, match[1])

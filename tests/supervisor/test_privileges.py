@@ -1,0 +1,184 @@
+"""Who has which rights after start, what the kernel cleans up, and what the next start does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from supervisor.jailer.cgroup_subtree import mount_points, subtree_name
+from tests.daemon import Daemon, descendants, spawn_daemon, start_daemon
+
+pytestmark = pytest.mark.root
+SLEEPER = "import time; print('on', flush=True); time.sleep(300)"
+
+
+def status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def leaves(state_dir: Path) -> list[Path]:
+    parents = [mount / subtree_name(state_dir) for mount in set(mount_points().values())]
+    return [leaf for parent in parents if parent.is_dir() for leaf in parent.iterdir() if leaf.is_dir()]
+
+
+def own(daemon: Daemon) -> tuple[set[str], set[str]]:
+    """Mount and network namespaces of the daemon's family, without the host's."""
+    namespaces = ({os.readlink(f"/proc/{pid}/ns/{kind}") for pid in daemon.family()} for kind in ("mnt", "net"))
+    mounts, networks = (found - {os.readlink(f"/proc/self/ns/{kind}")} for found, kind in zip(namespaces, ("mnt", "net"), strict=True))
+    return mounts, networks
+
+
+def in_use(kind: str) -> set[str]:
+    found: set[str] = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                found.add(os.readlink(entry / "ns" / kind))
+            except OSError:
+                continue
+    return found
+
+
+def running_execution(daemon: Daemon) -> tuple[threading.Thread, list[int]]:
+    """Start an execution that sleeps; return when its program runs."""
+    answers: list[int] = []
+
+    def ask() -> None:
+        try:
+            answers.append(daemon.try_execute(SLEEPER).status)
+        except OSError:
+            answers.append(0)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while "python3" not in names(daemon):
+        threading.Event().wait(0.01)
+    return thread, answers
+
+
+def names(daemon: Daemon) -> list[str]:
+    found: list[str] = []
+    for pid in daemon.family():
+        try:
+            found.append(Path(f"/proc/{pid}/comm").read_text().strip())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    """The kernel kills at once and frees soon; the test's own time limit is the bound."""
+    while any(Path(f"/proc/{pid}").exists() and status(pid)["State"][0] not in "ZX" for pid in pids):
+        threading.Event().wait(0.005)
+
+
+def test_no_process_of_ours_has_rights_over_the_host(daemon: Daemon) -> None:
+    daemon.execute("print(1)")
+    host_user_namespace = os.readlink("/proc/self/ns/user")
+    for pid in daemon.family():
+        found = status(pid)
+        uids = set(found["Uid"].split())
+        assert "0" not in uids, (pid, found["Name"], uids)
+        capabilities = int(found["CapEff"], 16) | int(found["CapPrm"], 16)
+        if os.readlink(f"/proc/{pid}/ns/user") == host_user_namespace:
+            assert capabilities == 0, (pid, found["Name"])
+            assert int(found["CapBnd"], 16) == 0, (pid, found["Name"])
+            assert found["NoNewPrivs"] == "1", (pid, found["Name"])
+        else:
+            # "root" of a user namespace that maps none of the host's own uids
+            first = [int(line.split()[1]) for line in Path(f"/proc/{pid}/uid_map").read_text().splitlines()]
+            assert min(first) >= 200_000, (pid, found["Name"])
+
+
+def test_the_jailer_sees_nothing_of_the_host_but_what_it_needs(daemon: Daemon) -> None:
+    root = Path(f"/proc/{daemon.named('gaoler-jailer')}/root")
+    assert {"usr", "proc", "sandbox", "etc", "dev"} <= set(os.listdir(root))
+    assert not set(os.listdir(root)) & {"home", "srv", "mnt", "boot", "sys", "media"}
+    assert not (root / "etc" / "shadow").exists()
+    assert not (root / str(daemon.state_dir).lstrip("/") / "data").exists()
+
+
+def test_killing_the_jailer_leaves_no_process_mount_or_network_namespace(image_dir: Path, state_dir: Path) -> None:
+    daemon = start_daemon(state_dir, image_dir)
+    thread, answers = running_execution(daemon)
+    mounts, networks = own(daemon)
+    family = [pid for pid in daemon.family() if pid != daemon.process.pid]
+    jailer = daemon.named("gaoler-jailer")
+    inside = [jailer, *descendants(jailer)]
+    assert len(inside) >= 4
+    os.kill(jailer, signal.SIGKILL)
+    wait_until_gone(inside)
+    thread.join()
+    # The client is told; the keeper starts a new jailer, which removes the empty cgroups; work goes on.
+    assert answers == [503]
+    assert daemon.execute("print(6 * 7)")["stdout"] == "42\n"
+    assert networks & in_use("net") == set()
+    keeper = daemon.named("gaoler-keeper")
+    # Of the mount namespaces only the keeper's is left, and the daemon's if it has one of its own.
+    assert mounts & in_use("mnt") <= {os.readlink(f"/proc/{pid}/ns/mnt") for pid in (keeper, daemon.process.pid)}
+    daemon.execute("print(1)")
+    while leaves(state_dir):
+        threading.Event().wait(0.01)
+    assert keeper in family
+    daemon.stop()
+
+
+def test_killing_the_daemon_takes_everything_along_and_the_next_start_reconciles(image_dir: Path, state_dir: Path) -> None:
+    daemon = start_daemon(state_dir, image_dir)
+    kept = daemon.execute("open('kept.txt', 'w').write('still here')")
+    thread, answers = running_execution(daemon)
+    family = daemon.family()
+    daemon.process.kill()
+    daemon.process.wait()
+    wait_until_gone(family)
+    thread.join()
+    assert answers == [0]
+    again = start_daemon(state_dir, image_dir)
+    assert leaves(state_dir) == []
+    session, file = kept["session_id"], kept["files"][0]["id"]
+    assert again.request("GET", f"/v1/download/{session}/{file}").body == b"still here"
+    again.stop()
+
+
+def test_stopping_ends_a_running_execution_and_leaves_nothing(image_dir: Path, state_dir: Path) -> None:
+    daemon = start_daemon(state_dir, image_dir)
+    thread, _ = running_execution(daemon)
+    family = daemon.family()
+    daemon.stop()
+    wait_until_gone(family)
+    thread.join()
+    assert leaves(state_dir) == []
+
+
+def test_a_second_daemon_on_one_state_directory_is_refused(daemon: Daemon, image_dir: Path) -> None:
+    before = daemon.family()
+    second = subprocess.run(
+        [sys.executable, "-m", "supervisor", "serve"],
+        env={"PATH": os.environ["PATH"], "GAOLER_STATE_DIR": str(daemon.state_dir), "GAOLER_IMAGE_DIR": str(image_dir), "GAOLER_BIND": "127.0.0.1:0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert second.returncode == 78
+    assert "another gaoler uses" in second.stderr
+    assert daemon.execute("print(1)")["stdout"] == "1\n"
+    assert set(before) <= set(daemon.family())
+
+
+def test_a_policy_that_does_not_compile_refuses_to_start(image_dir: Path, state_dir: Path, tmp_path: Path) -> None:
+    policies = tmp_path / "policies"
+    shutil.copytree(Path(__file__).resolve().parent.parent.parent / "policies", policies)
+    (policies / "seccomp" / "default.kafel").write_text("POLICY p { ALLOW { no_such_call } } USE p DEFAULT KILL")
+    process = spawn_daemon(state_dir, image_dir, settings={"GAOLER_JAILER_POLICY_DIR": str(policies)})
+    assert process.wait(timeout=60) == 78
+    text = (state_dir / "test.log").read_text()
+    assert "no_such_call" in text
+    assert "refuses to start" in text
