@@ -12,7 +12,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from http_api import authentication, execute, files, problems, uploads
-from http_api.body import BoundedConnection, BoundedRequest
+from http_api.body import BoundedBody, BoundedConnection, BoundedRequest
 from http_api.services import ApiKey, Door
 from supervisor.errors import GaolerError
 
@@ -80,6 +80,9 @@ async def _begin() -> None:
 
 
 async def _finish(response: Response) -> Response:
+    body = request.body
+    if isinstance(body, BoundedBody):
+        await body.discard()
     if not g.get("keeps_connection", False):
         # LibreChat <= v0.8.3 uses a kept connection again for /exec with a 5 s socket timeout on it.
         response.headers["Connection"] = "close"

@@ -14,6 +14,9 @@ from quart_trio.wrappers.request import TrioBody
 from supervisor.errors import InvalidRequest, TooLarge
 
 BUFFER_BYTES: Final = 512 * 1024
+DISCARD_BYTES: Final = 256 << 20
+DISCARD_SECONDS: Final = 20.0
+SILENT_SECONDS: Final = 0.3
 
 
 class BoundedBody(TrioBody):
@@ -22,12 +25,46 @@ class BoundedBody(TrioBody):
     def __init__(self, expected_content_length: int | None, max_content_length: int | None) -> None:
         super().__init__(expected_content_length, max_content_length)
         self._room = trio.Event()
+        self._arrived = trio.Event()
+        self._discarding = False
+        self._dropped = 0
 
     async def wait_for_room(self) -> None:
         """Wait until the handler has taken enough of what is there."""
-        while len(self._data) >= BUFFER_BYTES:
+        while len(self._data) >= BUFFER_BYTES and not self._discarding:
             self._room = trio.Event()
             await self._room.wait()
+
+    def append(self, data: bytes) -> None:
+        """Take a piece from the server."""
+        if self._discarding:
+            self._dropped += len(data)
+            self._arrived.set()
+        else:
+            super().append(data)
+
+    async def discard(self) -> None:
+        """Drop what is unread and what still comes, for a while: the answer is ready.
+
+        Most clients send their whole body before they look at the answer, and a connection that is closed in their
+        face loses it. Hypercorn, too, cannot close one while pieces of its body wait for a handler that reads no more.
+        Not everything is waited for: a silent or endless client gets the answer and the end of the connection.
+        """
+        self._discarding = True
+        self._data.clear()
+        self._room.set()
+        with trio.move_on_after(DISCARD_SECONDS):
+            while not self._complete.is_set() and self._dropped < DISCARD_BYTES:
+                self._arrived = trio.Event()
+                with trio.move_on_after(SILENT_SECONDS) as silence:
+                    await self._arrived.wait()
+                if silence.cancelled_caught:
+                    return
+
+    def set_complete(self) -> None:
+        """Note that this was all."""
+        super().set_complete()
+        self._arrived.set()
 
     async def __anext__(self) -> bytes:
         """Give what has come; never an empty piece."""

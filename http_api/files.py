@@ -49,9 +49,9 @@ async def download(door: Door, key: ApiKey, session: str, file: str) -> Response
     """Answer ``GET /download/{session}/{file}`` with the bytes; a browser may save them and nothing else."""
     principal = _principal(key)
     if request.method == "HEAD":
-        return Response(
-            b"", headers=_download_headers(await door.files.find(principal, SessionId(session), FileId(file)))
-        )
+        response = Response(b"")
+        response.headers.update(_download_headers(await door.files.find(principal, SessionId(session), FileId(file))))
+        return response
     stack = AsyncExitStack()
     stored, chunks = await stack.enter_async_context(door.files.open(principal, SessionId(session), FileId(file)))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.jailer.cgroup_subtree import remove_subtree
-from tests.daemon import Daemon, start_daemon
+from tests.daemon import Daemon, end_daemons, start_daemon
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,6 +36,7 @@ def state_dir() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="gt-"))
     path.chmod(0o755)
     yield path
+    end_daemons(path)
     remove_subtree(path)
     shutil.rmtree(path)
 
@@ -47,6 +48,9 @@ def daemon(image_dir: Path) -> Iterator[Daemon]:
     state.chmod(0o755)
     running = start_daemon(state, image_dir)
     yield running
-    running.stop()
+    try:
+        running.stop()
+    finally:
+        end_daemons(state)
     remove_subtree(state)
     shutil.rmtree(state)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from email.message import Message
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ _LISTENING = re.compile(r"listening on http://(127\.0\.0\.1:\d+)")
 @dataclass
 class Answer:
     status: int
-    headers: Mapping[str, str]
+    headers: Message
     body: bytes
 
     @property
@@ -58,11 +59,11 @@ class Daemon:
         sent = dict(headers or {})
         if key is not None:
             sent["X-API-Key"] = key
-        connection = http.client.HTTPConnection(self.address, timeout=120)
+        connection = http.client.HTTPConnection(self.address, timeout=60)
         try:
             connection.request(method, path, body, sent, encode_chunked=chunked)
             response = connection.getresponse()
-            return Answer(response.status, dict(response.headers.items()), response.read())
+            return Answer(response.status, response.headers, response.read())
         finally:
             connection.close()
 
@@ -82,7 +83,8 @@ class Daemon:
             for name, value in (fields or {}).items()
         ]
         for name, content in files:
-            head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type: text/csv\r\n\r\n'
+            quoted = name.replace("\\", "\\\\")
+            head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{quoted}"\r\nContent-Type: text/csv\r\n\r\n'
             parts.append(head.encode("utf-8", "surrogateescape") + content + b"\r\n")
         parts.append(f"--{boundary}--\r\n".encode())
         headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"} | ({"User-Id": user} if user else {})
@@ -136,9 +138,27 @@ def spawn_daemon(state: Path, image: Path, *, settings: Mapping[str, str] | None
         **(settings or {}),
     }
     with (state / "test.log").open("w") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "supervisor", "serve"], env=environment, stdin=subprocess.DEVNULL, stderr=log, text=True
+        process = subprocess.Popen(
+            [sys.executable, "-m", "supervisor", "serve"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            text=True,
         )
+    started.append((state, process))
+    return process
+
+
+started: list[tuple[Path, subprocess.Popen[str]]] = []
+"""Every daemon of this run, so that a failing test leaves none behind."""
+
+
+def end_daemons(state: Path) -> None:
+    for where, process in started:
+        if where == state and process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def start_daemon(state: Path, image: Path, *, settings: Mapping[str, str] | None = None) -> Daemon:
