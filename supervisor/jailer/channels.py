@@ -35,6 +35,9 @@ CHUNK_BYTES: Final = 64 * 1024
 WRITE_SECONDS: Final = 10
 """Our own peers read all the time; only a broken one lets a frame wait for so long."""
 
+_NO_NUMBER: Final = 0
+"""A channel that has not sent anything yet."""
+
 _HEADER: Final = struct.Struct("!IIB3s")
 _CREDIT: Final = struct.Struct("!I")
 _ZERO: Final = b"\0\0\0"
@@ -91,7 +94,7 @@ class Channel:
         if self._closed or self.peer_gone.is_set():
             raise ChannelClosed
         self._credit -= len(payload)
-        await self._connection.send_frame(self.number, kind, payload)
+        await self._connection.send_frame(self, kind, payload)
 
     async def receive(self) -> tuple[int, bytes]:
         """Wait for the next frame; return its kind (``MESSAGE`` or ``DATA``) and payload.
@@ -110,7 +113,7 @@ class Channel:
         # Telling the peer about half a window at a time keeps credit frames rare.
         if self._consumed >= WINDOW_BYTES // 2 and not self._peer_closed:
             consumed, self._consumed = self._consumed, 0
-            await self._connection.send_frame(self.number, CREDIT, _CREDIT.pack(consumed))
+            await self._connection.send_frame(self, CREDIT, _CREDIT.pack(consumed))
         return kind, payload
 
     async def receive_message(self) -> bytes:
@@ -209,10 +212,7 @@ class Connection:
         """
         if self._broken:
             raise ChannelClosed
-        self._highest += 1
-        channel = Channel(self, self._highest)
-        self._channels[channel.number] = channel
-        return channel
+        return Channel(self, _NO_NUMBER)
 
     async def accept(self) -> Channel:
         """Wait for a channel that the peer opened (server side).
@@ -225,8 +225,8 @@ class Connection:
         except trio.EndOfChannel:
             raise ChannelClosed from None
 
-    async def send_frame(self, number: int, kind: int, payload: bytes) -> None:
-        """Write one frame, whole or not at all.
+    async def send_frame(self, channel: Channel, kind: int, payload: bytes) -> None:
+        """Write one frame, whole or not at all. The first one gives the channel its number, so that they only grow.
 
         Waiting for the turn can be cancelled; the write itself cannot, because half a frame would take every other
         channel with it. A peer that does not read for :data:`WRITE_SECONDS` loses the connection.
@@ -234,20 +234,27 @@ class Connection:
         async with self._write_lock:
             if self._broken:
                 raise ChannelClosed
+            if channel.number == _NO_NUMBER:
+                self._highest += 1
+                channel.number = self._highest
+                self._channels[channel.number] = channel
+            frame = _HEADER.pack(len(payload), channel.number, kind, _ZERO) + payload
             try:
                 with trio.CancelScope(shield=True), trio.fail_after(WRITE_SECONDS):
-                    await self._stream.send_all(_HEADER.pack(len(payload), number, kind, _ZERO) + payload)
+                    await self._stream.send_all(frame)
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 self._break()
                 raise ChannelClosed from None
 
     async def close_channel(self, channel: Channel) -> None:
         """Send CLOSE, shielded: it has to go out when the caller is being cancelled, and writing is bounded."""
+        if channel.number == _NO_NUMBER:
+            return
         with trio.CancelScope(shield=True):
             try:
-                await self.send_frame(channel.number, CLOSE, b"")
+                await self.send_frame(channel, CLOSE, b"")
             except ChannelClosed:
-                pass
+                pass  # gone with its connection
         if channel.finished or self._broken:
             self._channels.pop(channel.number, None)
 

@@ -56,7 +56,7 @@ def enter(jail_pidfd: int, spec: JoinSpec) -> None:
     kernel.setns(jail_pidfd, NAMESPACES)
     os.chdir(spec.working_directory)
     os.umask(0o022)
-    os.setgroups([spec.inside_id])
+    os.setgroups([])
     os.setresgid(spec.inside_id, spec.inside_id, spec.inside_id)
     os.setresuid(spec.inside_id, spec.inside_id, spec.inside_id)
     kernel.drop_capabilities()

@@ -1,0 +1,121 @@
+"""A process that joins a jail is exactly what nsjail makes of its own child, which in every jail is the init."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import struct
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemon import Daemon
+
+pytestmark = pytest.mark.root
+
+PROBE = r"""
+import json, os, re
+def read(path):
+    with open(path) as file:
+        return file.read()
+def describe(pid):
+    base = f"/proc/{pid}/"
+    status = {k: v.strip() for k, v in (line.split(":", 1) for line in read(base + "status").splitlines())}
+    keep = ("Umask", "Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp",
+            "Seccomp_filters", "Speculation_Store_Bypass", "SpeculationIndirectBranch", "Cpus_allowed", "Mems_allowed",
+            "CoreDumping", "THP_enabled", "untag_mask", "SigPnd", "ShdPnd")
+    stat = read(base + "stat").rpartition(")")[2].split()
+    return {
+        "status": {name: status[name] for name in keep if name in status},
+        "limits": read(base + "limits").splitlines(),
+        "mountinfo": read(base + "mountinfo").splitlines(),
+        "namespaces": {name: os.readlink(base + "ns/" + name) for name in sorted(os.listdir(base + "ns"))},
+        "cgroup": read(base + "cgroup"),
+        "oom_score_adj": read(base + "oom_score_adj"),
+        "root": os.readlink(base + "root"),
+        "uid_map": read(base + "uid_map"),
+        "setgroups": read(base + "setgroups"),
+        "priority": stat[15:17],
+        "policy": stat[38],
+        "tty": stat[4],
+        "session leader": status["NSsid"].split()[-1] == status["NSpid"].split()[-1],
+        "descriptors": sorted(fd for fd in map(int, os.listdir(base + "fd")) if os.path.lexists(base + f"fd/{fd}")),
+    }
+print(json.dumps([describe(1), describe(os.getpid())]))
+"""
+
+
+@pytest.fixture(scope="module")
+def pair(daemon: Daemon) -> tuple[dict[str, Any], dict[str, Any]]:
+    result = daemon.execute(PROBE)
+    assert result["code"] == 0, result["stderr"]
+    init, joined = json.loads(result["stdout"])
+    return init, joined
+
+
+WHAT = ["status", "limits", "mountinfo", "namespaces", "cgroup", "oom_score_adj", "root", "uid_map", "setgroups", "priority", "policy", "tty", "session leader"]
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_a_joined_process_equals_the_one_that_nsjail_started(pair: tuple[dict[str, Any], dict[str, Any]], what: str) -> None:
+    init, joined = pair
+    assert joined[what] == init[what]
+
+
+def test_both_have_three_descriptors(pair: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    init, joined = pair
+    assert joined["descriptors"] == [0, 1, 2]
+    # catatonit opens a signalfd of its own; nothing of ours may be among its descriptors.
+    assert set(init["descriptors"]) >= {0, 1, 2}
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.restype = ctypes.c_long
+
+
+def seccomp_filters(pid: int) -> list[bytes]:
+    """Read the filters of a process from the kernel, the newest first; needs real root and CHECKPOINT_RESTORE."""
+    if _libc.ptrace(0x4206, pid, None, None) < 0:  # PTRACE_SEIZE
+        raise OSError(ctypes.get_errno(), "ptrace seize")
+    try:
+        _libc.ptrace(0x4207, pid, None, None)  # PTRACE_INTERRUPT
+        os.waitpid(pid, 0x40000000)
+        found: list[bytes] = []
+        while True:
+            length = _libc.ptrace(0x420C, pid, ctypes.c_void_p(len(found)), None)  # PTRACE_SECCOMP_GET_FILTER
+            if length < 0:
+                if ctypes.get_errno() == errno.ENOENT:
+                    return found
+                raise OSError(ctypes.get_errno(), "PTRACE_SECCOMP_GET_FILTER")
+            buffer = ctypes.create_string_buffer(int(length) * struct.calcsize("=HBBI"))
+            _libc.ptrace(0x420C, pid, ctypes.c_void_p(len(found)), buffer)
+            found.append(buffer.raw)
+    finally:
+        _libc.ptrace(17, pid, None, None)  # PTRACE_DETACH
+
+
+def test_the_seccomp_programs_are_the_same_bytes(daemon: Daemon) -> None:
+    before = set(daemon.family())
+    thread = threading.Thread(target=lambda: daemon.try_execute("exec sleep 30", "bash", timeout=3000))
+    thread.start()
+    by_name: dict[str, int] = {}
+    while not {"catatonit", "sleep"} <= by_name.keys():
+        for pid in set(daemon.family()) - before:
+            try:
+                by_name[Path(f"/proc/{pid}/comm").read_text().strip()] = pid
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    try:
+        filters = {name: seccomp_filters(by_name[name]) for name in ("catatonit", "sleep")}
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EACCES, errno.EIO):
+            pytest.skip(f"this kernel does not show seccomp filters: {error}")
+        raise
+    finally:
+        thread.join()
+    assert len(filters["sleep"]) == 1
+    assert filters["sleep"] == filters["catatonit"]

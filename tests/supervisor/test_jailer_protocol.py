@@ -1,0 +1,99 @@
+"""A hostile or broken client of the real jailer harms nobody but itself."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.jailer import protocol
+from supervisor.jailer.channels import DATA, MESSAGE
+from tests.daemon import Daemon
+
+
+def frame(number: int, kind: int, payload: bytes) -> bytes:
+    return struct.pack("!IIB3s", len(payload), number, kind, b"\0\0\0") + payload
+
+
+OPEN = protocol.encode(protocol.OpenJail(policy="default"))
+ATTACKS = {
+    "garbage": os.urandom(4096),
+    "a huge length": struct.pack("!IIB3s", 0xFFFFFFFF, 1, 1, b"\0\0\0"),
+    "an undecodable message": frame(1, MESSAGE, b"\xc1\xc1"),
+    "an unknown message": frame(1, MESSAGE, msgspec.msgpack.encode({"type": "root-shell"})),
+    "an unknown field": frame(1, MESSAGE, msgspec.msgpack.encode({"type": "open", "policy": "default", "privileged": True})),
+    "a policy that is a path": frame(1, MESSAGE, msgspec.msgpack.encode({"type": "open", "policy": "../x"})),
+    "running before opening": frame(1, MESSAGE, protocol.encode(protocol.Run(arguments=["/bin/true"], environment={}))),
+    "opening twice": frame(1, MESSAGE, OPEN) * 2,
+    "reading before the end": frame(1, MESSAGE, OPEN) + frame(1, MESSAGE, protocol.encode(protocol.Scan())),
+    "data without a file": frame(1, MESSAGE, OPEN) + frame(1, DATA, b"x"),
+    "more data than announced": frame(1, MESSAGE, OPEN)
+    + frame(1, MESSAGE, protocol.encode(protocol.PutFile(area="workspace", name=b"a", size=1)))
+    + frame(1, DATA, b"xx"),
+}
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
+def test_the_connection_is_closed_with_a_logged_reason_and_others_go_on(daemon: Daemon, attack: bytes) -> None:
+    before = len(daemon.lines())
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(str(daemon.state_dir / "run" / "jailer.sock"))
+        link.settimeout(20)
+        link.sendall(attack)
+        while link.recv(65_536):
+            pass
+    while not [line for line in daemon.lines()[before:] if "connection closed reason=" in line]:
+        threading.Event().wait(0.005)
+    assert daemon.execute("echo fine", "bash")["stdout"] == "fine\n"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", [b"../x", b"/etc/x", b"a/../../x", b"a\0b", b"x" * 300, b"a//b", b".", b"a/b/c/d/e/f/g/h/i/j/k"])
+def test_a_captured_daemon_cannot_write_outside_a_workspace(daemon: Daemon, name: bytes) -> None:
+    put = protocol.encode(protocol.PutFile(area="workspace", name=name, size=1))
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(str(daemon.state_dir / "run" / "jailer.sock"))
+        link.settimeout(20)
+        link.sendall(frame(1, MESSAGE, OPEN) + frame(1, MESSAGE, put) + frame(1, DATA, b"x"))
+        received = b""
+        while b"refused" not in received:
+            data = link.recv(65_536)
+            assert data, received
+            received += data
+    assert daemon.execute("echo fine", "bash")["stdout"] == "fine\n"
+
+
+@pytest.mark.root
+def test_only_the_daemon_can_reach_the_jailer(daemon: Daemon) -> None:
+    run = daemon.state_dir / "run"
+    assert (run.stat().st_mode & 0o777, run.stat().st_uid) == (0o700, 199_999)
+
+
+@given(st.binary(max_size=200))
+def test_decoding_either_gives_a_message_or_a_decode_error(payload: bytes) -> None:
+    for decode in (protocol.decode_request, protocol.decode_answer):
+        try:
+            message = decode(payload)
+        except msgspec.DecodeError:
+            continue
+        assert isinstance(message, protocol.Message)
+
+
+def test_bounds_are_part_of_the_types() -> None:
+    for message in (
+        {"type": "put", "area": "workspace", "name": b"a", "size": -1},
+        {"type": "put", "area": "etc", "name": b"a", "size": 1},
+        {"type": "run", "arguments": [], "environment": {}},
+        {"type": "run", "arguments": ["x"] * 300, "environment": {}},
+        {"type": "run", "arguments": ["x"], "environment": {}, "wall_seconds": 0},
+        {"type": "get", "name": b"x" * 5000},
+    ):
+        with pytest.raises(msgspec.ValidationError):
+            protocol.decode_request(msgspec.msgpack.encode(message))
