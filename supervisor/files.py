@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import mimetypes
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -125,14 +125,14 @@ class FileService:
         return file
 
     async def store(self, chunks: AsyncIterator[bytes]) -> Blob:
-        """Store bytes without a name; what never gets one is swept later.
+        """Store bytes without a name; what never gets one is swept later. The iterator is closed in any case.
 
         Raises:
             TooLarge: more than one file may have.
             StorageFull: no room on the disk.
         """
         size = 0
-        async with self._blobs.writer() as writer:
+        async with _closing(chunks), self._blobs.writer() as writer:
             async for chunk in chunks:
                 size += len(chunk)
                 if size > self._limits.file_bytes:
@@ -267,6 +267,16 @@ class FileService:
         for digest in orphans:
             await self._blobs.remove(digest, before)
         return sessions, len(orphans)
+
+
+@asynccontextmanager
+async def _closing(chunks: AsyncIterator[bytes]) -> AsyncIterator[None]:
+    """Close a generator that is left in the middle, now and not when it is collected."""
+    try:
+        yield
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
 
 
 async def run_sweeper(files: FileService, interval_seconds: float) -> None:

@@ -76,7 +76,9 @@ class Daemon:
         headers = {"Content-Type": "application/json"} | ({"X-User-Id": user} if user else {})
         return self.request("POST", "/v1/exec", json.dumps({"lang": lang, "code": code, **fields}).encode(), headers)
 
-    def upload(self, *files: tuple[str, bytes], fields: Mapping[str, str] | None = None, user: str | None = None) -> Answer:
+    def upload(
+        self, *files: tuple[str, bytes], fields: Mapping[str, str] | None = None, user: str | None = None
+    ) -> Answer:
         boundary = "----gaoler-test-boundary"
         parts = [
             f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -128,7 +128,7 @@ class Channel:
             raise ProtocolError(f"channel {self.number}: data where a message was due")
         return payload
 
-    async def receive_data(self, size: int) -> AsyncIterator[bytes]:
+    async def receive_data(self, size: int) -> AsyncGenerator[bytes, None]:
         """Yield exactly ``size`` bytes of data frames.
 
         Raises:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -100,7 +100,8 @@ class RemoteJail:
         with _LostIsTyped():
             await self.send(protocol.GetFile(name=untrusted_name))
             header = await self.expect(protocol.FileContent)
-            yield header.size, self._channel.receive_data(header.size)
+            async with aclosing(self._channel.receive_data(header.size)) as content:
+                yield header.size, content
 
     async def send(self, message: protocol.Message) -> None:
         """Send a message, for the conversation's own code."""

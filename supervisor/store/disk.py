@@ -14,8 +14,8 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -174,11 +174,12 @@ class DiskBlobs:
         except FileNotFoundError:
             raise NotFound("no such file") from None
         try:
-            yield self._chunks(fd, first)
+            async with aclosing(self._chunks(fd, first)) as chunks:
+                yield chunks
         finally:
             os.close(fd)
 
-    async def _chunks(self, fd: int, first: bytes) -> AsyncIterator[bytes]:
+    async def _chunks(self, fd: int, first: bytes) -> AsyncGenerator[bytes, None]:
         data = first
         while data:
             yield data

@@ -16,7 +16,20 @@ PROGRAMS = HERE / "programs"
 POLICIES = HERE.parent.parent / "policies"
 PRELUDE = (HERE / "prelude.py").read_text()
 CLAIMS: list[dict[str, Any]] = tomllib.loads((HERE / "claims.toml").read_text())["claim"]
-KEYS = {"id", "also", "promise", "program", "lang", "args", "timeout_ms", "signal", "status", "stderr", "files", "skipped"}
+KEYS = {
+    "id",
+    "also",
+    "promise",
+    "program",
+    "lang",
+    "args",
+    "timeout_ms",
+    "signal",
+    "status",
+    "stderr",
+    "files",
+    "skipped",
+}
 
 
 @pytest.mark.root

@@ -57,11 +57,27 @@ def pair(daemon: Daemon) -> tuple[dict[str, Any], dict[str, Any]]:
     return init, joined
 
 
-WHAT = ["status", "limits", "mountinfo", "namespaces", "cgroup", "oom_score_adj", "root", "uid_map", "setgroups", "priority", "policy", "tty", "session leader"]
+WHAT = [
+    "status",
+    "limits",
+    "mountinfo",
+    "namespaces",
+    "cgroup",
+    "oom_score_adj",
+    "root",
+    "uid_map",
+    "setgroups",
+    "priority",
+    "policy",
+    "tty",
+    "session leader",
+]
 
 
 @pytest.mark.parametrize("what", WHAT)
-def test_a_joined_process_equals_the_one_that_nsjail_started(pair: tuple[dict[str, Any], dict[str, Any]], what: str) -> None:
+def test_a_joined_process_equals_the_one_that_nsjail_started(
+    pair: tuple[dict[str, Any], dict[str, Any]], what: str
+) -> None:
     init, joined = pair
     assert joined[what] == init[what]
 

@@ -78,7 +78,9 @@ def test_sixty_megabytes_are_refused_whether_announced_or_not(daemon: Daemon) ->
     body = b'{"lang": "py", "code": "' + b"x" * (60 << 20) + b'"}'
     with socket.create_connection(tuple(daemon.address.split(":"))) as link:  # type: ignore[arg-type]
         # Announced: refused before a byte of it is sent.
-        link.sendall(f"POST /exec HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        link.sendall(
+            f"POST /exec HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        )
         assert link.recv(4096).startswith(b"HTTP/1.1 413")
 
     def pieces() -> Iterator[bytes]:
@@ -182,7 +184,9 @@ def test_an_upload_that_is_cut_off_leaves_nothing(daemon: Daemon) -> None:
         with socket.create_connection(tuple(daemon.address.split(":"))) as link:  # type: ignore[arg-type]
             link.sendall(
                 f"POST /upload HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-                "Content-Length: 90000000\r\n\r\n".encode() + head + os.urandom(2 << 20)
+                "Content-Length: 90000000\r\n\r\n".encode()
+                + head
+                + os.urandom(2 << 20)
             )
     incoming = daemon.state_dir / "data" / "blobs" / "incoming"
     while any(incoming.iterdir()):
@@ -198,7 +202,13 @@ def test_inputs_that_do_not_fit_into_the_workspace_are_413(daemon: Daemon) -> No
     files = []
     for number in range(3):
         uploaded = daemon.upload((f"{number}.bin", bytes(100 << 20))).json
-        files.append({"id": uploaded["files"][0]["fileId"], "storage_session_id": uploaded["session_id"], "name": f"{number}.bin"})
+        files.append(
+            {
+                "id": uploaded["files"][0]["fileId"],
+                "storage_session_id": uploaded["session_id"],
+                "name": f"{number}.bin",
+            }
+        )
     refused(daemon.try_execute("print(1)", files=files), 413, "files")
 
 
@@ -246,7 +256,12 @@ def test_unknown_routes_and_wrong_methods_are_answered_in_json(daemon: Daemon) -
 def test_serving_needs_root_and_says_so(image_dir: Path, state_dir: Path) -> None:
     environment = {"PATH": os.environ["PATH"], "GAOLER_STATE_DIR": str(state_dir), "GAOLER_IMAGE_DIR": str(image_dir)}
     done = subprocess.run(
-        [sys.executable, "-m", "supervisor", "serve"], env=environment, capture_output=True, text=True, user=199_999, check=False
+        [sys.executable, "-m", "supervisor", "serve"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        user=199_999,
+        check=False,
     )
     assert done.returncode != 0
     assert "sudo" in done.stderr or "Permission" in done.stderr

@@ -21,7 +21,7 @@ def reference(session: str, file: str, name: str, **more: Any) -> dict[str, Any]
 
 
 def made(result: dict[str, Any], name: str) -> dict[str, Any]:
-    found = [file for file in result["files"] if file["name"] == name]
+    found: list[dict[str, Any]] = [file for file in result["files"] if file["name"] == name]
     assert len(found) == 1, result["files"]
     return found[0]
 
@@ -49,7 +49,11 @@ def test_an_answer_is_flat_and_complete(daemon: Daemon) -> None:
         ("import os; os.kill(os.getpid(), 9)", (None, "SIGKILL", "SG"), "killed by signal SIGKILL"),
         ("import os; os.abort()", (None, "SIGABRT", "SG"), "SIGABRT"),
         ("import ctypes; ctypes.string_at(0)", (None, "SIGSEGV", "SG"), "SIGSEGV"),
-        ("import ctypes; ctypes.CDLL(None).ptrace(0, 0, 0, 0)", (None, "SIGSYS", "SG"), "system call that the sandbox forbids"),
+        (
+            "import ctypes; ctypes.CDLL(None).ptrace(0, 0, 0, 0)",
+            (None, "SIGSYS", "SG"),
+            "system call that the sandbox forbids",
+        ),
         ("x = bytearray(2 << 30)", (137, "SIGKILL", "SG"), "out of memory (the limit is 1024 MiB)"),
     ],
 )
@@ -83,7 +87,9 @@ def test_output_is_decoded_with_replacement(daemon: Daemon) -> None:
 
 
 def test_files_come_out_and_go_in_again_unchanged_changed_and_deleted(daemon: Daemon) -> None:
-    first = daemon.execute("import os; os.makedirs('sub'); [open(n, 'w').write(n) for n in ('same', 'sub/changed', 'gone')]")
+    first = daemon.execute(
+        "import os; os.makedirs('sub'); [open(n, 'w').write(n) for n in ('same', 'sub/changed', 'gone')]"
+    )
     files = [reference(first["session_id"], file["id"], file["name"]) for file in first["files"]]
     assert {file["storage_session_id"] for file in first["files"]} == {first["session_id"]}
     second = daemon.execute("echo more >> sub/changed; rm gone; cat same; echo new > new", "bash", files=files)
@@ -127,7 +133,9 @@ def test_old_clients_see_no_unchanged_inputs(daemon: Daemon) -> None:
 
 def test_a_session_id_goes_on_with_the_files_of_the_session(daemon: Daemon) -> None:
     first = daemon.execute("open('a.txt', 'w').write('1')")
-    second = daemon.execute("print(open('a.txt').read()); open('a.txt', 'w').write('2')", session_id=first["session_id"])
+    second = daemon.execute(
+        "print(open('a.txt').read()); open('a.txt', 'w').write('2')", session_id=first["session_id"]
+    )
     assert (second["stdout"], second["session_id"]) == ("1\n", first["session_id"])
     assert content(daemon, made(second, "a.txt")) == b"2"
     third = daemon.execute("rm a.txt", "bash", session_id=first["session_id"])
@@ -136,8 +144,17 @@ def test_a_session_id_goes_on_with_the_files_of_the_session(daemon: Daemon) -> N
 
 
 def test_read_only_inputs_cannot_be_changed_and_come_back_as_they_were(daemon: Daemon) -> None:
-    uploaded = daemon.upload(("skill/SKILL.md", b"# skill"), fields={"kind": "skill", "id": "s1", "version": "3", "read_only": "true"}).json
-    file = reference(uploaded["storage_session_id"], uploaded["files"][0]["fileId"], "skill/SKILL.md", kind="skill", version=3, resource_id="s1")
+    uploaded = daemon.upload(
+        ("skill/SKILL.md", b"# skill"), fields={"kind": "skill", "id": "s1", "version": "3", "read_only": "true"}
+    ).json
+    file = reference(
+        uploaded["storage_session_id"],
+        uploaded["files"][0]["fileId"],
+        "skill/SKILL.md",
+        kind="skill",
+        version=3,
+        resource_id="s1",
+    )
     attack = "echo x >> skill/SKILL.md; chmod 666 skill/SKILL.md; rm -f skill/SKILL.md; echo other > skill/SKILL.md; ls skill"
     result = daemon.execute(attack, "bash", files=[file])
     row = made(result, "skill/SKILL.md")
@@ -147,7 +164,11 @@ def test_read_only_inputs_cannot_be_changed_and_come_back_as_they_were(daemon: D
 
 
 def test_an_upload_answers_both_generations_and_keeps_the_name(daemon: Daemon) -> None:
-    answer = daemon.upload(("data/report 2024 (\u00fc).csv", b"a,b\n1,2\n"), fields={"kind": "user", "id": "6650f0c2a1b2c3d4e5f60718"}, user="6650f0c2a1b2c3d4e5f60718")
+    answer = daemon.upload(
+        ("data/report 2024 (\u00fc).csv", b"a,b\n1,2\n"),
+        fields={"kind": "user", "id": "6650f0c2a1b2c3d4e5f60718"},
+        user="6650f0c2a1b2c3d4e5f60718",
+    )
     body = answer.json
     assert body["message"] == "success"
     assert body["session_id"] == body["storage_session_id"]
@@ -156,14 +177,21 @@ def test_an_upload_answers_both_generations_and_keeps_the_name(daemon: Daemon) -
     assert is_id(file["fileId"])
     assert file["filename"] == "data/report 2024 (\u00fc).csv"
     files = [reference(body["session_id"], file["fileId"], file["filename"])]
-    result = daemon.execute("import pandas as pd; print(pd.read_csv('data/report 2024 (\u00fc).csv').b.sum())", files=files, user_id="6650f0c2a1b2c3d4e5f60718")
+    result = daemon.execute(
+        "import pandas as pd; print(pd.read_csv('data/report 2024 (\u00fc).csv').b.sum())",
+        files=files,
+        user_id="6650f0c2a1b2c3d4e5f60718",
+    )
     assert result["stdout"] == "2\n"
 
 
 def test_listings_have_the_shapes_that_clients_look_for(daemon: Daemon) -> None:
     body = daemon.upload(("a.tar.gz", b"12345")).json
     session, file = body["session_id"], body["files"][0]["fileId"]
-    rows = {detail: daemon.request("GET", f"/v1/files/{session}?detail={detail}").json for detail in ("simple", "summary", "full", "normalized")}
+    rows = {
+        detail: daemon.request("GET", f"/v1/files/{session}?detail={detail}").json
+        for detail in ("simple", "summary", "full", "normalized")
+    }
     assert rows["simple"] == [f"{session}/{file}.gz"]
     assert rows["summary"][0]["name"].startswith(f"{session}/{file}")
     assert rows["summary"][0]["lastModified"].endswith("Z")
@@ -241,7 +269,9 @@ def test_results_of_a_nameless_tool_belong_to_the_user_whose_files_it_had(daemon
 
 
 def test_leaked_and_unknown_fields_are_ignored(daemon: Daemon) -> None:
-    result = daemon.execute("print(1)", LIBRECHAT_CODE_API_KEY="x", codeSessionKey="y", entity_id="agent_1", intent="z", session_id="")
+    result = daemon.execute(
+        "print(1)", LIBRECHAT_CODE_API_KEY="x", codeSessionKey="y", entity_id="agent_1", intent="z", session_id=""
+    )
     assert result["stdout"] == "1\n"
     assert not [line for line in daemon.lines() if "codeSessionKey" in line]
 
@@ -263,7 +293,10 @@ def test_a_client_that_disconnects_kills_the_program(daemon: Daemon) -> None:
     before = set(daemon.family())
     body = json.dumps({"lang": "bash", "code": "sleep 60"}).encode()
     with socket.create_connection(tuple(daemon.address.split(":"))) as link:  # type: ignore[arg-type]
-        link.sendall(b"POST /exec HTTP/1.1\r\nHost: x\r\nX-API-Key: %b\r\nContent-Length: %d\r\n\r\n" % (KEY.encode(), len(body)) + body)
+        link.sendall(
+            b"POST /exec HTTP/1.1\r\nHost: x\r\nX-API-Key: %b\r\nContent-Length: %d\r\n\r\n" % (KEY.encode(), len(body))
+            + body
+        )
         while len(set(daemon.family()) - before) < 3:
             threading.Event().wait(0.01)
     started = time.monotonic()
@@ -277,7 +310,9 @@ def test_figures_are_saved_where_people_look(daemon: Daemon) -> None:
     result = daemon.execute(code)
     assert sorted(file["name"] for file in result["files"]) == ["plot_1.png", "plot_2.png", "plot_3.png"]
     assert result["stderr"] == ""
-    again = daemon.execute("import matplotlib.pyplot as plt\nplt.plot([3]); plt.show()", session_id=result["session_id"])
+    again = daemon.execute(
+        "import matplotlib.pyplot as plt\nplt.plot([3]); plt.show()", session_id=result["session_id"]
+    )
     assert [file["name"] for file in again["files"]] == ["plot_4.png"]
     for file in result["files"]:
         assert content(daemon, file)[:8] == b"\x89PNG\r\n\x1a\n"

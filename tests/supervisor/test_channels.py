@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor.jailer import channels
-from supervisor.jailer.channels import CLOSE, CREDIT, DATA, MESSAGE, WINDOW_BYTES, ChannelClosed, ProtocolError, open_connection
+from supervisor.jailer.channels import (
+    CLOSE,
+    CREDIT,
+    DATA,
+    MESSAGE,
+    WINDOW_BYTES,
+    ChannelClosed,
+    ProtocolError,
+    open_connection,
+)
 
 
 def frame(number: int, kind: int, payload: bytes = b"", length: int | None = None, zero: bytes = b"\0\0\0") -> bytes:
@@ -134,7 +143,14 @@ async def test_too_many_channels_are_refused() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.one_of(st.binary(max_size=64), st.builds(frame, st.integers(0, 3), st.integers(0, 5), st.binary(max_size=32))), max_size=8))
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=64), st.builds(frame, st.integers(0, 3), st.integers(0, 5), st.binary(max_size=32))
+        ),
+        max_size=8,
+    )
+)
 def test_no_bytes_at_all_do_more_than_end_the_connection(pieces: list[bytes]) -> None:
     async def main() -> None:
         left, right = trio.testing.memory_stream_pair()

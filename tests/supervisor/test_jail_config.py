@@ -60,7 +60,12 @@ def judge(program: bytes, number: int, arguments: tuple[int, ...] = (), arch: in
         elif code == 0x54:
             accumulator &= k
         else:
-            holds = {0x15: accumulator == k, 0x25: accumulator > k, 0x35: accumulator >= k, 0x45: bool(accumulator & k)}[code]
+            holds = {
+                0x15: accumulator == k,
+                0x25: accumulator > k,
+                0x35: accumulator >= k,
+                0x45: bool(accumulator & k),
+            }[code]
             position += if_true if holds else if_false
 
 
@@ -98,7 +103,9 @@ def judge(program: bytes, number: int, arguments: tuple[int, ...] = (), arch: in
         (-1, (), KILL_PROCESS),
     ],
 )
-def test_the_compiled_policy_decides_as_written(program: bytes, number: int, arguments: tuple[int, ...], verdict: int) -> None:
+def test_the_compiled_policy_decides_as_written(
+    program: bytes, number: int, arguments: tuple[int, ...], verdict: int
+) -> None:
     assert judge(program, number, arguments) == verdict
 
 
@@ -114,7 +121,13 @@ def test_every_call_up_to_the_newest_known_one_is_decided_by_name(program: bytes
 
 
 @pytest.mark.parametrize(
-    "source", ["POLICY p { ALLOW { read } USE p", "POLICY p { ALLOW { no_such_call } } USE p DEFAULT KILL", "", "USE nothing DEFAULT KILL"]
+    "source",
+    [
+        "POLICY p { ALLOW { read } USE p",
+        "POLICY p { ALLOW { no_such_call } } USE p DEFAULT KILL",
+        "",
+        "USE nothing DEFAULT KILL",
+    ],
 )
 def test_a_policy_that_does_not_compile_is_an_error(source: str) -> None:
     with pytest.raises(SeccompError):

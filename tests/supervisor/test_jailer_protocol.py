@@ -27,7 +27,9 @@ ATTACKS = {
     "a huge length": struct.pack("!IIB3s", 0xFFFFFFFF, 1, 1, b"\0\0\0"),
     "an undecodable message": frame(1, MESSAGE, b"\xc1\xc1"),
     "an unknown message": frame(1, MESSAGE, msgspec.msgpack.encode({"type": "root-shell"})),
-    "an unknown field": frame(1, MESSAGE, msgspec.msgpack.encode({"type": "open", "policy": "default", "privileged": True})),
+    "an unknown field": frame(
+        1, MESSAGE, msgspec.msgpack.encode({"type": "open", "policy": "default", "privileged": True})
+    ),
     "a policy that is a path": frame(1, MESSAGE, msgspec.msgpack.encode({"type": "open", "policy": "../x"})),
     "running before opening": frame(1, MESSAGE, protocol.encode(protocol.Run(arguments=["/bin/true"], environment={}))),
     "opening twice": frame(1, MESSAGE, OPEN) * 2,
@@ -55,7 +57,9 @@ def test_the_connection_is_closed_with_a_logged_reason_and_others_go_on(daemon: 
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("name", [b"../x", b"/etc/x", b"a/../../x", b"a\0b", b"x" * 300, b"a//b", b".", b"a/b/c/d/e/f/g/h/i/j/k"])
+@pytest.mark.parametrize(
+    "name", [b"../x", b"/etc/x", b"a/../../x", b"a\0b", b"x" * 300, b"a//b", b".", b"a/b/c/d/e/f/g/h/i/j/k"]
+)
 def test_a_captured_daemon_cannot_write_outside_a_workspace(daemon: Daemon, name: bytes) -> None:
     put = protocol.encode(protocol.PutFile(area="workspace", name=name, size=1))
     with socket.socket(socket.AF_UNIX) as link:

@@ -32,7 +32,9 @@ def leaves(state_dir: Path) -> list[Path]:
 def own(daemon: Daemon) -> tuple[set[str], set[str]]:
     """Mount and network namespaces of the daemon's family, without the host's."""
     namespaces = ({os.readlink(f"/proc/{pid}/ns/{kind}") for pid in daemon.family()} for kind in ("mnt", "net"))
-    mounts, networks = (found - {os.readlink(f"/proc/self/ns/{kind}")} for found, kind in zip(namespaces, ("mnt", "net"), strict=True))
+    mounts, networks = (
+        found - {os.readlink(f"/proc/self/ns/{kind}")} for found, kind in zip(namespaces, ("mnt", "net"), strict=True)
+    )
     return mounts, networks
 
 
@@ -131,7 +133,9 @@ def test_killing_the_jailer_leaves_no_process_mount_or_network_namespace(image_d
     daemon.stop()
 
 
-def test_killing_the_daemon_takes_everything_along_and_the_next_start_reconciles(image_dir: Path, state_dir: Path) -> None:
+def test_killing_the_daemon_takes_everything_along_and_the_next_start_reconciles(
+    image_dir: Path, state_dir: Path
+) -> None:
     daemon = start_daemon(state_dir, image_dir)
     kept = daemon.execute("open('kept.txt', 'w').write('still here')")
     thread, answers = running_execution(daemon)
@@ -162,7 +166,12 @@ def test_a_second_daemon_on_one_state_directory_is_refused(daemon: Daemon, image
     before = daemon.family()
     second = subprocess.run(
         [sys.executable, "-m", "supervisor", "serve"],
-        env={"PATH": os.environ["PATH"], "GAOLER_STATE_DIR": str(daemon.state_dir), "GAOLER_IMAGE_DIR": str(image_dir), "GAOLER_BIND": "127.0.0.1:0"},
+        env={
+            "PATH": os.environ["PATH"],
+            "GAOLER_STATE_DIR": str(daemon.state_dir),
+            "GAOLER_IMAGE_DIR": str(image_dir),
+            "GAOLER_BIND": "127.0.0.1:0",
+        },
         capture_output=True,
         text=True,
         check=False,

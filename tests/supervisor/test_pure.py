@@ -66,7 +66,9 @@ def test_access_follows_tenant_and_user(principal: Principal, owner: Owner, allo
         (ANN, {"kind": "agent"}, Owner("t", "user", "ann")),
     ],
 )
-def test_what_is_made_belongs_to_the_caller_or_is_shared(principal: Principal, asked: dict[str, Any], owner: Owner) -> None:
+def test_what_is_made_belongs_to_the_caller_or_is_shared(
+    principal: Principal, asked: dict[str, Any], owner: Owner
+) -> None:
     assert owner_of(principal, **asked) == owner
 
 
@@ -80,7 +82,9 @@ def test_a_name_that_passes_stays_beneath_its_directory(name: str) -> None:
         assert name.isprintable() or not any(ord(character) < 32 for character in name)
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a/b/c.txt", "-rf", " leading", "\u00fc\u4e2d.txt", ".hidden", "a" * 255, "CON", "%2e%2e"])
+@pytest.mark.parametrize(
+    "name", ["a.csv", "a/b/c.txt", "-rf", " leading", "\u00fc\u4e2d.txt", ".hidden", "a" * 255, "CON", "%2e%2e"]
+)
 def test_strange_but_harmless_names_are_kept(name: str) -> None:
     assert check_name(name) == name
 
@@ -138,7 +142,9 @@ def test_limits_become_these_cgroup_values() -> None:
 def test_a_success_says_nothing_and_skips_are_said() -> None:
     assert explanation(Exited(0)) is None
     skipped = tuple(SkippedFile(f"f{number}", "a reason") for number in range(25))
-    result = ExecutionResult(SessionId("s"), Exited(0), CapturedOutput(), CapturedOutput(b"no newline"), Usage(), skipped=skipped)
+    result = ExecutionResult(
+        SessionId("s"), Exited(0), CapturedOutput(), CapturedOutput(b"no newline"), Usage(), skipped=skipped
+    )
     stderr = execution(result)["stderr"]
     assert stderr.startswith("no newline\n[gaoler] not kept: f0 (a reason)\n")
     assert stderr.endswith("[gaoler] not kept: 5 more\n")
@@ -166,7 +172,9 @@ async def test_admission_queues_in_order_and_refuses_what_is_too_much() -> None:
     assert (admission.running, admission.waiting) == (0, 0)
 
 
-async def test_a_wait_that_is_too_long_or_cancelled_gives_its_place_back(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_wait_that_is_too_long_or_cancelled_gives_its_place_back(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     admission = Admission(concurrent=1, queue_length=5, queue_seconds=3)
     async with admission.place():
         with pytest.raises(Busy):
@@ -215,7 +223,9 @@ def test_no_policy_at_all_refuses(tmp_path: Path) -> None:
 
 def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
     file = tmp_path / "g.toml"
-    file.write_text('bind = "127.0.0.1:1"\nstate_dir = "/a"\n[files]\nretention_hours = 5\n[execution]\nconcurrent = 3\n')
+    file.write_text(
+        'bind = "127.0.0.1:1"\nstate_dir = "/a"\n[files]\nretention_hours = 5\n[execution]\nconcurrent = 3\n'
+    )
     environment = {"GAOLER_STATE_DIR": "/b", "GAOLER_FILES_RETENTION_HOURS": "6", "PATH": "x"}
     loaded = load(file=file, environment=environment, flags={"state_dir": "/c", "bind": None})
     assert (loaded.settings.bind, loaded.settings.state_dir) == ("127.0.0.1:1", "/c")

@@ -1,0 +1,285 @@
+"""What every session store and every blob store promises; the embedded pair has to keep it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from supervisor.errors import ConfigurationError, NotFound, TooLarge
+from supervisor.execution import FileId, Owner, Principal, SessionId, StoredFile, new_id
+from supervisor.files import GRACE_SECONDS, FileLimits, FileService
+from supervisor.store import QuotaExceeded, SessionRow
+from supervisor.store.disk import DiskBlobs, open_blobs
+from supervisor.store.sqlite import SqliteSessions, open_sqlite
+
+ANN, BOB = Principal("t", "key", "ann"), Principal("t", "key", "bob")
+OWNER = Owner("t", "user", "ann")
+BIG = {"expires_at": 100.0, "max_files": 100, "max_bytes": 10_000}
+
+
+class Clock:
+    now = 1_000_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def bytes_of(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+@pytest.fixture
+async def sessions(tmp_path: Path) -> AsyncIterator[SqliteSessions]:
+    async with open_sqlite(tmp_path / "s.sqlite") as store:
+        yield store
+
+
+@pytest.fixture
+async def blobs(tmp_path: Path) -> AsyncIterator[DiskBlobs]:
+    async with open_blobs(tmp_path / "blobs", reserve_bytes=0) as store:
+        yield store
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def files(sessions: SqliteSessions, blobs: DiskBlobs, clock: Clock) -> FileService:
+    return FileService(sessions, blobs, FileLimits(1 << 20, 5, 3 << 20, 3600.0), clock=clock)
+
+
+def session(expires: float = 100.0) -> SessionRow:
+    return SessionRow(SessionId(new_id()), OWNER, 1.0, expires)
+
+
+def file(row: SessionRow, name: str, size: int = 1, digest: str = "0" * 64) -> StoredFile:
+    return StoredFile(FileId(new_id()), row.id, name, size, digest, "text/plain", 1.0, 2.0, read_only=True)
+
+
+async def test_what_is_stored_is_found_until_it_expires(sessions: SqliteSessions) -> None:
+    row = session()
+    await sessions.put_session(row)
+    stored = file(row, "a")
+    await sessions.put_files([stored], **BIG)  # type: ignore[arg-type]
+    assert await sessions.session(row.id, 50) == row
+    assert await sessions.files(row.id) == [stored]
+    assert await sessions.find([stored.id, FileId("x")], 50) == {stored.id: (stored, row)}
+    assert await sessions.session(row.id, 100) is None
+    assert await sessions.find([stored.id], 100) == {}
+    assert await sessions.delete_expired(100) == 1
+    assert await sessions.unreferenced(["0" * 64]) == ["0" * 64]
+
+
+async def test_a_file_of_the_same_name_is_replaced_and_lives_longer(sessions: SqliteSessions) -> None:
+    row = session()
+    await sessions.put_session(row)
+    old, new = file(row, "a", digest="1" * 64), file(row, "a", digest="2" * 64)
+    await sessions.put_files([old], **BIG)  # type: ignore[arg-type]
+    await sessions.put_files([new], expires_at=500.0, max_files=100, max_bytes=100)
+    assert await sessions.files(row.id) == [new]
+    assert await sessions.find([old.id], 1) == {}
+    found = await sessions.session(row.id, 300)
+    assert found is not None
+    assert found.expires_at == 500
+    assert await sessions.unreferenced(["1" * 64, "2" * 64]) == ["1" * 64]
+
+
+async def test_a_session_that_is_there_keeps_its_owner(sessions: SqliteSessions) -> None:
+    row = session()
+    await sessions.put_session(row)
+    await sessions.put_session(SessionRow(row.id, Owner("evil", "user", "eve"), 2.0, 900.0))
+    found = await sessions.session(row.id, 300)
+    assert found is not None
+    assert found.owner == OWNER
+
+
+async def test_over_a_quota_nothing_is_stored(sessions: SqliteSessions) -> None:
+    row = session()
+    await sessions.put_session(row)
+    with pytest.raises(QuotaExceeded, match="2 files"):
+        await sessions.put_files([file(row, name) for name in "abc"], expires_at=1.0, max_files=2, max_bytes=100)
+    with pytest.raises(QuotaExceeded, match="10 bytes"):
+        await sessions.put_files([file(row, name, 6) for name in "ab"], expires_at=1.0, max_files=9, max_bytes=10)
+    assert await sessions.files(row.id) == []
+    with pytest.raises(KeyError):
+        await sessions.put_files([file(session(), "a")], **BIG)  # type: ignore[arg-type]
+
+
+async def test_deleting_a_session_takes_its_files(sessions: SqliteSessions) -> None:
+    row = session()
+    await sessions.put_session(row)
+    stored = file(row, "a")
+    await sessions.put_files([stored, file(row, "b")], **BIG)  # type: ignore[arg-type]
+    await sessions.delete_files([stored.id, FileId("x")])
+    assert [each.name for each in await sessions.files(row.id)] == ["b"]
+    await sessions.delete_session(row.id)
+    assert await sessions.files(row.id) == []
+
+
+async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "s.sqlite") as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(ConfigurationError, match="newer Gaoler"):
+        async with open_sqlite(tmp_path / "s.sqlite"):
+            pass
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, 1_000_000])
+async def test_a_blob_comes_back_as_it_was(blobs: DiskBlobs, size: int) -> None:
+    content = os.urandom(size)
+    async with blobs.writer() as writer:
+        for start in range(0, size, 30_000):
+            await writer.write(content[start : start + 30_000])
+        digest, written = await writer.commit()
+    assert (digest, written) == (hashlib.sha256(content).hexdigest(), size)
+    async with blobs.open(digest) as chunks:
+        assert b"".join([chunk async for chunk in chunks]) == content
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+async def test_an_uncommitted_or_cancelled_blob_leaves_nothing(blobs: DiskBlobs, tmp_path: Path, size: int) -> None:
+    with trio.CancelScope() as scope:
+        async with blobs.writer() as writer:
+            await writer.write(bytes(size))
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    async with blobs.writer() as writer:
+        await writer.write(bytes(size))
+    assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+
+
+async def test_a_blob_that_is_not_there_is_not_found_and_no_name_becomes_a_path(blobs: DiskBlobs) -> None:
+    with pytest.raises(NotFound):
+        async with blobs.open("a" * 64):
+            pass
+    for name in ("../../etc/passwd", "A" * 64, "a" * 63, "/" + "a" * 63):
+        with pytest.raises(ValueError, match="digest"):
+            blobs.path(name)
+
+
+async def test_only_old_blobs_are_removed(blobs: DiskBlobs) -> None:
+    async with blobs.writer() as writer:
+        await writer.write(b"x")
+        digest, _ = await writer.commit()
+    os.utime(blobs.path(digest), (1000, 1000))
+    assert await blobs.old(2000) == [digest]
+    assert blobs.refresh(digest)
+    await blobs.remove(digest, 2000)
+    assert blobs.path(digest).exists()
+    os.utime(blobs.path(digest), (1000, 1000))
+    await blobs.remove(digest, 2000)
+    assert not blobs.path(digest).exists()
+
+
+KILLED = """
+import os, signal, sys, trio
+from pathlib import Path
+from supervisor.execution import *
+from supervisor.files import FileLimits, FileService
+from supervisor.store import sqlite
+from supervisor.store.disk import DiskBlobWriter, open_blobs
+where, step = Path(sys.argv[1]), sys.argv[2]
+def die(*_): os.kill(os.getpid(), signal.SIGKILL)
+if step == "flush": DiskBlobWriter._flush = lambda self, real=DiskBlobWriter._flush: (real(self), die())
+if step == "sync": os.fdatasync = die
+if step == "rename": Path.rename = die
+if step == "insert": sqlite._file_values = die
+async def chunks():
+    for _ in range(4): yield os.urandom(100_000)
+async def main():
+    async with sqlite.open_sqlite(where / "s.sqlite") as s, open_blobs(where / "blobs", reserve_bytes=0) as b:
+        files = FileService(s, b, FileLimits(1 << 30, 9, 1 << 30, 3600.0), clock=lambda: 1.0)
+        session = await files.create_session(Owner("t", "user", "ann"), SessionId("S" * 21))
+        await files.receive(session, "kept", None, chunks())
+        if step == "commit": die()
+trio.run(main)
+"""
+
+
+@pytest.mark.parametrize(("step", "kept"), [("flush", 0), ("sync", 0), ("rename", 0), ("insert", 0), ("commit", 1)])
+async def test_a_kill_at_any_step_of_storing_leaves_nothing_half_written(tmp_path: Path, step: str, kept: int) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), step], check=False)  # noqa: ASYNC221
+    assert done.returncode == -signal.SIGKILL
+    async with open_sqlite(tmp_path / "s.sqlite") as sessions, open_blobs(tmp_path / "blobs", reserve_bytes=0) as blobs:
+        assert not any((tmp_path / "blobs" / "incoming").iterdir())
+        stored = await sessions.files(SessionId("S" * 21))
+        assert len(stored) == kept
+        for each in stored:
+            async with blobs.open(each.sha256) as chunks:
+                assert len(b"".join([chunk async for chunk in chunks])) == 400_000
+
+
+async def test_anothers_file_cannot_be_told_from_a_missing_one(files: FileService) -> None:
+    row = await files.create_session(OWNER)
+    stored = await files.receive(row, "a.txt", None, bytes_of(b"x"))
+    faults = []
+    for principal, identifier in ((BOB, stored.id), (ANN, FileId(new_id())), (ANN, FileId("../x"))):
+        with pytest.raises(NotFound) as caught:
+            await files.find(principal, row, identifier)
+        faults.append((caught.value.message, caught.value.field))
+    assert len(set(faults)) == 1
+    assert await files.find(ANN, SessionId(new_id()), stored.id) == stored
+
+
+async def test_sixteen_uploads_at_once_do_not_pass_the_quota_together(files: FileService) -> None:
+    row = await files.create_session(OWNER)
+    passed: list[str] = []
+
+    async def upload(number: int) -> None:
+        try:
+            passed.append((await files.receive(row, f"{number}", None, bytes_of(os.urandom(900_000)))).name)
+        except TooLarge:
+            pass
+
+    async with trio.open_nursery() as nursery:
+        for number in range(16):
+            nursery.start_soon(upload, number)
+    assert len(passed) == 3
+    assert {each.name for each in await files.listing(ANN, row)} == set(passed)
+
+
+async def test_a_file_over_its_limit_stops_being_read_and_leaves_nothing(files: FileService, tmp_path: Path) -> None:
+    row = await files.create_session(OWNER)
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 100_000
+            yield bytes(100_000)
+
+    with pytest.raises(TooLarge):
+        await files.receive(row, "a", None, endless())
+    assert taken < 1_300_000
+    assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+
+
+async def test_expired_sessions_go_and_their_bytes_after_a_grace(
+    files: FileService, clock: Clock, tmp_path: Path
+) -> None:
+    row = await files.create_session(OWNER)
+    stored = await files.receive(row, "a", None, bytes_of(b"x"))
+    clock.now += 3599
+    assert await files.find(ANN, row, stored.id) == stored
+    clock.now += 2
+    with pytest.raises(NotFound):
+        await files.find(ANN, row, stored.id)
+    blob = next(path for path in (tmp_path / "blobs").rglob("*") if path.is_file())
+    os.utime(blob, (clock.now, clock.now))
+    assert await files.sweep() == (1, 0)
+    clock.now += GRACE_SECONDS + 1
+    assert await files.sweep() == (0, 1)
+    assert not blob.exists()
