@@ -1,0 +1,16 @@
+# No process takes a turn before its neighbours.
+parameter = ctypes.byref(ctypes.c_int(1))
+for name, policy in (("FIFO", 1), ("RR", 2)):
+    must_fail(f"SCHED_{name}", call(144, 0, policy, parameter), EPERM)
+    must_fail(f"SCHED_{name} reset on fork", call(144, 0, policy | 0x40000000, parameter), EPERM)
+deadline = ctypes.create_string_buffer(struct.pack("=IIQiIQQQ", 48, 6, 0, 0, 0, 10_000_000, 20_000_000, 20_000_000), 48)
+must_fail("SCHED_DEADLINE", call(314, 0, deadline, 0), EPERM)
+fifo = ctypes.create_string_buffer(struct.pack("=IIQiIQQQ", 48, 1, 0, 0, 50, 0, 0, 0), 48)
+must_fail("sched_setattr FIFO", call(314, 0, fifo, 0), EPERM)
+must_raise("nice -1", lambda: os.nice(-1), EPERM, EACCES)
+must_fail("setpriority -20", call(141, 0, 0, -20), EPERM, EACCES)
+must_fail("real-time disk", call(251, 1, 0, 1 << 13), EPERM)
+must_be("raise RLIMIT_RTPRIO", resource.getrlimit(resource.RLIMIT_RTPRIO)[1], 0)
+must_be("raise RLIMIT_NICE", resource.getrlimit(resource.RLIMIT_NICE)[1], 0)
+must_raise("oom_score_adj", lambda: open("/proc/self/oom_score_adj", "w").write("-1000"), EROFS, EACCES)
+done()
