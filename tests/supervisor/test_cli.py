@@ -87,3 +87,16 @@ def test_doctor_says_how_to_mend_what_is_missing(tmp_path: Path) -> None:
     done = gaoler("doctor", GAOLER_IMAGE_DIR=str(tmp_path / "none"))
     assert done.returncode == 1
     assert "gaoler image build" in done.stdout
+
+
+def test_the_configuration_page_is_current() -> None:
+    root = Path(__file__).resolve().parent.parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", "import runpy; print(runpy.run_path('docs/generate.py')['configuration'](), end='')"],
+        cwd=root,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == (root / "docs" / "configuration.md").read_text(), "run: python docs/generate.py"

@@ -8,7 +8,6 @@ os.symlink("deep/er/etc/passwd", "/mnt/data/chain")
 os.symlink("/proc/self/fd/0", "/mnt/data/magic")
 os.symlink("x" * 4000, "/mnt/data/long")
 os.mkdir("/mnt/data/swapped")
-open("/mnt/data/swapped/passwd", "w").close()
-os.rename("/mnt/data/swapped", "/tmp/x") if False else [os.unlink("/mnt/data/swapped/passwd"), os.rmdir("/mnt/data/swapped")]
+os.rmdir("/mnt/data/swapped")
 os.symlink("/etc", "/mnt/data/swapped")
 done()

@@ -30,5 +30,5 @@ for _ in range(60):
     children += 1
 total = sum(struct.unpack("Q", os.read(counts, 8))[0] for _ in range(children))
 must_be(f"{total >> 20} MiB in pipes of {children} processes is below the limit", total < 1 << 30, True)
-must_raise("a pipe of a gigabyte", lambda: fcntl.fcntl(os.open("/proc/self/fd/1", os.O_WRONLY), fcntl.F_SETPIPE_SZ, 1 << 30), EPERM, errno.EBUSY)
+must_raise("a pipe of a gigabyte", lambda: fcntl.fcntl(counts, fcntl.F_SETPIPE_SZ, 1 << 30), EPERM)
 done()
