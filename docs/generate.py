@@ -12,9 +12,9 @@ def configuration() -> str:
     lines = [
         "# Configuration",
         "",
-        f"Settings come from `{DEFAULT_FILE}` (or `--config FILE`), then from `GAOLER_*` variables, then from flags. An unknown",
-        "key or a bad value refuses to start and says what is allowed. `gaoler settings` shows the result. This page is",
-        "generated from the code by `docs/generate.py`.",
+        f"Settings come from `{DEFAULT_FILE}` (or `--config FILE`), then from `GAOLER_*` variables, then from flags.",
+        "An unknown key or a bad value refuses to start and says what is allowed. `gaoler settings` shows the result.",
+        "This page is generated from the code by `docs/generate.py`.",
         "",
         "| setting | variable | default | what it is |",
         "|---|---|---|---|",
