@@ -81,7 +81,7 @@ def _codes(outcome: Outcome) -> tuple[int | None, str | None, str | None]:
         case Signalled(number):
             return None, _signal_name(number), "SG"
         case OutOfMemory():
-            return 137, "SIGKILL", "SG"
+            return None, "SIGKILL", "SG"
         case TimedOut():
             return None, "SIGKILL", "TO"
         case OutputLimit(stream):

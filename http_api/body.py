@@ -17,6 +17,8 @@ BUFFER_BYTES: Final = 512 * 1024
 DISCARD_BYTES: Final = 256 << 20
 DISCARD_SECONDS: Final = 20.0
 SILENT_SECONDS: Final = 0.3
+IDLE_SECONDS: Final = 60.0
+"""A client that sends nothing for so long in the middle of a body has gone, or means harm."""
 
 
 class BoundedBody(TrioBody):
@@ -121,6 +123,14 @@ async def read_capped(request: Request, limit: int) -> bytes:
 
 async def pieces_of(request: Request) -> AsyncIterator[bytes]:
     """Give the body piece by piece."""
-    async for piece in request.body:
+    body = aiter(request.body)
+    while True:
+        with trio.move_on_after(IDLE_SECONDS) as silence:
+            try:
+                piece = await anext(body)
+            except StopAsyncIteration:
+                return
+        if silence.cancelled_caught:
+            raise InvalidRequest(f"nothing of the body came for {IDLE_SECONDS:g} s", field="body")
         if piece:
             yield piece

@@ -24,6 +24,8 @@ CPU_PERIOD_MICROSECONDS: Final = 100_000
 V1_CONTROLLERS: Final = ("memory", "pids", "cpu", "cpuacct")
 V2_CONTROLLERS: Final = ("memory", "pids", "cpu")
 REMOVE_SECONDS: Final = 5
+SOCKET_BUFFER_BYTES: Final = 32 << 20
+"""Enough for loopback at full speed; on v2 these buffers are part of the memory limit."""
 
 
 class Layout(Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +52,8 @@ def values_v1(limits: LimitTable) -> tuple[tuple[str, str, str], ...]:
         # After the plain limit: memory plus swap may never be less than memory alone.
         ("memory", "memory.memsw.limit_in_bytes", str(limits.memory_bytes)),
         ("memory", "memory.swappiness", "0"),
+        # Buffers of TCP and UDP sockets: v1 counts them apart, and by default without a limit. They add to the other one.
+        ("memory", "memory.kmem.tcp.limit_in_bytes", str(min(SOCKET_BUFFER_BYTES, limits.memory_bytes))),
         ("pids", "pids.max", str(limits.processes)),
         ("cpu", "cpu.cfs_period_us", str(CPU_PERIOD_MICROSECONDS)),
         ("cpu", "cpu.cfs_quota_us", str(quota)),

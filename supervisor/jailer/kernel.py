@@ -43,6 +43,10 @@ PR_CAPBSET_DROP: Final = 24
 PR_SET_CHILD_SUBREAPER: Final = 36
 PR_SET_NO_NEW_PRIVS: Final = 38
 PR_CAP_AMBIENT: Final = 47
+_PR_SET_SPECULATION_CTRL: Final = 53
+_PR_SPEC_STORE_BYPASS: Final = 0
+_PR_SPEC_INDIRECT_BRANCH: Final = 1
+_PR_SPEC_FORCE_DISABLE: Final = 8
 PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 
 # openat2(2), <linux/openat2.h>
@@ -165,6 +169,15 @@ def openat2(directory_fd: int, path: bytes, flags: int, *, mode: int = 0, resolv
 def close_on_exec_from(first: int) -> None:
     """Mark every fd >= ``first`` close-on-exec, known to us or not."""
     _check(_libc.syscall(_SYS_CLOSE_RANGE, first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC), "close_range")
+
+
+def limit_speculation() -> None:
+    """Switch speculative store bypass and indirect branch speculation off, for good and for all children.
+
+    A processor or kernel that cannot is left as it is: where the hardware is not affected there is nothing to switch.
+    """
+    for feature in (_PR_SPEC_STORE_BYPASS, _PR_SPEC_INDIRECT_BRANCH):
+        _libc.prctl(_PR_SET_SPECULATION_CTRL, feature, _PR_SPEC_FORCE_DISABLE, 0, 0)
 
 
 def set_process_name(name: str) -> None:

@@ -197,6 +197,8 @@ class Zygote:
 def main() -> None:
     """Serve on the socket whose number is the first argument."""
     kernel.set_process_name("gaoler-zygote")
+    # Inherited by nsjail and by every program, so that both stay equal.
+    kernel.limit_speculation()
     # A terminal's Ctrl-C is the daemon's business; it ends us in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))

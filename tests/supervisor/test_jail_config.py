@@ -90,6 +90,11 @@ def judge(program: bytes, number: int, arguments: tuple[int, ...] = (), arch: in
         (41, (2, 3), EAFNOSUPPORT),  # socket, raw
         (41, (16, 3), EAFNOSUPPORT),  # socket, netlink
         (41, (38, 5), EAFNOSUPPORT),  # socket, AF_ALG
+        (41, (2, 1, 262), EAFNOSUPPORT),  # socket, MPTCP
+        (41, (2, 2, 17), ALLOW),  # socket, UDP
+        (206, (1,), ENOSYS),  # io_setup
+        (254, (), ENOSYS),  # inotify_add_watch
+        (162, (), 0x00050000),  # sync: success without doing it
         (16, (0, 0x5412), EPERM),  # ioctl TIOCSTI
         (16, (0, (7 << 32) | 0x5412), EPERM),  # the kernel looks at 32 bits only
         (16, (0, 0x5401), ALLOW),  # ioctl TCGETS

@@ -126,6 +126,7 @@ def test_limits_become_these_cgroup_values() -> None:
         ("memory", "memory.limit_in_bytes", "1073741824"),
         ("memory", "memory.memsw.limit_in_bytes", "1073741824"),
         ("memory", "memory.swappiness", "0"),
+        ("memory", "memory.kmem.tcp.limit_in_bytes", "33554432"),
         ("pids", "pids.max", "128"),
         ("cpu", "cpu.cfs_period_us", "100000"),
         ("cpu", "cpu.cfs_quota_us", "100000"),
