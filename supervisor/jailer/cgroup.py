@@ -52,7 +52,7 @@ def values_v1(limits: LimitTable) -> tuple[tuple[str, str, str], ...]:
         # After the plain limit: memory plus swap may never be less than memory alone.
         ("memory", "memory.memsw.limit_in_bytes", str(limits.memory_bytes)),
         ("memory", "memory.swappiness", "0"),
-        # Buffers of TCP and UDP sockets: v1 counts them apart, and by default without a limit. They add to the other one.
+        # Buffers of TCP and UDP sockets: v1 counts them apart, by default without a limit. They add to the other one.
         ("memory", "memory.kmem.tcp.limit_in_bytes", str(min(SOCKET_BUFFER_BYTES, limits.memory_bytes))),
         ("pids", "pids.max", str(limits.processes)),
         ("cpu", "cpu.cfs_period_us", str(CPU_PERIOD_MICROSECONDS)),
