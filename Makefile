@@ -7,7 +7,7 @@ STATE_DIR ?= /var/lib/gaoler
 BIND ?= 127.0.0.1:8000
 TEST_IMAGE_DIR ?= $(CURDIR)/.cache/images
 
-.PHONY: run test lint types imports unit bench lock clean
+.PHONY: run test lint types imports unit tools bench lock clean
 
 run: $(VENV)/installed
 	@$(VENV)/bin/gaoler image build --state-dir $(STATE_DIR)
@@ -25,9 +25,13 @@ types: $(VENV)/installed-dev
 imports: $(VENV)/installed-dev
 	$(VENV)/bin/lint-imports
 
-unit: $(VENV)/installed-dev
+unit: $(VENV)/installed-dev tools
 	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR)
 	GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) $(VENV)/bin/python -m pytest
+
+# What tests use of Debian: a C compiler for hostile programs, Node.js for LibreChat's client.
+tools:
+	@command -v gcc >/dev/null && command -v npm >/dev/null || { echo "Installing gcc, nodejs, npm ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install gcc libc6-dev nodejs npm; }
 
 bench: $(VENV)/installed-dev
 	@$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR)
