@@ -21,11 +21,12 @@ from http_api.services import ApiKey, Door, DoorSettings
 from supervisor import __version__
 from supervisor.admission import Admission
 from supervisor.errors import SandboxFailed
-from supervisor.executor import Executor, ResultLimits
+from supervisor.executor import Executor
 from supervisor.files import FileLimits, FileService, run_sweeper
 from supervisor.jailer.client import JailerClient, open_jailer
 from supervisor.jailer.setup import JailerHandle
 from supervisor.policy import Policy
+from supervisor.results import ResultLimits
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.settings import Settings
 from supervisor.store.disk import open_blobs

@@ -61,27 +61,6 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What one execution may use. All of them are enforced outside the sandbox's reach."""
-
-    wall_seconds: float
-    cpu_cores: float
-    memory_bytes: int
-    processes: int
-    open_files: int
-    file_bytes: int
-    """Largest single file that the program can write (RLIMIT_FSIZE)."""
-    workspace_bytes: int
-    workspace_inodes: int
-    temporary_bytes: int
-    """Size of the private ``/tmp`` and of ``/dev/shm``, each; in memory, so it counts against ``memory_bytes``."""
-    output_bytes: int
-    """Kept of each stream: half from its head, half from its tail."""
-    output_kill_bytes: int
-    """A stream longer than this ends the program with :class:`OutputLimit`."""
-
-
-@dataclass(frozen=True, slots=True)
 class FileReference:
     """An input file named by the caller: which stored file, and under which name it is wanted in the workspace."""
 
@@ -141,7 +120,7 @@ class TimedOut:
 
 @dataclass(frozen=True, slots=True)
 class OutputLimit:
-    """A stream (``stdout`` or ``stderr``) passed ``Limits.output_kill_bytes``."""
+    """A stream (``stdout`` or ``stderr``) passed the policy's ``output_kill_bytes``."""
 
     stream: str
     limit_bytes: int

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from supervisor.access import owner_of
 from supervisor.admission import Admission
 from supervisor.errors import InvalidRequest, SandboxFailed, TooLarge
 from supervisor.execution import (
-    CapturedOutput,
     ExecutionRequest,
     ExecutionResult,
     Exited,
     FileReference,
-    Limits,
     Outcome,
     OutOfMemory,
     OutputLimit,
@@ -30,7 +27,6 @@ from supervisor.execution import (
     SessionId,
     Signalled,
     SkippedFile,
-    StoredFile,
     TimedOut,
     Usage,
     new_id,
@@ -40,65 +36,10 @@ from supervisor.jailer import protocol
 from supervisor.jailer.client import JailerClient, JailRefused, RemoteJail
 from supervisor.names import name_fault
 from supervisor.policy import Policy
+from supervisor.results import Collector, Input, Inputs, ResultLimits, Results, Room, inherited, shown_name, usable_name
 from supervisor.runtimes.catalogue import InstalledLanguage
 
 log: Final = logging.getLogger("gaoler.executor")
-
-
-@dataclass(frozen=True, slots=True)
-class _Input:
-    """A file that goes into the workspace. ``reference`` is ``None`` for the session's own files."""
-
-    file: StoredFile
-    reference: FileReference | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Inputs:
-    session_id: SessionId
-    owner: Owner
-    is_new: bool
-    """The session has no row yet; it gets one when there is a file to keep."""
-    by_name: Mapping[str, _Input]
-    skipped: tuple[SkippedFile, ...]
-
-
-@dataclass(slots=True)
-class _Collector:
-    """Puts the pieces of output together."""
-
-    heads: dict[str, list[bytes]] = field(default_factory=lambda: {"stdout": [], "stderr": []})
-    tails: dict[str, list[bytes]] = field(default_factory=lambda: {"stdout": [], "stderr": []})
-    omitted: dict[str, int] = field(default_factory=lambda: {"stdout": 0, "stderr": 0})
-
-    async def take(self, output: protocol.Output) -> None:
-        name = output.stream
-        self.omitted[name] += output.omitted_before
-        (self.tails if self.omitted[name] else self.heads)[name].append(output.data)
-
-    def captured(self, name: str) -> CapturedOutput:
-        return CapturedOutput(b"".join(self.heads[name]), b"".join(self.tails[name]), self.omitted[name])
-
-
-@dataclass(slots=True)
-class _Results:
-    """What is found in the workspace after the run."""
-
-    files: list[ResultFile] = field(default_factory=list)
-    new: list[StoredFile] = field(default_factory=list)
-    deleted: list[str] = field(default_factory=list)
-    forget: list[StoredFile] = field(default_factory=list)
-    skipped: list[SkippedFile] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class ResultLimits:
-    """Bounds on what one execution may leave."""
-
-    files: int
-    file_bytes: int
-    session_bytes: int
-    session_files: int
 
 
 class Executor:
@@ -119,11 +60,6 @@ class Executor:
         self._policy = policy
         self._languages = languages
         self._limits = limits
-
-    @property
-    def sandbox_limits(self) -> Limits:
-        """What every execution may use at most."""
-        return self._policy.domain_limits()
 
     async def execute(self, request: ExecutionRequest) -> ExecutionResult:
         """Run the request to its end.
@@ -151,17 +87,17 @@ class Executor:
 
     # -- before --
 
-    async def _resolve(self, request: ExecutionRequest) -> _Inputs:
+    async def _resolve(self, request: ExecutionRequest) -> Inputs:
         """Look up the session and every input; decide whose the results will be."""
         principal = request.principal
         files, owners = await self._files.find_inputs(principal, request.files) if request.files else ([], [])
         row = None
         if request.session_id is not None:
             row = await self._files.known_session(principal, request.session_id)
-        by_name: dict[str, _Input] = {}
+        by_name: dict[str, Input] = {}
         if row is not None:
             for file in await self._files.session_files(row):
-                by_name[file.name] = _Input(file, None)
+                by_name[file.name] = Input(file, None)
         skipped: list[SkippedFile] = []
         named: set[str] = set()
         for reference, file in zip(request.files, files, strict=True):
@@ -169,9 +105,9 @@ class Executor:
                 skipped.append(SkippedFile(reference.name, "another input has the same name"))
                 continue
             named.add(reference.name)
-            by_name[reference.name] = _Input(file, reference)
+            by_name[reference.name] = Input(file, reference)
         self._check_room(by_name)
-        return _Inputs(
+        return Inputs(
             session_id=row.id if row else request.session_id or SessionId(new_id()),
             owner=row.owner if row else _owner(request, owners),
             is_new=row is None,
@@ -179,7 +115,7 @@ class Executor:
             skipped=tuple(skipped),
         )
 
-    def _check_room(self, by_name: Mapping[str, _Input]) -> None:
+    def _check_room(self, by_name: Mapping[str, Input]) -> None:
         total = sum(each.file.size_bytes for each in by_name.values())
         limit = self._policy.limits.workspace_bytes
         if total > limit:
@@ -188,16 +124,16 @@ class Executor:
     # -- inside --
 
     async def _in_jail(
-        self, request: ExecutionRequest, language: InstalledLanguage, inputs: _Inputs, jail: RemoteJail
+        self, request: ExecutionRequest, language: InstalledLanguage, inputs: Inputs, jail: RemoteJail
     ) -> ExecutionResult:
         code = request.code.encode()
         await jail.put_file(language.source_name, len(code), _once(code), area="code", read_only=True)
         for name, each in inputs.by_name.items():
             async with self._files.content(each.file) as chunks:
                 await self._put_input(jail, name, each, chunks)
-        output = _Collector()
+        output = Collector()
         ended = await self._run(request, language, jail, output)
-        results = _Results(skipped=list(inputs.skipped))
+        results = Results(skipped=list(inputs.skipped))
         await self._collect(jail, inputs, results)
         await self._keep(inputs, results)
         return ExecutionResult(
@@ -211,7 +147,7 @@ class Executor:
             skipped=tuple(results.skipped),
         )
 
-    async def _put_input(self, jail: RemoteJail, name: str, each: _Input, chunks: AsyncIterator[bytes]) -> None:
+    async def _put_input(self, jail: RemoteJail, name: str, each: Input, chunks: AsyncIterator[bytes]) -> None:
         try:
             await jail.put_file(name.encode(), each.file.size_bytes, chunks, read_only=each.file.read_only)
         except JailRefused as error:
@@ -220,7 +156,7 @@ class Executor:
             raise InvalidRequest(f"the input {name!r} cannot be placed: {error}", field="files") from None
 
     async def _run(
-        self, request: ExecutionRequest, language: InstalledLanguage, jail: RemoteJail, output: _Collector
+        self, request: ExecutionRequest, language: InstalledLanguage, jail: RemoteJail, output: Collector
     ) -> protocol.Ended:
         """Compile, if the language does, and run; a failed compilation is the outcome."""
         wall = request.wall_seconds
@@ -229,14 +165,14 @@ class Executor:
         if compiler is not None:
             build = protocol.Run(arguments=compiler, environment=language.environment, wall_seconds=wall, final=False)
             # What a compiler says belongs to stderr only if it failed: warnings would hide the program's own output.
-            said = _Collector()
+            said = Collector()
             compiled = await jail.run(build, said.take)
             if compiled.outcome != protocol.RunExited(code=0):
                 output.heads["stderr"] = said.heads["stdout"] + said.heads["stderr"]
                 output.tails["stderr"] = said.tails["stdout"] + said.tails["stderr"]
                 output.omitted["stderr"] = said.omitted["stdout"] + said.omitted["stderr"]
                 nothing = protocol.Run(arguments=["/usr/bin/true"], environment={}, final=True)
-                await jail.run(nothing, _Collector().take)
+                await jail.run(nothing, Collector().take)
                 return compiled
         program = protocol.Run(
             arguments=language.run_arguments(request.arguments),
@@ -257,36 +193,36 @@ class Executor:
 
     # -- after --
 
-    async def _collect(self, jail: RemoteJail, inputs: _Inputs, results: _Results) -> None:
+    async def _collect(self, jail: RemoteJail, inputs: Inputs, results: Results) -> None:
         """Go through the manifest; everything in it is untrusted."""
         manifest = await jail.scan()
-        results.skipped += [SkippedFile(_shown(skip.untrusted_name), skip.reason) for skip in manifest.skipped]
+        results.skipped += [SkippedFile(shown_name(skip.untrusted_name), skip.reason) for skip in manifest.skipped]
         if manifest.truncated:
             results.skipped.append(SkippedFile("", "there are more files than can be listed; the rest was not kept"))
-        room = _Room(self._limits, inputs)
+        room = Room(self._limits, inputs)
         for entry in manifest.entries:
             await self._take(jail, entry, inputs, results, room)
         seen = {entry.untrusted_name for entry in manifest.entries}
         for name, each in inputs.by_name.items():
             if each.file.read_only:
-                results.files += _inherited(name, each)
+                results.files += inherited(name, each)
             elif name.encode() not in seen and not manifest.truncated:
                 results.deleted.append(name)
                 if each.file.session_id == inputs.session_id:
                     results.forget.append(each.file)
 
     async def _take(
-        self, jail: RemoteJail, entry: protocol.Entry, inputs: _Inputs, results: _Results, room: _Room
+        self, jail: RemoteJail, entry: protocol.Entry, inputs: Inputs, results: Results, room: Room
     ) -> None:
         """Keep one file of the workspace: as it was, as a new one, or not at all, with the reason."""
-        name = _name(entry.untrusted_name)
+        name = usable_name(entry.untrusted_name)
         if name is None:
-            reason = f"the name cannot be used: {name_fault(_shown(entry.untrusted_name)) or 'it is not UTF-8'}"
-            results.skipped.append(SkippedFile(_shown(entry.untrusted_name), reason))
+            reason = f"the name cannot be used: {name_fault(shown_name(entry.untrusted_name)) or 'it is not UTF-8'}"
+            results.skipped.append(SkippedFile(shown_name(entry.untrusted_name), reason))
             return
         source = inputs.by_name.get(name)
         if source is not None and entry.unchanged:
-            results.files += _inherited(name, source)
+            results.files += inherited(name, source)
             return
         fault = room.fault(entry.size)
         if fault is not None:
@@ -297,12 +233,12 @@ class Executor:
                 raise SandboxFailed("a result file changed while nothing ran")
             blob = await self._files.store(chunks)
         if source is not None and blob.digest == source.file.sha256:
-            results.files += _inherited(name, source)
+            results.files += inherited(name, source)
             return
         self._add(name, blob, source, inputs, results)
         room.take(entry.size)
 
-    def _add(self, name: str, blob: Blob, source: _Input | None, inputs: _Inputs, results: _Results) -> None:
+    def _add(self, name: str, blob: Blob, source: Input | None, inputs: Inputs, results: Results) -> None:
         file = self._files.describe(inputs.session_id, name, blob)
         results.new.append(file)
         origin = None
@@ -310,40 +246,13 @@ class Executor:
             origin = source.reference or FileReference(source.file.id, source.file.session_id, name)
         results.files.append(ResultFile(file.id, file.session_id, name, file.size_bytes, modified_from=origin))
 
-    async def _keep(self, inputs: _Inputs, results: _Results) -> None:
+    async def _keep(self, inputs: Inputs, results: Results) -> None:
         if inputs.is_new and results.new:
             await self._files.create_session(inputs.owner, inputs.session_id)
         if results.new:
             await self._files.keep(results.new)
         if results.forget:
             await self._files.forget(results.forget)
-
-
-class _Room:
-    """How much more may be kept. Counts before the bytes are fetched, so that nothing is fetched in vain."""
-
-    def __init__(self, limits: ResultLimits, inputs: _Inputs) -> None:
-        kept = [each.file for each in inputs.by_name.values() if each.file.session_id == inputs.session_id]
-        self._limits = limits
-        self._files = 0
-        self._session_files = len(kept)
-        self._session_bytes = sum(file.size_bytes for file in kept)
-
-    def fault(self, size: int) -> str | None:
-        if size > self._limits.file_bytes:
-            return f"larger than {self._limits.file_bytes} bytes"
-        if self._files >= self._limits.files:
-            return f"more than {self._limits.files} new files"
-        if self._session_files >= self._limits.session_files:
-            return f"the session holds {self._limits.session_files} files already"
-        if self._session_bytes + size > self._limits.session_bytes:
-            return f"the session's files would pass {self._limits.session_bytes} bytes"
-        return None
-
-    def take(self, size: int) -> None:
-        self._files += 1
-        self._session_files += 1
-        self._session_bytes += size
 
 
 def _owner(request: ExecutionRequest, owners: Sequence[Owner]) -> Owner:
@@ -353,28 +262,6 @@ def _owner(request: ExecutionRequest, owners: Sequence[Owner]) -> Owner:
         if len(users) == 1:
             return users.pop()
     return owner_of(request.principal)
-
-
-def _inherited(name: str, source: _Input) -> list[ResultFile]:
-    """An input that came through; the session's own files, which the caller did not name, are not echoed."""
-    if source.reference is None:
-        return []
-    file = source.file
-    return [ResultFile(file.id, file.session_id, name, file.size_bytes, inherited=True, source=source.reference)]
-
-
-def _name(untrusted_name: bytes) -> str | None:
-    try:
-        name = untrusted_name.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-    return name if name_fault(name) is None else None
-
-
-def _shown(untrusted_name: bytes) -> str:
-    """Make a name fit to be shown: no control characters, bounded."""
-    text = untrusted_name.decode("utf-8", "replace")
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text[:256])
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

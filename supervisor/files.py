@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from supervisor.access import may_use
-from supervisor.errors import GaolerError, InvalidRequest, NotFound, TooLarge
+from supervisor.errors import GaolerError, NotFound, TooLarge
 from supervisor.execution import FileId, FileReference, Owner, Principal, SessionId, StoredFile, is_id, new_id
 from supervisor.names import check_name
 from supervisor.store import BlobStore, QuotaExceeded, SessionRow, SessionStore
@@ -289,14 +289,3 @@ async def run_sweeper(files: FileService, interval_seconds: float) -> None:
         except (OSError, sqlite3.Error, GaolerError) as error:
             log.error("sweep failed: %s", error)
         await trio.sleep(interval_seconds)
-
-
-def check_session_id(text: str, *, field: str = "session_id") -> SessionId:
-    """Give ``text`` as an id.
-
-    Raises:
-        InvalidRequest: it has not the form of one.
-    """
-    if not is_id(text):
-        raise InvalidRequest("an id has 21 characters of A-Z, a-z, 0-9, '_' and '-'", field=field)
-    return SessionId(text)

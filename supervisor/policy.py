@@ -11,7 +11,6 @@ import msgspec
 from msgspec import Meta, Struct
 
 from supervisor.errors import ConfigurationError
-from supervisor.execution import Limits
 
 _T = TypeVar("_T")
 
@@ -102,23 +101,6 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     seccomp_name: str
     seccomp_source: str
     mounts: MountTable
-
-    def domain_limits(self) -> Limits:
-        """Give the limits as the value that the daemon's own code uses."""
-        table = self.limits
-        return Limits(
-            wall_seconds=table.wall_seconds,
-            cpu_cores=table.cpu_cores,
-            memory_bytes=table.memory_bytes,
-            processes=table.processes,
-            open_files=table.open_files,
-            file_bytes=table.file_bytes,
-            workspace_bytes=table.workspace_bytes,
-            workspace_inodes=table.workspace_inodes,
-            temporary_bytes=table.temporary_bytes,
-            output_bytes=table.output_bytes,
-            output_kill_bytes=table.output_kill_bytes,
-        )
 
 
 def load_policies(directory: Path = PACKAGED_POLICIES) -> Mapping[str, Policy]:

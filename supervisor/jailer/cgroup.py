@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-import msgspec
 import trio
 from msgspec import Meta, Struct
 
@@ -187,8 +186,3 @@ def _read(path: Path) -> str:
 
 def _pairs(text: str) -> Mapping[str, str]:
     return dict(line.split(maxsplit=1) for line in text.splitlines() if " " in line)
-
-
-def decode_layout(raw: object) -> Layout:
-    """Check a layout that came from ``setup``."""
-    return msgspec.convert(raw, Layout)

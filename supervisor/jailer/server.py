@@ -25,9 +25,10 @@ from msgspec import Meta, Struct
 from supervisor.jailer import kernel, protocol
 from supervisor.jailer.cgroup import Layout
 from supervisor.jailer.channels import Channel, ChannelClosed, Connection, ProtocolError, open_connection
-from supervisor.jailer.jail import Ids, Jail, JailError, Yard, open_jail
+from supervisor.jailer.jail import Ids, Jail, Yard, open_jail
 from supervisor.jailer.launcher import ZygoteDied, open_launcher
 from supervisor.jailer.nsjail_config import Mask, Places
+from supervisor.jailer.program_run import JailError
 from supervisor.jailer.seccomp import SeccompError, compile_policy
 from supervisor.jailer.workspace import BadName, WorkspaceFull
 from supervisor.policy import Policy

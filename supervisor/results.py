@@ -1,0 +1,126 @@
+"""What goes into a workspace and what is kept of it: values and rules of one execution's files and output.
+
+Everything that comes out of a sandbox is untrusted here: names are checked, sizes bounded, and what is not kept is
+said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from supervisor.execution import CapturedOutput, FileReference, Owner, ResultFile, SessionId, SkippedFile, StoredFile
+from supervisor.jailer import protocol
+from supervisor.names import name_fault
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file that goes into the workspace. ``reference`` is ``None`` for the session's own files."""
+
+    file: StoredFile
+    reference: FileReference | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """All inputs of an execution by name, and the session that its results go to."""
+
+    session_id: SessionId
+    owner: Owner
+    is_new: bool
+    """The session has no row yet; it gets one when there is a file to keep."""
+    by_name: Mapping[str, Input]
+    skipped: tuple[SkippedFile, ...]
+
+
+@dataclass(slots=True)
+class Collector:
+    """Puts the pieces of output together."""
+
+    heads: dict[str, list[bytes]] = field(default_factory=lambda: {"stdout": [], "stderr": []})
+    tails: dict[str, list[bytes]] = field(default_factory=lambda: {"stdout": [], "stderr": []})
+    omitted: dict[str, int] = field(default_factory=lambda: {"stdout": 0, "stderr": 0})
+
+    async def take(self, output: protocol.Output) -> None:
+        """Take the next piece."""
+        name = output.stream
+        self.omitted[name] += output.omitted_before
+        (self.tails if self.omitted[name] else self.heads)[name].append(output.data)
+
+    def captured(self, name: str) -> CapturedOutput:
+        """Give what was kept of ``stdout`` or ``stderr``."""
+        return CapturedOutput(b"".join(self.heads[name]), b"".join(self.tails[name]), self.omitted[name])
+
+
+@dataclass(slots=True)
+class Results:
+    """What is found in the workspace after the run."""
+
+    files: list[ResultFile] = field(default_factory=list)
+    new: list[StoredFile] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    forget: list[StoredFile] = field(default_factory=list)
+    skipped: list[SkippedFile] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ResultLimits:
+    """Bounds on what one execution may leave."""
+
+    files: int
+    file_bytes: int
+    session_bytes: int
+    session_files: int
+
+
+class Room:
+    """How much more may be kept. Counts before the bytes are fetched, so that nothing is fetched in vain."""
+
+    def __init__(self, limits: ResultLimits, inputs: Inputs) -> None:
+        kept = [each.file for each in inputs.by_name.values() if each.file.session_id == inputs.session_id]
+        self._limits = limits
+        self._files = 0
+        self._session_files = len(kept)
+        self._session_bytes = sum(file.size_bytes for file in kept)
+
+    def fault(self, size: int) -> str | None:
+        """Say why a file of ``size`` bytes is not kept, or ``None``."""
+        if size > self._limits.file_bytes:
+            return f"larger than {self._limits.file_bytes} bytes"
+        if self._files >= self._limits.files:
+            return f"more than {self._limits.files} new files"
+        if self._session_files >= self._limits.session_files:
+            return f"the session holds {self._limits.session_files} files already"
+        if self._session_bytes + size > self._limits.session_bytes:
+            return f"the session's files would pass {self._limits.session_bytes} bytes"
+        return None
+
+    def take(self, size: int) -> None:
+        """Count a file that is kept."""
+        self._files += 1
+        self._session_files += 1
+        self._session_bytes += size
+
+
+def inherited(name: str, source: Input) -> list[ResultFile]:
+    """An input that came through; the session's own files, which the caller did not name, are not echoed."""
+    if source.reference is None:
+        return []
+    file = source.file
+    return [ResultFile(file.id, file.session_id, name, file.size_bytes, inherited=True, source=source.reference)]
+
+
+def usable_name(untrusted_name: bytes) -> str | None:
+    """Give the name if a file may be kept under it."""
+    try:
+        name = untrusted_name.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    return name if name_fault(name) is None else None
+
+
+def shown_name(untrusted_name: bytes) -> str:
+    """Make a name fit to be shown: no control characters, bounded."""
+    text = untrusted_name.decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text[:256])
