@@ -14,6 +14,7 @@ from supervisor.jailer.cgroup import V1_CONTROLLERS, V2_CONTROLLERS, Layout
 
 ROOT: Final = Path("/sys/fs/cgroup")
 EMPTY_SECONDS: Final = 5
+JAILER_LEAF: Final = "jailer"
 _DELEGATED: Final = ("trusted.delegate", "user.delegate")
 
 
@@ -65,6 +66,19 @@ def make_subtree(state_directory: Path, owner: int) -> Layout:
             _enable(path)
         _give_away(path, owner)
     return layout
+
+
+def enter_subtree(layout: Layout, owner: int) -> None:
+    """Move the calling process, the keeper to be, into a leaf of its own in the subtree; needed on v2 only.
+
+    There a process may move another one only between groups below one that it may write to, so whoever fills the
+    leaves has to live beside them.
+    """
+    if layout.version == 2:
+        leaf = Path(layout.directories["unified"]) / JAILER_LEAF
+        leaf.mkdir(mode=0o755)
+        _give_away(leaf, owner)
+        (leaf / "cgroup.procs").write_text("0")
 
 
 def remove_subtree(state_directory: Path) -> None:

@@ -27,6 +27,7 @@ from supervisor.jailer.workspace import Workspace, open_workspace
 from supervisor.policy import Policy
 
 BUILD_SECONDS: Final = 30
+LEAF_PREFIX: Final = "jail-"
 DEATH_SECONDS: Final = 10
 _READY: Final = b"Executing '"
 
@@ -247,7 +248,7 @@ async def open_jail(yard: Yard, policy: Policy, masks: tuple[Mask, ...]) -> Asyn
     removed; what a bounded clean-up had to leave is an empty leaf for the reconciliation.
     """
     outside_id = yard.ids.take()
-    name = f"jail-{outside_id}"
+    name = f"{LEAF_PREFIX}{outside_id}"
     try:
         async with open_leaf(yard.layout, name, policy.limits) as leaf:
             with open_workspace(yard.work / name, policy.limits, outside_id) as workspace:

@@ -25,7 +25,7 @@ from msgspec import Meta, Struct
 from supervisor.jailer import kernel, protocol
 from supervisor.jailer.cgroup import Layout
 from supervisor.jailer.channels import Channel, ChannelClosed, Connection, ProtocolError, open_connection
-from supervisor.jailer.jail import Ids, Jail, Yard, open_jail
+from supervisor.jailer.jail import LEAF_PREFIX, Ids, Jail, Yard, open_jail
 from supervisor.jailer.launcher import ZygoteDied, open_launcher
 from supervisor.jailer.nsjail_config import Mask, Places
 from supervisor.jailer.program_run import JailError
@@ -282,7 +282,7 @@ async def _reap_orphans() -> None:
 def remove_empty_leaves(layout: Layout) -> None:
     """Remove the cgroups of an earlier jailer: the kernel killed what was in them when it died."""
     for directory in layout.directories.values():
-        for leaf in Path(directory).iterdir():
+        for leaf in Path(directory).glob(f"{LEAF_PREFIX}*"):
             if leaf.is_dir():
                 try:
                     leaf.rmdir()

@@ -24,7 +24,7 @@ import msgspec
 from supervisor.errors import ConfigurationError
 from supervisor.jailer import kernel, prison
 from supervisor.jailer.cgroup import Layout
-from supervisor.jailer.cgroup_subtree import make_subtree
+from supervisor.jailer.cgroup_subtree import enter_subtree, make_subtree
 from supervisor.jailer.server import FIRST_OUTSIDE_ID, JailerConfig
 from supervisor.policy import Policy
 
@@ -191,6 +191,7 @@ def _become_keeper(plan: SetupPlan, layout: Layout, sync: socket.socket, fds: tu
         os.setsid()
         null = os.open("/dev/null", os.O_RDONLY)
         os.dup2(null, 0)
+        enter_subtree(layout, plan.first_subordinate_uid)
         kernel.unshare(kernel.CLONE_NEWNS)
         prison.build(plan, layout)
         kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)

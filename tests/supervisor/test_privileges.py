@@ -26,7 +26,7 @@ def status(pid: int) -> dict[str, str]:
 
 def leaves(state_dir: Path) -> list[Path]:
     parents = [mount / subtree_name(state_dir) for mount in set(mount_points().values())]
-    return [leaf for parent in parents if parent.is_dir() for leaf in parent.iterdir() if leaf.is_dir()]
+    return [leaf for parent in parents if parent.is_dir() for leaf in parent.glob("jail-*") if leaf.is_dir()]
 
 
 def own(daemon: Daemon) -> tuple[set[str], set[str]]:
