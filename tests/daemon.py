@@ -9,7 +9,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
@@ -108,6 +109,15 @@ class Daemon:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(timeout=30) == 0, self.log_path.read_text()[-2000:]
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for what the kernel does soon but not at once; fail when it does not."""
+    for _ in range(3000):
+        if condition():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it did not come true in half a minute")
 
 
 def descendants(root: int) -> list[int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.jailer.cgroup_subtree import mount_points, subtree_name
-from tests.daemon import Daemon, descendants, spawn_daemon, start_daemon
+from tests.daemon import Daemon, descendants, eventually, spawn_daemon, start_daemon
 
 pytestmark = pytest.mark.root
 SLEEPER = "import time; print('on', flush=True); time.sleep(300)"
@@ -61,8 +61,7 @@ def running_execution(daemon: Daemon) -> tuple[threading.Thread, list[int]]:
 
     thread = threading.Thread(target=ask)
     thread.start()
-    while "python3" not in names(daemon):
-        threading.Event().wait(0.01)
+    eventually(lambda: "python3" in names(daemon))
     return thread, answers
 
 
@@ -78,8 +77,14 @@ def names(daemon: Daemon) -> list[str]:
 
 def wait_until_gone(pids: list[int]) -> None:
     """The kernel kills at once and frees soon; the test's own time limit is the bound."""
-    while any(Path(f"/proc/{pid}").exists() and status(pid)["State"][0] not in "ZX" for pid in pids):
-        threading.Event().wait(0.005)
+
+    def gone(pid: int) -> bool:
+        try:
+            return status(pid)["State"][0] in "ZX"
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    eventually(lambda: all(map(gone, pids)))
 
 
 def test_no_process_of_ours_has_rights_over_the_host(daemon: Daemon) -> None:
@@ -122,13 +127,13 @@ def test_killing_the_jailer_leaves_no_process_mount_or_network_namespace(image_d
     # The client is told; the keeper starts a new jailer, which removes the empty cgroups; work goes on.
     assert answers == [503]
     assert daemon.execute("print(6 * 7)")["stdout"] == "42\n"
-    assert networks & in_use("net") == set()
+    eventually(lambda: not networks & in_use("net"))
     keeper = daemon.named("gaoler-keeper")
     # Of the mount namespaces only the keeper's is left, and the daemon's if it has one of its own.
-    assert mounts & in_use("mnt") <= {os.readlink(f"/proc/{pid}/ns/mnt") for pid in (keeper, daemon.process.pid)}
+    kept = {os.readlink(f"/proc/{pid}/ns/mnt") for pid in (keeper, daemon.process.pid)}
+    eventually(lambda: mounts & in_use("mnt") <= kept)
     daemon.execute("print(1)")
-    while leaves(state_dir):
-        threading.Event().wait(0.01)
+    eventually(lambda: not leaves(state_dir))
     assert keeper in family
     daemon.stop()
 

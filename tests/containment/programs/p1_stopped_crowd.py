@@ -8,7 +8,9 @@ for number in range(90):
             os.kill(os.getpid(), signal.SIGSTOP)
         while number % 3 == 1:
             pass
-        time.sleep(0.8)
+        while os.getppid() != 1:
+            time.sleep(0.01)
+        time.sleep(0.3)
         os.open(f"/mnt/data/late{number}", os.O_CREAT | os.O_WRONLY)
         time.sleep(600)
 done()
