@@ -26,8 +26,8 @@ def test_the_configuration_of_the_default_policy_is_the_golden_one() -> None:
         policy=load_policies()["default"],
         places=Places("/sandbox/image", "/sandbox/etc", "/sandbox/dev", "/sandbox/empty", "/usr/bin/catatonit"),
         outside_id=1000,
-        workspace="/sandbox/work/jail-1000/data",
-        code="/sandbox/work/jail-1000/code",
+        workspace="/sandbox/workspaces/jail-1000/data",
+        code="/sandbox/workspaces/jail-1000/code",
         masks=(Mask("/usr/lib/python3/dist-packages", is_directory=True), Mask("/proc/keys", is_directory=False)),
     )
     config = jail_config(spec) | {"seccompString": ["(policies/seccomp/default.kafel)"]}

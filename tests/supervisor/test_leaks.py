@@ -43,7 +43,7 @@ def holdings(daemon: Daemon) -> dict[str, object]:
         "cgroups": leaves,
         "mounts of the jailer": len(Path(f"/proc/{jailer}/mountinfo").read_text().splitlines()),
         "mounts of the host": len(Path("/proc/self/mountinfo").read_text().splitlines()),
-        "workspaces": os.listdir(f"/proc/{jailer}/root/sandbox/work"),
+        "workspaces": os.listdir(f"/proc/{jailer}/root/sandbox/workspaces"),
         "network namespaces": len({os.readlink(f"/proc/{pid}/ns/net") for pid in family}),
         "descriptors of the jailer": len(os.listdir(f"/proc/{jailer}/fd")),
         "descriptors of the zygote": len(os.listdir(f"/proc/{daemon.named('gaoler-zygote')}/fd")),
