@@ -171,8 +171,7 @@ class Executor:
                 output.heads["stderr"] = said.heads["stdout"] + said.heads["stderr"]
                 output.tails["stderr"] = said.tails["stdout"] + said.tails["stderr"]
                 output.omitted["stderr"] = said.omitted["stdout"] + said.omitted["stderr"]
-                nothing = protocol.Run(arguments=["/usr/bin/true"], environment={}, final=True)
-                await jail.run(nothing, Collector().take)
+                await jail.finish()
                 return compiled
         program = protocol.Run(
             arguments=language.run_arguments(request.arguments),

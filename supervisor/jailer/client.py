@@ -79,6 +79,16 @@ class RemoteJail:
                 else:
                     raise ProtocolError(f"{type(answer).__name__} while a program runs")
 
+    async def finish(self) -> None:
+        """Kill everything in the jail; its files can be looked at then.
+
+        Raises:
+            SandboxFailed: the jail was lost.
+        """
+        with _LostIsTyped():
+            await self.send(protocol.Finish())
+            await self.expect(protocol.Finished)
+
     async def scan(self) -> protocol.Manifest:
         """List what the final run left.
 

@@ -186,6 +186,15 @@ class Jail:
 
     # -- destroying --
 
+    async def finish(self) -> None:
+        """Kill everything, once the jail is built; the workspace stays. Idempotent.
+
+        Raises:
+            JailError: as :meth:`kill`.
+        """
+        await self._built.wait()
+        await self.kill()
+
     async def kill(self) -> None:
         """Kill every process of the jail and wait until none is left. Idempotent; shielded and bounded.
 

@@ -64,6 +64,10 @@ class Run(Message, frozen=True, tag="run"):
     final: bool = True
 
 
+class Finish(Message, frozen=True, tag="finish"):
+    """Kill everything in the jail without running anything more; afterwards only the workspace is left."""
+
+
 class Scan(Message, frozen=True, tag="scan"):
     """List what is in the workspace. Only after a final run."""
 
@@ -83,6 +87,10 @@ class Opened(Message, frozen=True, tag="opened"):
 
 class Stored(Message, frozen=True, tag="stored"):
     """The file of a :class:`PutFile` is in place."""
+
+
+class Finished(Message, frozen=True, tag="finished"):
+    """Answer to :class:`Finish`: nothing runs any more."""
 
 
 class Output(Message, frozen=True, tag="output"):
@@ -180,10 +188,11 @@ class Fault(Message, frozen=True, tag="fault"):
     reason: Annotated[str, Meta(max_length=2048)]
 
 
-Request = OpenJail | PutFile | Run | Scan | GetFile
+Request = OpenJail | PutFile | Run | Finish | Scan | GetFile
 Answer = (
     Opened
     | Stored
+    | Finished
     | Output
     | RunExited
     | RunSignalled

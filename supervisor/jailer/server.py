@@ -154,6 +154,9 @@ class _Conversation:
                     await self._put(request)
                 case protocol.Run():
                     await self._run(request)
+                case protocol.Finish():
+                    await self._jail.finish()
+                    await _send(self._channel, protocol.Finished())
                 case protocol.Scan():
                     self._require_dead("Scan")
                     await _send(self._channel, await trio.to_thread.run_sync(self._jail.workspace.scan))

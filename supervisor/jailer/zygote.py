@@ -135,6 +135,10 @@ class Zygote:
             pid = os.fork()
             if pid == 0:
                 self._become(request, fds)
+        except OSError as error:
+            # The jail's init may die between the two calls; nobody forks into a dead pid namespace.
+            self._refuse(number, fds, error)
+            return
         finally:
             if jail is not None:
                 kernel.setns(self._own_pid_namespace, kernel.CLONE_NEWPID)

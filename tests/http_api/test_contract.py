@@ -338,3 +338,12 @@ def test_every_language_that_is_found_runs_its_smoke_test(daemon: Daemon) -> Non
             for alias in (language.name, *language.aliases[:1]):
                 result = daemon.execute(language.smoke.code, alias)
                 assert (result["stdout"], result["code"]) == (language.smoke.stdout, 0), (alias, result)
+
+
+def test_a_program_that_does_not_compile_is_told_with_the_compilers_words(daemon: Daemon) -> None:
+    result = daemon.execute("int main(void) { return missing; }", "c")
+    assert result["code"] == 1
+    assert "missing" in result["stderr"]
+    assert "exited with code 1" in result["stderr"]
+    warned = daemon.execute('#include <stdio.h>\nint main(void) { int unused; puts("fine"); return 0; }', "c")
+    assert (warned["stdout"], warned["stderr"]) == ("fine\n", "")

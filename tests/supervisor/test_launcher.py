@@ -1,0 +1,78 @@
+"""The zygote starts programs, tells how they ended, and outlives jails that die under its hands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+
+from supervisor.jailer.join import JoinSpec
+from supervisor.jailer.launcher import Launcher, LaunchError, open_launcher
+
+pytestmark = pytest.mark.root
+SPEC = JoinSpec(inside_id=1000, working_directory="/", rlimits={}, seccomp="none")
+
+
+@pytest.fixture
+async def launcher() -> AsyncIterator[Launcher]:
+    async with open_launcher([sys.executable]) as running:
+        yield running
+
+
+@pytest.fixture
+def stdio() -> tuple[int, int, int]:
+    null = os.open("/dev/null", os.O_RDWR)
+    return null, null, null
+
+
+@pytest.mark.parametrize(
+    ("script", "status"), [("exit 0", 0), ("exit 137", 137), ("kill -9 $$", -9), ("kill -TERM $$", -15)]
+)
+async def test_the_true_wait_status_comes_back(
+    launcher: Launcher, stdio: tuple[int, int, int], script: str, status: int
+) -> None:
+    process = await launcher.launch(["/bin/sh", "-c", script], {}, stdio=stdio, cgroups=[])
+    await process.ended.wait()
+    assert os.waitstatus_to_exitcode(process.status) == status
+    process.close()
+
+
+async def test_what_cannot_be_executed_is_an_error_that_names_it(
+    launcher: Launcher, stdio: tuple[int, int, int]
+) -> None:
+    with pytest.raises(LaunchError, match=r"/no/such/program.*No such file"):
+        await launcher.launch(["/no/such/program"], {}, stdio=stdio, cgroups=[])
+    with pytest.raises(LaunchError, match="over"):
+        await launcher.launch(["/bin/true", "x" * 300_000], {}, stdio=stdio, cgroups=[])
+
+
+async def test_a_jail_that_is_dead_refuses_and_the_zygote_goes_on(
+    launcher: Launcher, stdio: tuple[int, int, int]
+) -> None:
+    with subprocess.Popen(["sleep", "60"]) as victim:  # noqa: ASYNC220
+        pidfd = os.pidfd_open(victim.pid)
+        victim.kill()
+    with pytest.raises(LaunchError, match="joining"):
+        await launcher.launch(["/bin/true"], {}, stdio=stdio, cgroups=[], join=SPEC, jail_pidfd=pidfd)
+    await launcher.sweep(pidfd)
+    os.close(pidfd)
+    process = await launcher.launch(["/bin/true"], {}, stdio=stdio, cgroups=[])
+    await process.ended.wait()
+    assert process.status == 0
+    process.close()
+
+
+async def test_a_cancelled_launch_leaves_no_descriptor(launcher: Launcher, stdio: tuple[int, int, int]) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with trio.move_on_after(0):
+        await launcher.launch(["/bin/true"], {}, stdio=stdio, cgroups=[])
+    process = await launcher.launch(["/bin/sleep", "60"], {}, stdio=stdio, cgroups=[])
+    process.signal(signal.SIGKILL)
+    await process.ended.wait()
+    process.close()
+    assert len(os.listdir("/proc/self/fd")) == before
