@@ -29,15 +29,15 @@ def leaves(state_dir: Path) -> list[Path]:
     return [leaf for parent in parents if parent.is_dir() for leaf in parent.glob("jail-*") if leaf.is_dir()]
 
 
-def in_use(kind: str) -> set[str]:
+def in_use(daemon: Daemon, kind: str) -> int:
+    """Count the namespaces that the daemon's family is in."""
     found: set[str] = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                found.add(os.readlink(entry / "ns" / kind))
-            except OSError:
-                continue
-    return found
+    for pid in daemon.family():
+        try:
+            found.add(os.readlink(f"/proc/{pid}/ns/{kind}"))
+        except OSError:
+            continue
+    return len(found)
 
 
 def running_execution(daemon: Daemon) -> tuple[threading.Thread, list[int]]:
@@ -107,10 +107,10 @@ def test_the_jailer_sees_nothing_of_the_host_but_what_it_needs(daemon: Daemon) -
 def test_killing_the_jailer_leaves_no_process_mount_or_network_namespace(image_dir: Path, state_dir: Path) -> None:
     daemon = start_daemon(state_dir, image_dir)
     # Counted, not compared: the kernel gives the numbers of dead namespaces to new ones.
-    idle = {kind: len(in_use(kind)) for kind in ("mnt", "net", "pid", "user")}
+    idle = {kind: in_use(daemon, kind) for kind in ("mnt", "net", "pid", "user")}
     keeper = daemon.named("gaoler-keeper")
     thread, answers = running_execution(daemon)
-    assert len(in_use("net")) > idle["net"]
+    assert in_use(daemon, "net") > idle["net"]
     jailer = daemon.named("gaoler-jailer")
     inside = [jailer, *descendants(jailer)]
     assert len(inside) >= 4
@@ -121,7 +121,7 @@ def test_killing_the_jailer_leaves_no_process_mount_or_network_namespace(image_d
     assert answers == [503]
     assert daemon.execute("print(6 * 7)")["stdout"] == "42\n"
     assert daemon.named("gaoler-keeper") == keeper
-    eventually(lambda: {kind: len(in_use(kind)) for kind in idle} == idle)
+    eventually(lambda: {kind: in_use(daemon, kind) for kind in idle} == idle)
     eventually(lambda: not leaves(state_dir))
     daemon.stop()
 
