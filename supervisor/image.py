@@ -159,9 +159,15 @@ def _install_debian(plan: ImagePlan, progress: BuildProgress, run: Runner) -> No
 
 
 def _debian_installed(name: str) -> bool:
-    """Look into dpkg's own files: asking dpkg-query takes longer than a daemon's start should."""
-    info = Path("/var/lib/dpkg/info")
-    return any((info / file).exists() for file in (f"{name}.list", f"{name}:amd64.list", f"{name}:arm64.list"))
+    """Look into dpkg's own file: asking dpkg-query takes longer than a daemon's start should.
+
+    The state counts, not the presence: of a package that was removed but not purged its record stays.
+    """
+    status = Path("/var/lib/dpkg/status")
+    if not status.exists():
+        return False
+    record = re.search(rf"^Package: {re.escape(name)}\nStatus: (.*)$", status.read_text(errors="replace"), re.MULTILINE)
+    return record is not None and record[1].endswith(" ok installed")
 
 
 def _inputs(plan: ImagePlan) -> str:
