@@ -176,7 +176,7 @@ def _image(settings: Settings) -> Iterator[Finding]:
         yield Finding("runtime image", "fail", f"none in {settings.image_path}", "run 'gaoler image build'")
         return
     yield Finding("runtime image", "ok", f"{image.path.name}, Python {image.manifest.python}")
-    installed = {each.language.name for each in find_languages(image).values()}
+    installed = {each.language.name for each in find_languages(image, {}).values()}
     yield Finding("languages", "ok", ", ".join(sorted(installed)))
     for language in load_languages():
         if language.name not in installed:

@@ -15,6 +15,7 @@ from supervisor.access import owner_of
 from supervisor.admission import Admission
 from supervisor.errors import InvalidRequest, SandboxFailed, TooLarge
 from supervisor.execution import (
+    Cancelled,
     ExecutionRequest,
     ExecutionResult,
     Exited,
@@ -77,11 +78,14 @@ class Executor:
         inputs = await self._resolve(request)
         async with self._admission.place():
             try:
-                async with self._jailer.open_jail(self._policy.name) as jail:
+                async with self._jailer.open_jail(self._policy.name, language.profile) as jail:
                     return await self._in_jail(request, language, inputs, jail)
             except JailRefused as error:
                 if error.full:
                     raise TooLarge("the input files do not fit into the workspace", field="files") from None
+                if error.name is not None:
+                    name = shown_name(error.name)
+                    raise InvalidRequest(f"the input {name!r} cannot be placed: {error}", field="files") from None
                 log.error("jailer refused reason=%s", ascii(str(error)))
                 raise SandboxFailed("the sandbox refused the request") from None
 
@@ -130,7 +134,7 @@ class Executor:
         await jail.put_file(language.source_name, len(code), _once(code), area="code", read_only=True)
         for name, each in inputs.by_name.items():
             async with self._files.content(each.file) as chunks:
-                await self._put_input(jail, name, each, chunks)
+                await jail.put_file(name.encode(), each.file.size_bytes, chunks, read_only=each.file.read_only)
         output = Collector()
         ended = await self._run(request, language, jail, output)
         results = Results(skipped=list(inputs.skipped))
@@ -147,23 +151,18 @@ class Executor:
             skipped=tuple(results.skipped),
         )
 
-    async def _put_input(self, jail: RemoteJail, name: str, each: Input, chunks: AsyncIterator[bytes]) -> None:
-        try:
-            await jail.put_file(name.encode(), each.file.size_bytes, chunks, read_only=each.file.read_only)
-        except JailRefused as error:
-            if error.full:
-                raise
-            raise InvalidRequest(f"the input {name!r} cannot be placed: {error}", field="files") from None
-
     async def _run(
         self, request: ExecutionRequest, language: InstalledLanguage, jail: RemoteJail, output: Collector
     ) -> protocol.Ended:
         """Compile, if the language does, and run; a failed compilation is the outcome."""
         wall = request.wall_seconds
+        if language.profile is not None:
+            script = protocol.RunScript(arguments=list(request.arguments), wall_seconds=wall, stdin=request.stdin)
+            return await jail.run(script, output.take, scan=True)
         compiler = language.compile_arguments()
         compiled: protocol.Ended | None = None
         if compiler is not None:
-            build = protocol.Run(arguments=compiler, environment=language.environment, wall_seconds=wall, final=False)
+            build = protocol.Run(arguments=compiler, environment=language.environment, wall_seconds=wall, then="sweep")
             # What a compiler says belongs to stderr only if it failed: warnings would hide the program's own output.
             said = Collector()
             compiled = await jail.run(build, said.take)
@@ -178,9 +177,8 @@ class Executor:
             environment=language.environment,
             wall_seconds=wall,
             stdin=request.stdin,
-            final=True,
         )
-        ended = await jail.run(program, output.take)
+        ended = await jail.run(program, output.take, scan=True)
         if compiled is None:
             return ended
         return protocol.Ended(
@@ -280,5 +278,7 @@ def _outcome(outcome: protocol.RunOutcome) -> Outcome:
             return TimedOut(limit_seconds)
         case protocol.RunOutputLimit(stream, limit_bytes):
             return OutputLimit(stream, limit_bytes)
+        case protocol.RunInterrupted():
+            return Cancelled()
         case _:
             assert_never(outcome)

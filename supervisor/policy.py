@@ -22,6 +22,10 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 PlainName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 AbsolutePath = Annotated[str, Meta(pattern=r"^/([A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*)?$")]
 Reason = Annotated[str, Meta(min_length=8)]
+Warm = Literal["fork", "exec"]
+"""A waiting interpreter is forked from the profile's zygote, or started afresh (slower, shares nothing)."""
+State = Literal["never", "asked", "session"]
+"""Who may keep an interpreter: nobody, requests that ask for it, or also every one that names its session."""
 ClaimId = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9-]*$")]
 
 
@@ -88,6 +92,8 @@ class SandboxFile(Struct, frozen=True, forbid_unknown_fields=True):
     seccomp: PlainName
     mounts: PlainName
     network: Literal["none"]
+    warm: Warm
+    state: State
     limits: LimitTable
 
 
@@ -97,10 +103,34 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     tier: Literal["nsjail", "microvm"]
     network: Literal["none"]
+    warm: Warm
+    state: State
     limits: LimitTable
     seccomp_name: str
     seccomp_source: str
     mounts: MountTable
+
+
+class Profile(Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of ``policies/profiles``: what a waiting interpreter has imported, and how long its zygote lasts."""
+
+    language: PlainName
+    preimport: list[Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")]]
+    exercise: str
+    forks: Annotated[int, Meta(ge=1, le=1_000_000)]
+    minutes: Annotated[float, Meta(gt=0, le=24 * 60)]
+
+
+def load_profiles(directory: Path = PACKAGED_POLICIES) -> Mapping[str, Profile]:
+    """Read every runtime profile of ``directory``.
+
+    Raises:
+        ConfigurationError: a file is not TOML or breaks a rule, or there is none; the message names file and key.
+    """
+    profiles = {path.stem: _read(path, Profile) for path in sorted((directory / "profiles").glob("*.toml"))}
+    if not profiles:
+        raise ConfigurationError(f"no profile in {directory / 'profiles'}: at least python.toml is needed")
+    return profiles
 
 
 def load_policies(directory: Path = PACKAGED_POLICIES) -> Mapping[str, Policy]:
@@ -117,6 +147,8 @@ def load_policies(directory: Path = PACKAGED_POLICIES) -> Mapping[str, Policy]:
             name=path.stem,
             tier=written.tier,
             network=written.network,
+            warm=written.warm,
+            state=written.state,
             limits=written.limits,
             seccomp_name=written.seccomp,
             seccomp_source=_text(directory / "seccomp" / f"{written.seccomp}.kafel", wanted_by=path),

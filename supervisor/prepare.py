@@ -12,13 +12,18 @@ from typing import Final
 from supervisor.daemon import Prepared, read_or_make_key
 from supervisor.errors import ConfigurationError
 from supervisor.image import Image, current_image
+from supervisor.jailer.cells import PoolPlan
+from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.setup import SetupPlan, become_ordinary_user, start_jailer
-from supervisor.policy import PACKAGED_POLICIES, Policy, load_policies
+from supervisor.policy import PACKAGED_POLICIES, Policy, Profile, load_policies, load_profiles
 from supervisor.runtimes.catalogue import InstalledLanguage, installed_languages, load_languages
 from supervisor.settings import Settings
 
 PACKAGE: Final = Path(__file__).resolve().parent
 KEY_FILE: Final = "api_key"
+WARM_CELL_BYTES: Final = 6 << 20
+"""What a waiting cell costs, by the kernel's proportional set size of all its processes; ``make bench`` measures it."""
+BARE_CELL_BYTES: Final = 2 << 20
 
 
 def configure_logging(level: str) -> None:
@@ -80,10 +85,50 @@ def find_image(settings: Settings) -> Image:
     return image
 
 
-def find_languages(image: Image) -> Mapping[str, InstalledLanguage]:
+def find_languages(image: Image, profiles: Mapping[str, Profile]) -> Mapping[str, InstalledLanguage]:
     """Find the languages whose tools a sandbox would see."""
     search = [("/usr/local/bin", image.path / "bin"), ("/usr/bin", Path("/usr/bin"))]
-    return installed_languages(load_languages(), search)
+    named = {profile.language: name for name, profile in profiles.items()}
+    return installed_languages(load_languages(), search, named)
+
+
+def runtime_profiles(
+    profiles: Mapping[str, Profile], languages: Mapping[str, InstalledLanguage]
+) -> list[RuntimeProfile]:
+    """Put the profiles together with what their languages need.
+
+    Raises:
+        ConfigurationError: a profile is for a language that is not installed, or not in the catalogue.
+    """
+    found: list[RuntimeProfile] = []
+    for name, profile in profiles.items():
+        language = languages.get(profile.language)
+        if language is None or profile.language not in language.tools:
+            raise ConfigurationError(f"profiles/{name}.toml: language {profile.language!r} is not installed")
+        found.append(
+            RuntimeProfile(
+                name=name,
+                python=language.tools[profile.language],
+                environment=language.environment,
+                preimport=profile.preimport,
+                exercise=profile.exercise,
+                forks=profile.forks,
+                seconds=profile.minutes * 60,
+            )
+        )
+    return found
+
+
+def pool_plans(settings: Settings, profiles: Mapping[str, Profile]) -> list[PoolPlan]:
+    """Share the memory budget out: three quarters for cells with an interpreter, the rest for bare ones."""
+    cells = settings.cells
+    share = cells.memory_bytes * 3 // 4 // max(1, len(profiles))
+    plans = [
+        PoolPlan(policy=settings.execution.policy, profile=name, floor=cells.floor, ceiling=share // WARM_CELL_BYTES)
+        for name in profiles
+    ]
+    bare = cells.memory_bytes // 4 // BARE_CELL_BYTES
+    return [*plans, PoolPlan(policy=settings.execution.policy, profile=None, floor=cells.bare_floor, ceiling=bare)]
 
 
 def code_directories() -> list[Path]:
@@ -91,7 +136,13 @@ def code_directories() -> list[Path]:
     return [Path(sys.prefix), Path(sys.base_prefix), PACKAGE, PACKAGED_POLICIES]
 
 
-def setup_plan(settings: Settings, image: Image, policies: Mapping[str, Policy]) -> SetupPlan:
+def setup_plan(
+    settings: Settings,
+    image: Image,
+    policies: Mapping[str, Policy],
+    profiles: Mapping[str, Profile],
+    languages: Mapping[str, InstalledLanguage],
+) -> SetupPlan:
     """Put together what ``setup`` needs.
 
     Raises:
@@ -105,6 +156,8 @@ def setup_plan(settings: Settings, image: Image, policies: Mapping[str, Policy])
         state_directory=settings.state_path,
         image=image.path,
         policies=policies,
+        profiles=runtime_profiles(profiles, languages),
+        pools=pool_plans(settings, profiles),
         policy_directory=policy_directory(settings),
         nsjail=nsjail_path(),
         init=init,
@@ -133,8 +186,9 @@ def prepare(settings: Settings, visible: Sequence[Path] = ()) -> Prepared:
         )
     policies, policy = read_policy(settings)
     image = find_image(settings)
-    languages = find_languages(image)
-    plan = setup_plan(settings, image, policies)
+    profiles = load_profiles(policy_directory(settings))
+    languages = find_languages(image, profiles)
+    plan = setup_plan(settings, image, policies, profiles, languages)
     jailer = start_jailer(plan)
     key, _made = read_or_make_key(settings, settings.state_path / KEY_FILE)
     become_ordinary_user(settings.jailer.daemon_uid, [*plan.code, settings.state_path, *visible])

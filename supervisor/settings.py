@@ -41,6 +41,14 @@ class ExecutionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     queue_seconds: Annotated[float, _meta("longest wait in the queue before the refusal", gt=0, le=600)] = 30.0
 
 
+class CellsSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[cells]``: sandboxes that are ready and wait."""
+
+    floor: Annotated[int, _meta("cells with a warm interpreter that wait at least", ge=0, le=1024)] = 4
+    bare_floor: Annotated[int, _meta("cells without one, for other languages, that wait at least", ge=0, le=1024)] = 2
+    memory_bytes: Annotated[int, _meta("what all waiting cells together may cost", ge=0, le=1 << 42)] = 512 << 20
+
+
 class FilesSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[files]``: what is kept of uploads and results."""
 
@@ -91,6 +99,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], _meta("least important log line that is written")
     ] = "INFO"
     execution: ExecutionSettings = ExecutionSettings()
+    cells: CellsSettings = CellsSettings()
     files: FilesSettings = FilesSettings()
     http: HttpSettings = HttpSettings()
     jailer: JailerSettings = JailerSettings()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.jailer.cgroup_subtree import remove_subtree
-from tests.daemon import Daemon, end_daemons, start_daemon
+from tests.daemon import Daemon, daemon_with, end_daemons
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,13 +44,5 @@ def state_dir() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def daemon(image_dir: Path) -> Iterator[Daemon]:
     """A daemon as an operator would run it, for all tests that do not harm it."""
-    state = Path(tempfile.mkdtemp(prefix="gt-"))
-    state.chmod(0o755)
-    running = start_daemon(state, image_dir)
-    yield running
-    try:
-        running.stop()
-    finally:
-        end_daemons(state)
-    remove_subtree(state)
-    shutil.rmtree(state)
+    with daemon_with(image_dir, {}) as running:
+        yield running

@@ -6,15 +6,20 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
 from typing import Any, cast
+
+from supervisor.jailer.cgroup_subtree import remove_subtree
 
 KEY = "test-key-0123456789abcdef"
 _LISTENING = re.compile(r"listening on http://(127\.0\.0\.1:\d+)")
@@ -100,6 +105,16 @@ class Daemon:
         """The daemon, its keeper, the jailer and all that they started."""
         return [self.process.pid, *descendants(self.process.pid)]
 
+    def names(self) -> list[str]:
+        """Of every process of the family."""
+        found: list[str] = []
+        for pid in self.family():
+            try:
+                found.append((Path("/proc") / str(pid) / "comm").read_text().strip())
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+        return found
+
     def named(self, name: str) -> int:
         """The one process of that name in the family."""
         found = [pid for pid in self.family() if (Path("/proc") / str(pid) / "comm").read_text().strip() == name]
@@ -171,6 +186,21 @@ def end_daemons(state: Path) -> None:
         if where == state and process.poll() is None:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def daemon_with(image: Path, settings: Mapping[str, str]) -> Iterator[Daemon]:
+    """A daemon with settings of its own, for the block."""
+    state = Path(tempfile.mkdtemp(prefix="gt-"))
+    state.chmod(0o755)
+    try:
+        running = start_daemon(state, image, settings=settings)
+        yield running
+        running.stop()
+    finally:
+        end_daemons(state)
+        remove_subtree(state)
+        shutil.rmtree(state)
 
 
 def start_daemon(state: Path, image: Path, *, settings: Mapping[str, str] | None = None) -> Daemon:

@@ -6,6 +6,7 @@ What comes back is checked here for type and order; names and contents of files 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -28,18 +29,30 @@ OnOutput = Callable[[protocol.Output], Awaitable[None]]
 
 
 class JailRefused(Exception):
-    """The jailer said no; ``full``: the workspace has no room."""
+    """The jailer said no; ``full``: the workspace has no room; ``name``: the file that was refused."""
 
-    def __init__(self, reason: str, *, full: bool) -> None:
+    def __init__(self, reason: str, *, full: bool, name: bytes | None = None) -> None:
         super().__init__(reason)
         self.full = full
+        self.name = name
 
 
 class RemoteJail:
-    """A jail on the other side. Use :meth:`JailerClient.open_jail`. Calls are made one after the other."""
+    """A jail on the other side. Use :meth:`JailerClient.open_jail`. Calls are made one after the other.
+
+    What has only to be acknowledged is not waited for at once: the acknowledgement is looked at before the next real
+    answer. So filling a workspace and running costs one round trip, and a refused file comes out at the run.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._owed: deque[tuple[type[protocol.Message], bytes | None]] = deque()
+        self._scan_asked = False
+
+    @property
+    def lost(self) -> bool:
+        """The jail is gone, with its jailer or by a fault."""
+        return self._channel.peer_gone.is_set()
 
     async def put_file(
         self,
@@ -53,23 +66,31 @@ class RemoteJail:
         """Write a file of exactly ``size`` bytes.
 
         Raises:
-            JailRefused: the name is not usable or there is no room.
+            JailRefused: (here, or at the next call) the name is not usable or there is no room.
             SandboxFailed: the jail was lost.
         """
         with _LostIsTyped():
-            await self.send(protocol.PutFile(area=area, name=name, size=size, read_only=read_only))
+            await self._ask(
+                protocol.PutFile(area=area, name=name, size=size, read_only=read_only), protocol.Stored, name
+            )
             async for piece in content:
                 await self._channel.send_data(piece)
-            await self.expect(protocol.Stored)
 
-    async def run(self, request: protocol.Run, on_output: OnOutput) -> protocol.Ended:
-        """Run a program to its end; ``on_output`` is called with each piece as it comes.
+    async def run(
+        self, request: protocol.Run | protocol.RunScript | protocol.RunCell, on_output: OnOutput, *, scan: bool = False
+    ) -> protocol.Ended:
+        """Run to the end; ``on_output`` is called with each piece as it comes. ``scan``: ask ahead for the manifest.
 
         Raises:
+            JailRefused: an input was refused, so nothing ran.
             SandboxFailed: the jail was lost.
         """
         with _LostIsTyped():
             await self.send(request)
+            if scan:
+                await self.send(protocol.Scan())
+                self._scan_asked = True
+            await self._settle()
             while True:
                 answer = await self._receive()
                 if isinstance(answer, protocol.Output):
@@ -78,6 +99,15 @@ class RemoteJail:
                     return answer
                 else:
                     raise ProtocolError(f"{type(answer).__name__} while a program runs")
+
+    async def interrupt(self) -> None:
+        """While another task waits in :meth:`run`: have the program interrupted.
+
+        Raises:
+            SandboxFailed: the jail was lost.
+        """
+        with _LostIsTyped():
+            await self.send(protocol.Interrupt())
 
     async def finish(self) -> None:
         """Kill everything in the jail; its files can be looked at then.
@@ -90,13 +120,15 @@ class RemoteJail:
             await self.expect(protocol.Finished)
 
     async def scan(self) -> protocol.Manifest:
-        """List what the final run left.
+        """List what the last run left.
 
         Raises:
             SandboxFailed: the jail was lost.
         """
         with _LostIsTyped():
-            await self.send(protocol.Scan())
+            if not self._scan_asked:
+                await self.send(protocol.Scan())
+            self._scan_asked = False
             return await self.expect(protocol.Manifest)
 
     @asynccontextmanager
@@ -113,14 +145,55 @@ class RemoteJail:
             async with aclosing(self._channel.receive_data(header.size)) as content:
                 yield header.size, content
 
+    @asynccontextmanager
+    async def save(self, limit_bytes: int) -> AsyncIterator[tuple[protocol.Saved, AsyncIterator[bytes]]]:
+        """Have the namespace written down: what is said about it, and its bytes, which have to be read to the end.
+
+        Raises:
+            JailRefused: there is no interpreter, or it cannot.
+            SandboxFailed: the jail was lost.
+        """
+        with _LostIsTyped():
+            await self.send(protocol.Save(limit_bytes=limit_bytes))
+            header = await self.expect(protocol.Saved)
+            if header.size > limit_bytes:
+                raise ProtocolError("a state larger than was asked for")
+            async with aclosing(self._channel.receive_data(header.size)) as content:
+                yield header, content
+
+    async def restore(self, size: int, content: AsyncIterator[bytes]) -> protocol.Restored:
+        """Give the interpreter a saved namespace of exactly ``size`` bytes.
+
+        Raises:
+            JailRefused: it could not be read back.
+            SandboxFailed: the jail was lost.
+        """
+        with _LostIsTyped():
+            await self.send(protocol.Restore(size=size))
+            async for piece in content:
+                await self._channel.send_data(piece)
+            return await self.expect(protocol.Restored)
+
     async def send(self, message: protocol.Message) -> None:
         """Send a message, for the conversation's own code."""
         await self._channel.send_message(protocol.encode(message))
 
-    async def _receive(self) -> protocol.Answer:
+    async def _ask(self, message: protocol.Message, due: type[protocol.Message], name: bytes | None = None) -> None:
+        await self.send(message)
+        self._owed.append((due, name))
+
+    async def _settle(self) -> None:
+        """Look at the acknowledgements that are due."""
+        while self._owed:
+            kind, name = self._owed.popleft()
+            answer = await self._receive(name)
+            if not isinstance(answer, kind):
+                raise ProtocolError(f"{type(answer).__name__} where {kind.__name__} was due")
+
+    async def _receive(self, name: bytes | None = None) -> protocol.Answer:
         answer = protocol.decode_answer(await self._channel.receive_message())
         if isinstance(answer, protocol.Refused):
-            raise JailRefused(answer.reason, full=answer.full)
+            raise JailRefused(answer.reason, full=answer.full, name=name)
         if isinstance(answer, protocol.Fault):
             log.error("jail lost reason=%s", ascii(answer.reason))
             raise SandboxFailed("the sandbox was lost")
@@ -128,6 +201,7 @@ class RemoteJail:
 
     async def expect(self, kind: type[_M]) -> _M:
         """Wait for an answer of this kind, for the conversation's own code."""
+        await self._settle()
         answer = await self._receive()
         if not isinstance(answer, kind):
             raise ProtocolError(f"{type(answer).__name__} where {kind.__name__} was due")
@@ -187,12 +261,14 @@ class JailerClient:
         return self._connection is not None
 
     @asynccontextmanager
-    async def open_jail(self, policy: str) -> AsyncIterator[RemoteJail]:
+    async def open_jail(self, policy: str, profile: str | None = None) -> AsyncIterator[RemoteJail]:
         """Have a jail for the block. Leaving the block, also by cancellation, destroys it; that is not waited for.
+
+        With a ``profile`` it has an interpreter that waits.
 
         Raises:
             SandboxFailed: there is no jailer, or it was lost.
-            JailRefused: the jailer knows no such policy or has no place.
+            JailRefused: (at the first answer) the jailer knows no such policy or has no place.
         """
         with trio.move_on_after(CONNECT_SECONDS):
             await self._connected.wait()
@@ -203,8 +279,7 @@ class JailerClient:
         jail = RemoteJail(channel)
         try:
             with _LostIsTyped():
-                await jail.send(protocol.OpenJail(policy=policy))
-                await jail.expect(protocol.Opened)
+                await jail._ask(protocol.OpenJail(policy=policy, profile=profile), protocol.Opened)  # noqa: SLF001
             yield jail
         finally:
             await channel.aclose()

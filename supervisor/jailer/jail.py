@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +20,25 @@ import trio
 
 from supervisor.jailer import protocol
 from supervisor.jailer.cgroup import Counters, Layout, Leaf, open_leaf
+from supervisor.jailer.equality import describe, difference, program_name
+from supervisor.jailer.interpreters import (
+    Interpreter,
+    InterpreterBroken,
+    InterpreterSource,
+    RuntimeProfile,
+    control_pair,
+)
 from supervisor.jailer.join import JoinSpec
-from supervisor.jailer.launcher import Launcher, LaunchError, Process
+from supervisor.jailer.launcher import LaunchError, Process, Zygote
 from supervisor.jailer.nsjail_config import INSIDE_ID, WORKSPACE, Mask, Places, SandboxSpec, jail_config, rlimits
-from supervisor.jailer.program_run import READ_BYTES, Emit, JailError, ProgramRun
+from supervisor.jailer.program_run import READ_BYTES, CellRun, Emit, JailError, ProgramRun, Run, ScriptRun
 from supervisor.jailer.workspace import Workspace, open_workspace
 from supervisor.policy import Policy
 
 BUILD_SECONDS: Final = 30
 LEAF_PREFIX: Final = "jail-"
 DEATH_SECONDS: Final = 10
+PAUSE_ROUNDS: Final = 50
 _READY: Final = b"Executing '"
 
 
@@ -63,7 +73,9 @@ class Yard:
     work: Path
     """Directory for the workspaces' mount points."""
     ids: Ids
-    launcher: Launcher
+    launcher: Zygote
+    sources: Mapping[str, InterpreterSource]
+    """Interpreters by profile."""
     building: trio.CapacityLimiter
     """How many jails are built at once."""
 
@@ -71,27 +83,35 @@ class Yard:
 class Jail:
     """Use :func:`open_jail`."""
 
-    def __init__(self, yard: Yard, policy: Policy, workspace: Workspace, leaf: Leaf) -> None:
+    def __init__(self, yard: Yard, policy: Policy, workspace: Workspace, leaf: Leaf, profile: str | None) -> None:
         self._yard = yard
         self._policy = policy
         self._leaf = leaf
+        self._profile = profile
         self._built = trio.Event()
         self._nsjail: Process | None = None
+        self._init_pid = 0
         self._init_pidfd = -1
+        self._model: Mapping[str, str] = {}
         self._procs: list[int] = []
         self._failure: str | None = None
+        self._paused = False
         self.workspace = workspace
+        self.interpreter: Interpreter | None = None
+        """The one that waits, or lasts."""
         self.dead = False
         """No process of the jail is left; only the workspace is."""
 
     # -- building --
 
     async def build(self, spec: SandboxSpec) -> None:
-        """Start nsjail and find the jail's init. A failure is kept for whoever waits in :meth:`run`."""
+        """Start nsjail, find the jail's init, fork an interpreter. A failure is kept for whoever waits for the jail."""
         try:
             async with self._yard.building:
                 with trio.fail_after(BUILD_SECONDS):
                     await self._build(spec)
+                    if self._profile is not None:
+                        await self.have_interpreter()
         except (LaunchError, JailError, OSError, trio.TooSlowError) as error:
             self._failure = f"the jail could not be built: {error}"
         finally:
@@ -119,7 +139,7 @@ class Jail:
                 os.close(fd)
         async with trio.lowlevel.FdStream(log_read) as log:
             await self._await_ready(log)
-        self._init_pidfd = self._find_init()
+        self._find_init()
 
     async def _await_ready(self, log: trio.lowlevel.FdStream) -> None:
         """Read nsjail's log up to the line it writes when all namespaces, mounts and limits are in place."""
@@ -133,42 +153,140 @@ class Jail:
                 )
             text += data
 
-    def _find_init(self) -> int:
+    def _find_init(self) -> None:
         nsjail = self._nsjail
         assert nsjail is not None
         children = [pid for pid in self._leaf.processes() if pid != nsjail.pid]
         if len(children) != 1:
             raise JailError(f"{len(children)} processes in a jail that has only its init")
-        return os.pidfd_open(children[0])
+        self._init_pid = children[0]
+        self._init_pidfd = os.pidfd_open(self._init_pid)
 
-    # -- running --
-
-    async def run(self, request: protocol.Run, emit: Emit) -> protocol.Ended:
-        """Run a program to its end and pass its output on. Cancelling leaves the jail to its destruction.
+    async def wait_built(self) -> None:
+        """Wait until the jail can be used.
 
         Raises:
-            JailError: the jail could not be built, or the program not be started.
+            JailError: it could not be built.
         """
         await self._built.wait()
         if self._failure is not None:
             raise JailError(self._failure)
-        return await ProgramRun(self, request, emit).to_its_end()
 
-    async def launch(self, request: protocol.Run, stdio: tuple[int, int, int]) -> Process:
+    # -- the interpreter --
+
+    async def have_interpreter(self) -> Interpreter:
+        """Give the jail's interpreter; if it has none (any more), one is made, checked and waited for.
+
+        Raises:
+            JailError: this jail has no profile, or the interpreter differs from what nsjail makes.
+            LaunchError: it could not be started.
+        """
+        if self.interpreter is not None:
+            return self.interpreter
+        if self._profile is None:
+            raise JailError("a jail without a profile has no interpreter")
+        source = self._yard.sources[self._profile]
+        join = self._join()
+        if self._policy.warm == "fork":
+            interpreter = await source.fork(cgroups=self._procs, join=join, jail_pidfd=self._init_pidfd)
+        else:
+            interpreter = await self._execute_interpreter(source.profile, join)
+        try:
+            await interpreter.wait_ready()
+            self._model = self._model or await self._describe_init()
+            found = difference(self._model, describe(interpreter.process.pid))
+        except (InterpreterBroken, OSError) as error:
+            found = f"the interpreter ended: {error}"
+        except BaseException:
+            interpreter.close()
+            raise
+        if found is not None:
+            interpreter.process.signal(signal.SIGKILL)
+            interpreter.close()
+            raise JailError(f"a joined process is not what nsjail makes: {found}")
+        self.interpreter = interpreter
+        return interpreter
+
+    async def _describe_init(self) -> Mapping[str, str]:
+        """Read what nsjail makes of its own child; it has said "Executing" a moment before that is done."""
+        nsjail = program_name(self._nsjail_pid)
+        while program_name(self._init_pid) == nsjail:  # noqa: ASYNC110 - the kernel tells nobody of an execve
+            await trio.sleep(0.001)
+        return describe(self._init_pid)
+
+    async def _execute_interpreter(self, profile: RuntimeProfile, join: JoinSpec) -> Interpreter:
+        ours, theirs = control_pair()
+        control = trio.socket.from_stdlib_socket(ours)
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            with theirs:
+                process = await self._yard.launcher.launch(
+                    [profile.python, "-c", "import gaoler_interpreter; gaoler_interpreter.main()"],
+                    profile.environment,
+                    stdio=(null, null, null),
+                    cgroups=self._procs,
+                    passed=[theirs.fileno()],
+                    join=join,
+                    jail_pidfd=self._init_pidfd,
+                )
+        except BaseException:
+            control.close()
+            raise
+        finally:
+            os.close(null)
+        return Interpreter(process, control)
+
+    def require_interpreter(self) -> Interpreter:
+        """Give the interpreter of a jail that was made with one.
+
+        Raises:
+            JailError: there is none.
+        """
+        if self.interpreter is None:
+            raise JailError("a jail without a profile has no interpreter")
+        return self.interpreter
+
+    async def lose_interpreter(self) -> None:
+        """Kill everything in the jail but its init: the interpreter does not answer, or is gone. Files stay."""
+        interpreter, self.interpreter = self.interpreter, None
+        if interpreter is not None:
+            interpreter.process.signal(signal.SIGKILL)
+            await self.kill_rest()
+            await interpreter.process.ended.wait()
+            interpreter.close()
+
+    # -- running --
+
+    async def run(self, request: protocol.Run | protocol.RunScript | protocol.RunCell, emit: Emit) -> Run:
+        """Make a run, to be brought to its end by the caller. Cancelling that leaves the jail to its destruction.
+
+        Raises:
+            JailError: the jail could not be built.
+        """
+        await self.wait_built()
+        self.resume()
+        match request:
+            case protocol.Run():
+                return ProgramRun(self, request, emit)
+            case protocol.RunScript():
+                return ScriptRun(self, request, emit)
+            case protocol.RunCell():
+                return CellRun(self, request, emit)
+
+    async def launch(
+        self, arguments: Sequence[str], environment: Mapping[str, str], stdio: tuple[int, int, int]
+    ) -> Process:
         """Start a program inside, hardened as nsjail would."""
-        join = JoinSpec(
+        return await self._yard.launcher.launch(
+            arguments, environment, stdio=stdio, cgroups=self._procs, join=self._join(), jail_pidfd=self._init_pidfd
+        )
+
+    def _join(self) -> JoinSpec:
+        return JoinSpec(
             inside_id=INSIDE_ID,
             working_directory=WORKSPACE,
             rlimits=rlimits(self._policy),
             seccomp=self._policy.name,
-        )
-        return await self._yard.launcher.launch(
-            request.arguments,
-            request.environment,
-            stdio=stdio,
-            cgroups=self._procs,
-            join=join,
-            jail_pidfd=self._init_pidfd,
         )
 
     def counters(self) -> Counters:
@@ -183,6 +301,73 @@ class Jail:
     async def kill_rest(self) -> None:
         """Kill whatever a program left running; the jail stays usable."""
         await self._yard.launcher.sweep(self._init_pidfd)
+
+    def pause(self) -> None:
+        """Stop every process of the jail until the next run: what is idle costs nothing, and its files hold still.
+
+        By SIGSTOP, not by the freezer: a stopped process dies at once when the kernel cleans up after a dead jailer.
+        """
+        stopped: set[int] = set()
+        for _ in range(PAUSE_ROUNDS):
+            fresh = [pid for pid in self._inhabitants() if pid not in stopped]
+            if not fresh:
+                break
+            for pid in fresh:
+                self._signal(pid, signal.SIGSTOP)
+            stopped.update(fresh)
+        self._paused = True
+        self._note_death()
+
+    def resume(self) -> None:
+        """Let what was paused go on."""
+        if self._paused:
+            self._paused = False
+            for pid in self._inhabitants():
+                self._signal(pid, signal.SIGCONT)
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing runs in it now: its files can be looked at."""
+        return self.dead or self._paused
+
+    def kill_session(self, process: Process) -> None:
+        """Kill a program with all that is in its session; what has left the session is a background process."""
+        for pid in self._inhabitants():
+            try:
+                if os.getsid(pid) == process.pid:
+                    self._signal(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        process.signal(signal.SIGKILL)
+
+    def _inhabitants(self) -> list[int]:
+        """Processes of the jail that are neither nsjail nor the init."""
+        return [pid for pid in self._leaf.processes() if pid not in (self._nsjail_pid, self._init_pid)]
+
+    @property
+    def _nsjail_pid(self) -> int:
+        return self._nsjail.pid if self._nsjail is not None else 0
+
+    def _note_death(self) -> None:
+        """The kernel may have killed the init for memory, and everything with it."""
+        if self._init_pidfd >= 0:
+            poll = select.poll()
+            poll.register(self._init_pidfd, select.POLLIN)
+            self.dead = self.dead or bool(poll.poll(0))
+
+    async def wait_dead(self) -> None:
+        """Wait until the jail's init, or its waiting interpreter, has ended by itself."""
+        await self._built.wait()
+        async with trio.open_nursery() as nursery:
+
+            async def watch_interpreter(process: Process) -> None:
+                await process.ended.wait()
+                nursery.cancel_scope.cancel()
+
+            if self.interpreter is not None:
+                nursery.start_soon(watch_interpreter, self.interpreter.process)
+            await trio.lowlevel.wait_readable(self._init_pidfd)
+            nursery.cancel_scope.cancel()
 
     # -- destroying --
 
@@ -205,7 +390,7 @@ class Jail:
             return
         with trio.CancelScope(shield=True), trio.move_on_after(DEATH_SECONDS) as patience:
             if self._init_pidfd >= 0:
-                _kill_by_pidfd(self._init_pidfd)
+                _signal_by_pidfd(self._init_pidfd, signal.SIGKILL)
                 await trio.lowlevel.wait_readable(self._init_pidfd)
             if self._nsjail is not None:
                 self._nsjail.signal(signal.SIGKILL)
@@ -220,38 +405,46 @@ class Jail:
                 await self._nsjail.ended.wait()
             while stragglers := self._leaf.processes():
                 for pid in stragglers:
-                    self._kill_straggler(pid)
+                    self._signal(pid, signal.SIGKILL)
                 await trio.sleep(0.001)
+            if self.interpreter is not None:
+                await self.interpreter.process.ended.wait()
         for fd in (*self._procs, self._init_pidfd):
             if fd >= 0:
                 os.close(fd)
         self._procs, self._init_pidfd = [], -1
+        if self.interpreter is not None:
+            self.interpreter.close()
         if self._nsjail is not None:
             self._nsjail.close()
 
-    def _kill_straggler(self, pid: int) -> None:
-        """Kill by pidfd, and only if the pid, once held, is still in our leaf: pids are used again."""
+    def _signal(self, pid: int, number: int) -> None:
+        """Signal by pidfd, and only if the pid, once held, is still in our leaf: pids are used again."""
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             return
         try:
             if pid in self._leaf.processes():
-                _kill_by_pidfd(pidfd)
+                _signal_by_pidfd(pidfd, number)
         finally:
             os.close(pidfd)
 
 
-def _kill_by_pidfd(pidfd: int) -> None:
+def _signal_by_pidfd(pidfd: int, number: int) -> None:
     try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        signal.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         return
 
 
 @asynccontextmanager
-async def open_jail(yard: Yard, policy: Policy, masks: tuple[Mask, ...]) -> AsyncIterator[Jail]:
+async def open_jail(
+    yard: Yard, policy: Policy, masks: tuple[Mask, ...], profile: str | None = None
+) -> AsyncIterator[Jail]:
     """Make a jail for the block; it is being built while the block already fills its workspace.
+
+    With a ``profile`` it gets an interpreter that waits for code.
 
     At the end of the block, however it ends, every process of the jail is dead, its workspace detached and its cgroup
     removed; what a bounded clean-up had to leave is an empty leaf for the reconciliation.
@@ -261,7 +454,7 @@ async def open_jail(yard: Yard, policy: Policy, masks: tuple[Mask, ...]) -> Asyn
     try:
         async with open_leaf(yard.layout, name, policy.limits) as leaf:
             with open_workspace(yard.work / name, policy.limits, outside_id) as workspace:
-                jail = Jail(yard, policy, workspace, leaf)
+                jail = Jail(yard, policy, workspace, leaf, profile)
                 spec = SandboxSpec(
                     policy=policy,
                     places=yard.places,

@@ -1,6 +1,7 @@
 """Put a forked child into a jail that nsjail made, with exactly the rights that nsjail gives its own child.
 
-Runs between fork and execve in a single-threaded process. The order is the security: first the child makes itself
+Runs after the fork in a single-threaded process, under whatever Python the runtime has: only its standard library is
+used here. The order is the security: first the child makes itself
 non-dumpable, so that hostile code already in the jail can neither trace nor open it while it still has rights (the
 classic race of every ``exec`` into a container); then it enters, gives everything up, and only then becomes a program.
 ``tests/contracts/test_join_equality.py`` compares the result with a process that nsjail started itself.
@@ -12,9 +13,9 @@ import fcntl
 import os
 import resource
 import signal
-from typing import Annotated, Final
-
-from msgspec import Meta, Struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
 from supervisor.jailer import kernel
 
@@ -31,12 +32,13 @@ NAMESPACES: Final = (
 FIRST_PASSED_FD: Final = 3
 
 
-class JoinSpec(Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, slots=True)
+class JoinSpec:
     """What a joining process becomes. ``rlimits`` is (soft, hard) by name, ``None``: the hard limit."""
 
-    inside_id: Annotated[int, Meta(ge=1, le=65_535)]
+    inside_id: int
     working_directory: str
-    rlimits: dict[str, tuple[int, int] | None]
+    rlimits: Mapping[str, tuple[int, int] | None]
     seccomp: str
     """Name of a program that the process knows."""
 
@@ -52,7 +54,7 @@ def enter(jail_pidfd: int, spec: JoinSpec) -> None:
     for name, value in spec.rlimits.items():
         number = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(number)[1]
-        resource.setrlimit(number, (hard, hard) if value is None else value)
+        resource.setrlimit(number, (hard, hard) if value is None else (value[0], value[1]))
     kernel.setns(jail_pidfd, NAMESPACES)
     os.chdir(spec.working_directory)
     os.umask(0o022)

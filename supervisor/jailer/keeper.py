@@ -20,6 +20,9 @@ from supervisor.jailer import kernel, prison
 REFUSED: Final = 78
 """Exit status (sysexits EX_CONFIG) of a jailer that will not start however often one tries."""
 
+GRACE_SECONDS: Final = 5
+"""For the jailer to destroy its jails in order, when the daemon ends."""
+
 RESTART_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 STABLE_SECONDS: Final = 60
 _NAMESPACES: Final = kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP
@@ -61,6 +64,7 @@ def _start(python: list[str], fds: tuple[int, int, int]) -> int:
             jailer = os.fork()
             if jailer == 0:
                 _become_jailer(python, *fds)
+            signal.signal(signal.SIGTERM, lambda _number, _frame: os.kill(jailer, signal.SIGTERM))
             status = os.waitstatus_to_exitcode(os.waitpid(jailer, 0)[1])
             os._exit(status if status >= 0 else 128 - status)
         finally:
@@ -78,8 +82,11 @@ def _wait(pid: int, control_fd: int) -> int | None:
         ready = {fd for fd, _ in poll.poll()}
         if pidfd in ready:
             return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        # The parent-death signal takes the jailer along, and the kernel everything in its pid namespace.
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        # Asked to, the jailer removes its cgroups; the next start would have to find them.
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        if not select.select([pidfd], [], [], GRACE_SECONDS)[0]:
+            # The parent-death signal takes the jailer along, and the kernel everything in its pid namespace.
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         _wait_for_all()
         return None
     finally:

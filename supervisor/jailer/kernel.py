@@ -171,6 +171,11 @@ def close_on_exec_from(first: int) -> None:
     _check(_libc.syscall(_SYS_CLOSE_RANGE, first, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC), "close_range")
 
 
+def close_from(first: int) -> None:
+    """Close every fd >= ``first``, known to us or not."""
+    _check(_libc.syscall(_SYS_CLOSE_RANGE, first, 0xFFFFFFFF, 0), "close_range")
+
+
 def limit_speculation() -> None:
     """Switch speculative store bypass and indirect branch speculation off, for good and for all children.
 

@@ -65,7 +65,7 @@ def build(plan: SetupPlan, layout: Layout) -> None:
     (root / "dev").symlink_to(DEV)
     for name, group in layout.directories.items():
         _bind_at(Path(group), root / CGROUP.lstrip("/") / name, kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-    for name in ("proc", RUN, WORK, EMPTY, "host"):
+    for name in ("proc", RUN, WORK, EMPTY, "host", "tmp"):
         # The code may lie anywhere, also under a directory that we need ourselves.
         (root / name.lstrip("/")).mkdir(mode=0o755, exist_ok=True)
     # A fresh /proc may be mounted in a user namespace only where a whole one is visible already.

@@ -1,8 +1,14 @@
-"""One program in a jail: its output captured, its limits watched, its end decoded."""
+"""One run in a jail: its output captured, its limits watched, its end decoded.
+
+Three kinds: a program that is executed, a script in a waiting interpreter, a cell in a lasting one. They differ in how
+they start, in what their end is, and in what is left of the jail afterwards.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
@@ -11,129 +17,294 @@ import trio
 
 from supervisor.jailer import protocol
 from supervisor.jailer.capture import StreamCapture
+from supervisor.jailer.interpreters import Interpreter, InterpreterBroken, cell_decoder
 from supervisor.jailer.launcher import LaunchError, Process
 
 if TYPE_CHECKING:
     from supervisor.jailer.jail import Jail
 
 READ_BYTES: Final = 65_536
+DRAIN_BYTES: Final = 1 << 20
 Emit = Callable[[protocol.Output], Awaitable[None]]
+Stdio = tuple[int, int, int]
+_STREAMS: Final[tuple[protocol.StreamName, ...]] = ("stdout", "stderr")
 
 
 class JailError(Exception):
     """The jail could not be built or was lost; by our fault, not the program's."""
 
 
-class ProgramRun:
-    """One program in a jail."""
+class Run(ABC):
+    """One run. ``interrupted`` may be set from outside: it ends as if its time were over."""
 
-    def __init__(self, jail: Jail, request: protocol.Run, emit: Emit) -> None:
+    def __init__(self, jail: Jail, emit: Emit, wall_seconds: float | None, stdin: bytes) -> None:
         limits = jail.policy.limits
         self._jail = jail
-        self._request = request
         self._emit = emit
-        self._captures = {
-            "stdout": StreamCapture(limits.output_bytes, limits.output_kill_bytes),
-            "stderr": StreamCapture(limits.output_bytes, limits.output_kill_bytes),
-        }
+        self._stdin = stdin
+        self._wall_limit = min(wall_seconds or limits.wall_seconds, limits.wall_seconds)
+        self._captures = {name: StreamCapture(limits.output_bytes, limits.output_kill_bytes) for name in _STREAMS}
         self._flooded: protocol.StreamName | None = None
         self._stop = trio.CancelScope()
+        self._waits: dict[protocol.StreamName, trio.CancelScope] = {}
+        self._settled = False
+        self.interrupted = False
+
+    def interrupt(self) -> None:
+        """End it now."""
+        self.interrupted = True
+        self._stop.cancel()
 
     async def to_its_end(self) -> protocol.Ended:
-        """Start the program, pass its output on, enforce its limits; return when nothing of it is left.
+        """Start, pass the output on, enforce the limits; return when nothing of it runs any more.
 
         Raises:
             JailError: it could not be started, or would not die.
         """
-        jail, limits = self._jail, self._jail.policy.limits
-        wall_limit = min(self._request.wall_seconds or limits.wall_seconds, limits.wall_seconds)
+        jail = self._jail
         before = jail.counters()
         started = trio.current_time()
-        process, streams = await self._start()
+        streams = await self._open()
         try:
             async with trio.open_nursery() as readers:
-                readers.start_soon(self._read, "stdout", streams[0])
-                readers.start_soon(self._read, "stderr", streams[1])
+                for name, stream in streams.items():
+                    readers.start_soon(self._read, name, stream)
                 with self._stop:
-                    with trio.move_on_after(wall_limit) as clock:
-                        await process.ended.wait()
+                    with trio.move_on_after(self._wall_limit) as clock:
+                        await self._wait()
+                in_time = self._ended
+                if not in_time:
+                    await self._break_off(kill=self._flooded is not None)
                 wall_seconds = trio.current_time() - started
-                ended_by_itself = process.ended.is_set()
-                await self._stop_everything(process)
-            for name in ("stdout", "stderr"):
-                await self._emit_tail(name)
+                await self._settle()
+                self._stop_reading()
+            await self._emit_rest(streams)
         finally:
-            process.close()
+            for stream in streams.values():
+                os.close(stream)
+            self._release()
         after = jail.counters()
-        if self._flooded is not None:
-            outcome: protocol.RunOutcome = protocol.RunOutputLimit(
-                stream=self._flooded, limit_bytes=limits.output_kill_bytes
-            )
-        elif clock.cancelled_caught and not ended_by_itself:
-            outcome = protocol.RunTimedOut(limit_seconds=wall_limit)
-        else:
-            outcome = _outcome(
-                process.status, oom_kills=after.oom_kills - before.oom_kills, limit_bytes=limits.memory_bytes
-            )
+        oom_kills = after.oom_kills - before.oom_kills
         return protocol.Ended(
-            outcome=outcome,
+            outcome=self._outcome(timed_out=not in_time and clock.cancelled_caught, oom_kills=oom_kills),
             wall_seconds=wall_seconds,
             cpu_seconds=max(0.0, after.cpu_seconds - before.cpu_seconds),
             memory_peak_bytes=after.memory_peak_bytes,
+            jail_lives=not jail.dead,
+            state_lives=jail.interpreter is not None and not jail.dead,
         )
 
-    async def _start(self) -> tuple[Process, tuple[trio.lowlevel.FdStream, trio.lowlevel.FdStream]]:
-        with ExitStack() as ours:
-            stdin = _stdin(self._request.stdin)
-            ours.callback(os.close, stdin)
+    def _outcome(self, *, timed_out: bool, oom_kills: int) -> protocol.RunOutcome:
+        limits = self._jail.policy.limits
+        if self._flooded is not None:
+            return protocol.RunOutputLimit(stream=self._flooded, limit_bytes=limits.output_kill_bytes)
+        if timed_out:
+            return protocol.RunTimedOut(limit_seconds=self._wall_limit)
+        # A kill for memory wins: a grandchild may have died of it and the program gone on.
+        if oom_kills > 0:
+            return protocol.RunOutOfMemory(limit_bytes=limits.memory_bytes)
+        if self.interrupted:
+            return protocol.RunInterrupted()
+        return self._own_outcome()
+
+    # -- what the kinds do differently --
+
+    @abstractmethod
+    async def _start(self, stdio: Stdio) -> None:
+        """Start with these descriptors, which stay the caller's."""
+
+    @abstractmethod
+    async def _wait(self) -> None:
+        """Wait for its end and set ``_ended``."""
+
+    _ended: bool = False
+
+    async def _break_off(self, *, kill: bool) -> None:  # noqa: B027 - most kinds only have _settle
+        """End what has not ended by itself; ``kill``: without asking."""
+
+    @abstractmethod
+    async def _settle(self) -> None:
+        """Bring the jail into the state that was asked for; nothing runs in it afterwards."""
+
+    @abstractmethod
+    def _own_outcome(self) -> protocol.RunOutcome:
+        """Say how it ended by itself."""
+
+    def _release(self) -> None:  # noqa: B027 - what belongs to the jail stays with it
+        """Let go of what was opened."""
+
+    # -- output --
+
+    async def _open(self) -> dict[protocol.StreamName, int]:
+        """Start with fresh pipes; give our ends."""
+        with ExitStack() as theirs, ExitStack() as ours:
+            stdin = _stdin(self._stdin)
+            theirs.callback(os.close, stdin)
             out_read, out_write = os.pipe()
-            ours.callback(os.close, out_write)
-            streams = [trio.lowlevel.FdStream(out_read)]
+            theirs.callback(os.close, out_write)
+            ours.callback(os.close, out_read)
             err_read, err_write = os.pipe()
-            ours.callback(os.close, err_write)
-            streams.append(trio.lowlevel.FdStream(err_read))
+            theirs.callback(os.close, err_write)
+            ours.callback(os.close, err_read)
             try:
-                process = await self._jail.launch(self._request, (stdin, out_write, err_write))
-            except BaseException as error:
-                for stream in streams:
-                    await trio.aclose_forcefully(stream)
-                if isinstance(error, LaunchError):
-                    raise JailError(str(error)) from None
-                raise
-            return process, (streams[0], streams[1])
+                await self._start((stdin, out_write, err_write))
+            except (LaunchError, InterpreterBroken) as error:
+                raise JailError(str(error)) from None
+            ours.pop_all()
+        for fd in (out_read, err_read):
+            os.set_blocking(fd, False)
+        return {"stdout": out_read, "stderr": err_read}
 
-    async def _read(self, name: protocol.StreamName, stream: trio.lowlevel.FdStream) -> None:
+    def _stop_reading(self) -> None:
+        """Nothing runs any more, but somebody who is only stopped may hold the pipes open: wait for no more."""
+        self._settled = True
+        for scope in self._waits.values():
+            scope.cancel()
+
+    async def _read(self, name: protocol.StreamName, fd: int) -> None:
+        while True:
+            with trio.CancelScope() as self._waits[name]:
+                await trio.lowlevel.wait_readable(fd)
+            if self._settled:
+                return
+            data = os.read(fd, READ_BYTES)
+            if not data:
+                return
+            head = self._feed(name, data)
+            if head:
+                await self._emit(protocol.Output(stream=name, data=head))
+
+    def _feed(self, name: protocol.StreamName, data: bytes) -> bytes:
         capture = self._captures[name]
-        async with stream:
-            while data := await stream.receive_some(READ_BYTES):
-                head = capture.feed(data)
-                if head:
+        head = capture.feed(data)
+        if capture.flooded and self._flooded is None:
+            self._flooded = name
+            self._stop.cancel()
+        return head
+
+    async def _emit_rest(self, streams: dict[protocol.StreamName, int]) -> None:
+        """Take what is still in the pipes, and pass the tails on."""
+        for name, fd in streams.items():
+            for _ in range(DRAIN_BYTES // READ_BYTES):
+                try:
+                    data = os.read(fd, READ_BYTES)
+                except BlockingIOError:
+                    break
+                if not data:
+                    break
+                if head := self._feed(name, data):
                     await self._emit(protocol.Output(stream=name, data=head))
-                if capture.flooded and self._flooded is None:
-                    self._flooded = name
-                    self._stop.cancel()
+            omitted, tail = self._captures[name].finish()
+            for start in range(0, len(tail), READ_BYTES):
+                piece = tail[start : start + READ_BYTES]
+                await self._emit(protocol.Output(stream=name, data=piece, omitted_before=omitted))
+                omitted = 0
 
-    async def _stop_everything(self, process: Process) -> None:
-        """Nothing of this run lives on; then the pipes have no writer and the readers end by themselves."""
-        if self._request.final:
+
+class ProgramRun(Run):
+    """A program that is executed in the jail."""
+
+    def __init__(self, jail: Jail, request: protocol.Run, emit: Emit) -> None:
+        super().__init__(jail, emit, request.wall_seconds, request.stdin)
+        self._request = request
+        self._process: Process | None = None
+
+    async def _start(self, stdio: Stdio) -> None:
+        self._process = await self._jail.launch(self._request.arguments, self._request.environment, stdio)
+
+    async def _wait(self) -> None:
+        assert self._process is not None
+        await self._process.ended.wait()
+        self._ended = True
+
+    async def _settle(self) -> None:
+        assert self._process is not None
+        if self._request.then == "destroy":
             await self._jail.kill()
-        else:
+        elif self._request.then == "sweep":
             await self._jail.kill_rest()
-        await process.ended.wait()
+        else:
+            if not self._ended:
+                self._jail.kill_session(self._process)
+            self._jail.pause()
+        await self._process.ended.wait()
 
-    async def _emit_tail(self, name: str) -> None:
-        omitted, tail = self._captures[name].finish()
-        stream: protocol.StreamName = "stdout" if name == "stdout" else "stderr"
-        for start in range(0, len(tail), READ_BYTES):
-            piece = protocol.Output(stream=stream, data=tail[start : start + READ_BYTES], omitted_before=omitted)
-            await self._emit(piece)
-            omitted = 0
+    def _own_outcome(self) -> protocol.RunOutcome:
+        assert self._process is not None
+        return decode_status(self._process.status)
+
+    def _release(self) -> None:
+        if self._process is not None:
+            self._process.close()
 
 
-def _outcome(status: int, *, oom_kills: int, limit_bytes: int) -> protocol.RunOutcome:
-    """Decode a wait status. A kill for memory wins: a grandchild may have died of it and the program gone on."""
-    if oom_kills > 0:
-        return protocol.RunOutOfMemory(limit_bytes=limit_bytes)
+class ScriptRun(Run):
+    """A script in the waiting interpreter, whose only one it is: the process ends with the script."""
+
+    def __init__(self, jail: Jail, request: protocol.RunScript, emit: Emit) -> None:
+        super().__init__(jail, emit, request.wall_seconds, request.stdin)
+        self._arguments = request.arguments
+        self._interpreter = jail.require_interpreter()
+
+    async def _start(self, stdio: Stdio) -> None:
+        await self._interpreter.send({"do": "script", "arguments": self._arguments}, stdio)
+
+    async def _wait(self) -> None:
+        await self._interpreter.process.ended.wait()
+        self._ended = True
+
+    async def _settle(self) -> None:
+        await self._jail.kill()
+        await self._interpreter.process.ended.wait()
+
+    def _own_outcome(self) -> protocol.RunOutcome:
+        return decode_status(self._interpreter.process.status)
+
+
+class CellRun(Run):
+    """A cell in the lasting namespace of the jail's interpreter."""
+
+    def __init__(self, jail: Jail, request: protocol.RunCell, emit: Emit) -> None:
+        super().__init__(jail, emit, request.wall_seconds, request.stdin)
+        self._request = request
+        self._interpreter: Interpreter | None = None
+        self._status: int | None = None
+
+    async def _start(self, stdio: Stdio) -> None:
+        self._interpreter = await self._jail.have_interpreter()
+        await self._interpreter.send({"do": "cell", "arguments": self._request.arguments}, stdio)
+
+    async def _wait(self) -> None:
+        assert self._interpreter is not None
+        try:
+            self._status = (await self._interpreter.answer(cell_decoder)).status
+        except InterpreterBroken:
+            # It has ended; or it talks nonsense, and is ended.
+            self._interpreter.process.signal(signal.SIGKILL)
+            await self._interpreter.process.ended.wait()
+        self._ended = True
+
+    async def _break_off(self, *, kill: bool) -> None:
+        assert self._interpreter is not None
+        if not kill:
+            self._interpreter.process.signal(signal.SIGINT)
+            with trio.move_on_after(self._request.interrupt_seconds):
+                await self._wait()
+
+    async def _settle(self) -> None:
+        if self._status is None:
+            await self._jail.lose_interpreter()
+        self._jail.pause()
+
+    def _own_outcome(self) -> protocol.RunOutcome:
+        assert self._interpreter is not None
+        if self._status is not None:
+            return protocol.RunExited(code=self._status)
+        return decode_status(self._interpreter.process.status)
+
+
+def decode_status(status: int) -> protocol.RunOutcome:
+    """Decode a wait status."""
     if os.WIFSIGNALED(status):
         return protocol.RunSignalled(signal=os.WTERMSIG(status))
     return protocol.RunExited(code=os.WEXITSTATUS(status))

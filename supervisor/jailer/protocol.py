@@ -2,8 +2,8 @@
 
 One channel (see :mod:`supervisor.jailer.channels`) is one jail. The client opens it, fills the workspace, runs
 programs, looks at what they left and closes; each answer comes in the order of its question, so a client may send
-ahead without waiting. Losing the channel, for whatever reason, destroys the jail. The same messages travel over a
-unix socket to the host's jailer and over a virtio-console port to a guest's.
+ahead without waiting (behind a run only questions without data). Losing the channel, for whatever reason, destroys the
+jail. The same messages travel over a unix socket to the host's jailer and over a virtio-console port to a guest's.
 
 Names of files are bytes: a sandbox may choose them freely. What the jailer reports is hostile to the daemon until
 checked, what the daemon asks is checked by the jailer against the policies it was started with.
@@ -18,12 +18,17 @@ from msgspec import Meta, Struct
 
 MAX_ARGUMENTS: Final = 256
 MAX_PATH_BYTES: Final = 4096
+MAX_UNSAVED: Final = 200
 MAX_MANIFEST_ENTRIES: Final = 4096
 """Entries of one manifest; a workspace with more is reported as truncated."""
 
+PlainName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Name = Annotated[bytes, Meta(min_length=1, max_length=MAX_PATH_BYTES)]
 Text = Annotated[str, Meta(max_length=131_072)]
+ShortText = Annotated[str, Meta(max_length=1000)]
 Size = Annotated[int, Meta(ge=0, le=1 << 40)]
+WallSeconds = Annotated[float, Meta(gt=0)] | None
+Stdin = Annotated[bytes, Meta(max_length=65_536)]
 Area = Literal["workspace", "code"]
 StreamName = Literal["stdout", "stderr"]
 
@@ -36,13 +41,17 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type")
 
 
 class OpenJail(Message, frozen=True, tag="open"):
-    """First message of a channel: make a jail of this policy."""
+    """First message of a channel: have a jail of this policy, with an interpreter of the profile if one is named."""
 
-    policy: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    policy: PlainName
+    profile: PlainName | None = None
 
 
 class PutFile(Message, frozen=True, tag="put"):
-    """Write a file; exactly ``size`` bytes follow as data frames. ``code`` is the read-only ``/code``."""
+    """Write a file; exactly ``size`` bytes follow as data frames. ``code`` is the read-only ``/code``.
+
+    Not while something runs. What is there already under that name is replaced. After a refusal nothing will run.
+    """
 
     area: Area
     name: Name
@@ -53,15 +62,53 @@ class PutFile(Message, frozen=True, tag="put"):
 class Run(Message, frozen=True, tag="run"):
     """Start a program in the jail and wait for its end.
 
-    ``wall_seconds`` may shorten the policy's limit, never extend it. After a ``final`` run the whole jail is dead
-    and only the workspace is left; otherwise everything that the program left running is killed and the jail stays.
+    ``wall_seconds`` may shorten the policy's limit, never extend it. What becomes of the jail ``then``: ``destroy``,
+    everything is killed and only the workspace is left; ``sweep``, what the program left running is killed and the jail
+    stays; ``pause``, everything that lives in it is stopped until the next run.
     """
 
     arguments: Annotated[list[Text], Meta(min_length=1, max_length=MAX_ARGUMENTS)]
     environment: Annotated[dict[Text, Text], Meta(max_length=256)]
-    wall_seconds: Annotated[float, Meta(gt=0)] | None = None
-    stdin: Annotated[bytes, Meta(max_length=65_536)] = b""
-    final: bool = True
+    wall_seconds: WallSeconds = None
+    stdin: Stdin = b""
+    then: Literal["destroy", "sweep", "pause"] = "destroy"
+
+
+class RunScript(Message, frozen=True, tag="script"):
+    """Run ``/code/main.py`` in the jail's interpreter as a program of its own; the jail is destroyed after it."""
+
+    arguments: Annotated[list[Text], Meta(max_length=MAX_ARGUMENTS)] = []
+    wall_seconds: WallSeconds = None
+    stdin: Stdin = b""
+
+
+class RunCell(Message, frozen=True, tag="cell"):
+    """Run ``/code/main.py`` in the interpreter's lasting namespace; then everything in the jail is stopped.
+
+    If the jail has no interpreter (any more) it gets one first. When the time is over, or at :class:`Interrupt`, the
+    code gets SIGINT; if it has not come to an end ``interrupt_seconds`` later it is killed and the namespace is lost.
+    """
+
+    arguments: Annotated[list[Text], Meta(max_length=MAX_ARGUMENTS)] = []
+    wall_seconds: WallSeconds = None
+    stdin: Stdin = b""
+    interrupt_seconds: Annotated[float, Meta(gt=0, le=60)] = 2.0
+
+
+class Interrupt(Message, frozen=True, tag="interrupt"):
+    """While something runs: end it as if its time were over. Otherwise ignored. Has no answer of its own."""
+
+
+class Save(Message, frozen=True, tag="save"):
+    """Have the interpreter write its namespace down, compressed, in at most ``limit_bytes``."""
+
+    limit_bytes: Annotated[int, Meta(ge=4096, le=1 << 32)]
+
+
+class Restore(Message, frozen=True, tag="restore"):
+    """Give a (new) interpreter a saved namespace; exactly ``size`` bytes follow as data frames."""
+
+    size: Size
 
 
 class Finish(Message, frozen=True, tag="finish"):
@@ -69,11 +116,11 @@ class Finish(Message, frozen=True, tag="finish"):
 
 
 class Scan(Message, frozen=True, tag="scan"):
-    """List what is in the workspace. Only after a final run."""
+    """List what is in the workspace, and what has changed since the last time. Only while nothing runs."""
 
 
 class GetFile(Message, frozen=True, tag="get"):
-    """Read a regular file of the workspace. Only after a final run."""
+    """Read a regular file of the workspace. Only while nothing runs."""
 
     name: Name
 
@@ -132,16 +179,39 @@ class RunOutputLimit(Message, frozen=True, tag="output-limit"):
     limit_bytes: Size
 
 
-RunOutcome = RunExited | RunSignalled | RunOutOfMemory | RunTimedOut | RunOutputLimit
+class RunInterrupted(Message, frozen=True, tag="interrupted"):
+    """Outcome: it was ended at :class:`Interrupt`."""
+
+
+RunOutcome = RunExited | RunSignalled | RunOutOfMemory | RunTimedOut | RunOutputLimit | RunInterrupted
 
 
 class Ended(Message, frozen=True, tag="ended"):
-    """Answer to :class:`Run`, after its last :class:`Output`."""
+    """Answer to a run, after its last :class:`Output`.
+
+    ``jail_lives``: more can be run in it. ``state_lives``: the interpreter lives, with its namespace.
+    """
 
     outcome: RunOutcome
     wall_seconds: float
     cpu_seconds: float
     memory_peak_bytes: Size
+    jail_lives: bool = False
+    state_lives: bool = False
+
+
+class Saved(Message, frozen=True, tag="saved"):
+    """Answer to :class:`Save`; exactly ``size`` bytes follow as data frames. ``untrusted_unsaved``: (name, reason)."""
+
+    size: Size
+    names: Annotated[int, Meta(ge=0)]
+    untrusted_unsaved: Annotated[list[tuple[ShortText, ShortText]], Meta(max_length=MAX_UNSAVED)]
+
+
+class Restored(Message, frozen=True, tag="restored"):
+    """Answer to :class:`Restore`: so many names are back."""
+
+    names: Annotated[int, Meta(ge=0)]
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
@@ -188,7 +258,7 @@ class Fault(Message, frozen=True, tag="fault"):
     reason: Annotated[str, Meta(max_length=2048)]
 
 
-Request = OpenJail | PutFile | Run | Finish | Scan | GetFile
+Request = OpenJail | PutFile | Run | RunScript | RunCell | Interrupt | Save | Restore | Finish | Scan | GetFile
 Answer = (
     Opened
     | Stored
@@ -199,7 +269,10 @@ Answer = (
     | RunOutOfMemory
     | RunTimedOut
     | RunOutputLimit
+    | RunInterrupted
     | Ended
+    | Saved
+    | Restored
     | Manifest
     | FileContent
     | Refused

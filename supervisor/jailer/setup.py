@@ -23,8 +23,10 @@ import msgspec
 
 from supervisor.errors import ConfigurationError
 from supervisor.jailer import kernel, prison
+from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.cgroup import Layout
 from supervisor.jailer.cgroup_subtree import enter_subtree, make_subtree
+from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.server import FIRST_OUTSIDE_ID, JailerConfig
 from supervisor.policy import Policy
 
@@ -41,6 +43,8 @@ class SetupPlan:
     state_directory: Path
     image: Path
     policies: Mapping[str, Policy]
+    profiles: Sequence[RuntimeProfile]
+    pools: Sequence[PoolPlan]
     policy_directory: Path
     nsjail: Path
     init: Path
@@ -178,6 +182,8 @@ def _jailer_config(plan: SetupPlan, layout: Layout) -> JailerConfig:
         work=prison.WORK,
         layout=Layout(version=layout.version, directories=inside),
         policies=dict(plan.policies),
+        profiles=list(plan.profiles),
+        pools=list(plan.pools),
         ids=min(plan.subordinate_uids - FIRST_OUTSIDE_ID - 1, 60_000),
         builders=plan.builders,
         max_jails=plan.max_jails,

@@ -1,8 +1,8 @@
 """The files of one jail: a tmpfs of its own with byte and inode limits, touched only fd-relative.
 
-``data`` in it becomes ``/mnt/data``, ``code`` becomes ``/code``. The jailer writes before anything runs and reads
-after everything is dead, and resolves every name with ``openat2`` beneath the root without following any link, so a
-name chosen by the sandbox leads nowhere else; ``nosymfollow`` on the mount says the same again.
+``data`` in it becomes ``/mnt/data``, ``code`` becomes ``/code``. The jailer writes and reads while nothing in the jail
+runs (it is dead, or stopped), and resolves every name with ``openat2`` beneath the root without following any link, so
+a name chosen by the sandbox leads nowhere else; ``nosymfollow`` on the mount says the same again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _RESOLVE: Final = (
     kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS | kernel.RESOLVE_NO_MAGICLINKS | kernel.RESOLVE_NO_XDEV
 )
 _ROOM_FOR_CODE_INODES: Final = 8
+_SMALL_INODES: Final = 256
 
 
 class WorkspaceFull(Exception):
@@ -59,8 +60,10 @@ class Workspace:
     def writing(self, area: str, name: bytes, *, read_only: bool) -> Iterator[int]:
         """Make the file ``name`` and give a descriptor to write it; at the end it gets its owner and mode.
 
+        A file that has the name is replaced, not written to: whoever holds it open keeps the old one.
+
         Raises:
-            BadName: it is no plain relative name, or it is there already.
+            BadName: it is no plain relative name, or a directory has it.
             WorkspaceFull: no room.
         """
         root = os.open(self.data if area == "workspace" else self.code, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -69,6 +72,7 @@ class Workspace:
         try:
             with _full_is_typed():
                 self._make_parents(root, name)
+                self._remove_old(root, name)
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
                 fd = kernel.openat2(root, name, flags, mode=0o600, resolve=_RESOLVE)
                 try:
@@ -83,6 +87,16 @@ class Workspace:
             raise BadName("there is a file or directory of this name already") from None
         finally:
             os.close(root)
+
+    def _remove_old(self, root: int, name: bytes) -> None:
+        parent, _, last = name.rpartition(b"/")
+        at = kernel.openat2(root, parent or b".", os.O_PATH | os.O_DIRECTORY, resolve=_RESOLVE)
+        try:
+            os.unlink(last, dir_fd=at)
+        except FileNotFoundError:
+            pass  # as it mostly is
+        finally:
+            os.close(at)
 
     def _remember(self, name: bytes, status: os.stat_result, *, read_only: bool) -> None:
         self._baseline[name] = _Baseline(status.st_ino, status.st_size, status.st_ctime_ns)
@@ -111,8 +125,21 @@ class Workspace:
                 os.close(fd)
 
     def scan(self) -> Manifest:
-        """List the regular files. Call only when nothing runs in the jail; may block for some milliseconds."""
-        return _Walk(self._baseline, self._read_only).run(self.data)
+        """List the regular files. Call only when nothing runs in the jail; may block for some milliseconds.
+
+        What is listed now counts as unchanged the next time, until somebody writes to it.
+        """
+        walk = _Walk(self._baseline, self._read_only)
+        manifest = walk.run(self.data)
+        if not manifest.truncated:
+            self._baseline = walk.seen
+        return manifest
+
+    @property
+    def small(self) -> bool:
+        """Listing it takes no time worth a thread."""
+        status = os.statvfs(self.data)
+        return status.f_files - status.f_ffree < _SMALL_INODES
 
     def open_file(self, untrusted_name: bytes) -> tuple[int, int]:
         """Open a regular file for reading; return descriptor (caller closes) and size in bytes.
@@ -143,7 +170,7 @@ class _Walk:
         self._read_only = read_only
         self._entries: list[Entry] = []
         self._skipped: list[Skip] = []
-        self._seen: set[bytes] = set()
+        self.seen: dict[bytes, _Baseline] = {}
         self._bytes = 0
         self._truncated = False
 
@@ -156,7 +183,7 @@ class _Walk:
         finally:
             os.close(root_fd)
         # A read-only input keeps its content whatever happened to its name: it is passed through, never missing.
-        missing = sorted(set(self._baseline) - self._seen - self._read_only)
+        missing = sorted(set(self._baseline) - set(self.seen) - self._read_only)
         return Manifest(
             entries=self._entries,
             skipped=self._skipped,
@@ -165,7 +192,12 @@ class _Walk:
         )
 
     def _directory(self, root_fd: int, path: bytes) -> list[bytes]:
-        fd = kernel.openat2(root_fd, path or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, resolve=_RESOLVE)
+        try:
+            fd = kernel.openat2(root_fd, path or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, resolve=_RESOLVE)
+        except OSError as error:
+            # Gone, or replaced by a link, since its parent was read: something was not stopped in time.
+            self._skip(path, os.strerror(error.errno or 0))
+            return []
         below: list[bytes] = []
         try:
             with os.scandir(fd) as listing:
@@ -199,7 +231,7 @@ class _Walk:
             return
         before = self._baseline.get(full)
         now = _Baseline(status.st_ino, status.st_size, status.st_ctime_ns)
-        self._seen.add(full)
+        self.seen[full] = now
         if full not in self._read_only and self._room(full):
             self._entries.append(Entry(untrusted_name=full, size=status.st_size, unchanged=before == now))
 

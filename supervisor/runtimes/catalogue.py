@@ -63,6 +63,8 @@ class InstalledLanguage:
 
     language: Language
     tools: Mapping[str, str]
+    profile: str | None = None
+    """The runtime profile whose interpreters wait for its code, if it has one."""
 
     @property
     def source_name(self) -> bytes:
@@ -112,18 +114,19 @@ def load_languages(directory: Path = LANGUAGES) -> tuple[Language, ...]:
 
 
 def installed_languages(
-    languages: Sequence[Language], search: Sequence[tuple[str, Path]]
+    languages: Sequence[Language], search: Sequence[tuple[str, Path]], profiles: Mapping[str, str] | None = None
 ) -> dict[str, InstalledLanguage]:
     """Find the tools; give the installed languages by every name and alias.
 
-    ``search``: directories in the order of ``PATH``, each as seen in a sandbox and as it is on the host.
+    ``search``: directories in the order of ``PATH``, each as seen in a sandbox and as it is on the host. ``profiles``:
+    the runtime profile for each language that has one.
     """
     found: dict[str, InstalledLanguage] = {}
     for language in languages:
         tools = {tool: _find(names, search) for tool, names in language.tools.items()}
         complete = {tool: path for tool, path in tools.items() if path is not None}
         if len(complete) == len(tools):
-            installed = InstalledLanguage(language, complete)
+            installed = InstalledLanguage(language, complete, (profiles or {}).get(language.name))
             found.update(dict.fromkeys((language.name, *language.aliases), installed))
     return found
 

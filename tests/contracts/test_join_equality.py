@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.daemon import Daemon
+from supervisor.runtimes.catalogue import InstalledLanguage, load_languages
+from tests.daemon import Daemon, eventually
 
 pytestmark = pytest.mark.root
 
@@ -43,15 +44,22 @@ def describe(pid):
         "policy": stat[38],
         "tty": stat[4],
         "session leader": status["NSsid"].split()[-1] == status["NSpid"].split()[-1],
+        "environ": sorted(read(base + "environ").split("\0")),
         "descriptors": sorted(fd for fd in map(int, os.listdir(base + "fd")) if os.path.lexists(base + f"fd/{fd}")),
     }
-print(json.dumps([describe(1), describe(os.getpid())]))
+joined = describe(os.getpid())
+joined["os.environ"] = sorted(["", *(name + "=" + value for name, value in os.environ.items())])
+print(json.dumps([describe(1), joined]))
 """
 
 
-@pytest.fixture(scope="module")
-def pair(daemon: Daemon) -> tuple[dict[str, Any], dict[str, Any]]:
-    result = daemon.execute(PROBE)
+@pytest.fixture(scope="module", params=["forked", "executed"])
+def pair(daemon: Daemon, request: pytest.FixtureRequest) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What nsjail's own child is, and what joined it: a fork of the warm zygote, or a program that was executed."""
+    if request.param == "forked":
+        result = daemon.execute(PROBE)
+    else:
+        result = daemon.execute(f"exec python3 -c '{PROBE.replace(chr(39), chr(34))}'", "bash")
     assert result["code"] == 0, result["stderr"]
     init, joined = json.loads(result["stdout"])
     return init, joined
@@ -89,6 +97,17 @@ def test_both_have_three_descriptors(pair: tuple[dict[str, Any], dict[str, Any]]
     assert set(init["descriptors"]) >= {0, 1, 2}
 
 
+def test_the_environment_is_the_languages_and_nothing_else(pair: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    init, joined = pair
+    assert init["environ"] == [""]
+    # bash adds its own three to what it starts.
+    own = [entry for entry in joined["environ"] if entry.partition("=")[0] not in ("PWD", "SHLVL", "_", "OLDPWD")]
+    language = load_languages()
+    wanted = next(InstalledLanguage(each, {}).environment for each in language if each.name == "python")
+    assert own == sorted(["", *(f"{name}={value}" for name, value in wanted.items())])
+    assert joined["os.environ"] == joined["environ"]
+
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.restype = ctypes.c_long
 
@@ -114,24 +133,35 @@ def seccomp_filters(pid: int) -> list[bytes]:
         _libc.ptrace(17, pid, None, None)  # PTRACE_DETACH
 
 
-def test_the_seccomp_programs_are_the_same_bytes(daemon: Daemon) -> None:
-    before = set(daemon.family())
-    thread = threading.Thread(target=lambda: daemon.try_execute("exec sleep 30", "bash", timeout=3000))
+SLEEPERS = {
+    "executed": ("bash", "exec -a sleeper sleep 30"),
+    "forked": ("py", "import ctypes, time; ctypes.CDLL(None).prctl(15, b'sleep', 0, 0, 0); time.sleep(30)"),
+}
+
+
+@pytest.mark.parametrize("how", SLEEPERS)
+def test_the_seccomp_programs_are_the_same_bytes(daemon: Daemon, how: str) -> None:
+    lang, code = SLEEPERS[how]
+    thread = threading.Thread(target=lambda: daemon.try_execute(code, lang, timeout=3000))
     thread.start()
-    by_name: dict[str, int] = {}
-    while not {"catatonit", "sleep"} <= by_name.keys():
-        for pid in set(daemon.family()) - before:
-            try:
-                by_name[Path(f"/proc/{pid}/comm").read_text().strip()] = pid
-            except (FileNotFoundError, ProcessLookupError):
-                continue
+    eventually(lambda: "sleep" in daemon.names())
+    sleeper = daemon.named("sleep")
+    inside = [pid for pid in daemon.family() if pid_namespace(pid) == pid_namespace(sleeper)]
+    init = next(pid for pid in inside if Path(f"/proc/{pid}/comm").read_text().strip() == "catatonit")
     try:
-        filters = {name: seccomp_filters(by_name[name]) for name in ("catatonit", "sleep")}
+        of_init, of_sleeper = seccomp_filters(init), seccomp_filters(sleeper)
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.EACCES, errno.EIO):
             pytest.skip(f"this kernel does not show seccomp filters: {error}")
         raise
     finally:
         thread.join()
-    assert len(filters["sleep"]) == 1
-    assert filters["sleep"] == filters["catatonit"]
+    assert len(of_sleeper) == 1
+    assert of_sleeper == of_init
+
+
+def pid_namespace(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from typing import Any
 
 import pytest
 
 from supervisor.execution import is_id
-from tests.daemon import KEY, Daemon
+from tests.daemon import KEY, Daemon, eventually
 
 pytestmark = pytest.mark.root
 
@@ -290,18 +289,15 @@ def test_health_says_what_can_be_run_to_anybody(daemon: Daemon) -> None:
 
 
 def test_a_client_that_disconnects_kills_the_program(daemon: Daemon) -> None:
-    before = set(daemon.family())
     body = json.dumps({"lang": "bash", "code": "sleep 60"}).encode()
     with socket.create_connection(tuple(daemon.address.split(":"))) as link:  # type: ignore[arg-type]
         link.sendall(
             b"POST /exec HTTP/1.1\r\nHost: x\r\nX-API-Key: %b\r\nContent-Length: %d\r\n\r\n" % (KEY.encode(), len(body))
             + body
         )
-        while len(set(daemon.family()) - before) < 3:
-            threading.Event().wait(0.01)
+        eventually(lambda: "sleep" in daemon.names())
     started = time.monotonic()
-    while set(daemon.family()) - before:
-        threading.Event().wait(0.01)
+    eventually(lambda: "sleep" not in daemon.names())
     assert time.monotonic() - started < 30  # not the program's own end
 
 

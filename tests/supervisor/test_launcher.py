@@ -12,14 +12,14 @@ import pytest
 import trio
 
 from supervisor.jailer.join import JoinSpec
-from supervisor.jailer.launcher import Launcher, LaunchError, open_launcher
+from supervisor.jailer.launcher import LaunchError, Zygote, open_launcher
 
 pytestmark = pytest.mark.root
 SPEC = JoinSpec(inside_id=1000, working_directory="/", rlimits={}, seccomp="none")
 
 
 @pytest.fixture
-async def launcher() -> AsyncIterator[Launcher]:
+async def launcher() -> AsyncIterator[Zygote]:
     async with open_launcher([sys.executable]) as running:
         yield running
 
@@ -34,7 +34,7 @@ def stdio() -> tuple[int, int, int]:
     ("script", "status"), [("exit 0", 0), ("exit 137", 137), ("kill -9 $$", -9), ("kill -TERM $$", -15)]
 )
 async def test_the_true_wait_status_comes_back(
-    launcher: Launcher, stdio: tuple[int, int, int], script: str, status: int
+    launcher: Zygote, stdio: tuple[int, int, int], script: str, status: int
 ) -> None:
     process = await launcher.launch(["/bin/sh", "-c", script], {}, stdio=stdio, cgroups=[])
     await process.ended.wait()
@@ -42,9 +42,7 @@ async def test_the_true_wait_status_comes_back(
     process.close()
 
 
-async def test_what_cannot_be_executed_is_an_error_that_names_it(
-    launcher: Launcher, stdio: tuple[int, int, int]
-) -> None:
+async def test_what_cannot_be_executed_is_an_error_that_names_it(launcher: Zygote, stdio: tuple[int, int, int]) -> None:
     with pytest.raises(LaunchError, match=r"/no/such/program.*No such file"):
         await launcher.launch(["/no/such/program"], {}, stdio=stdio, cgroups=[])
     with pytest.raises(LaunchError, match="over"):
@@ -52,7 +50,7 @@ async def test_what_cannot_be_executed_is_an_error_that_names_it(
 
 
 async def test_a_jail_that_is_dead_refuses_and_the_zygote_goes_on(
-    launcher: Launcher, stdio: tuple[int, int, int]
+    launcher: Zygote, stdio: tuple[int, int, int]
 ) -> None:
     with subprocess.Popen(["sleep", "60"]) as victim:  # noqa: ASYNC220
         pidfd = os.pidfd_open(victim.pid)
@@ -67,7 +65,7 @@ async def test_a_jail_that_is_dead_refuses_and_the_zygote_goes_on(
     process.close()
 
 
-async def test_a_cancelled_launch_leaves_no_descriptor(launcher: Launcher, stdio: tuple[int, int, int]) -> None:
+async def test_a_cancelled_launch_leaves_no_descriptor(launcher: Zygote, stdio: tuple[int, int, int]) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with trio.move_on_after(0):
         await launcher.launch(["/bin/true"], {}, stdio=stdio, cgroups=[])

@@ -1,0 +1,236 @@
+"""The conversation on one channel: requests about one jail, one after the other, in the order fill → run → look."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections import deque
+from typing import Final
+
+import msgspec
+import trio
+
+from supervisor.jailer import protocol
+from supervisor.jailer.cells import Workload
+from supervisor.jailer.channels import Channel, ProtocolError
+from supervisor.jailer.interpreters import InterpreterBroken, SaveAnswer, save_decoder
+from supervisor.jailer.jail import Jail
+from supervisor.jailer.program_run import JailError, Run
+from supervisor.jailer.workspace import BadName, WorkspaceFull
+
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+class Conversation:
+    """Serves one jail to one peer."""
+
+    def __init__(self, channel: Channel, jail: Jail, work: Workload) -> None:
+        self._channel = channel
+        self._jail = jail
+        self._work = work
+        self._has_run = False
+        self._refused: str | None = None
+        """Why nothing may run any more: an input is missing."""
+        self._ahead: deque[protocol.Request] = deque()
+        """Questions that came while something ran."""
+
+    async def run(self) -> None:
+        """Answer until the channel closes.
+
+        Raises:
+            ChannelClosed: the peer is gone.
+            ProtocolError: it breaks a rule.
+            JailError: the jail is lost.
+        """
+        while True:
+            await self._answer(self._ahead.popleft() if self._ahead else decode(await self._channel.receive_message()))
+
+    async def _answer(self, request: protocol.Request) -> None:
+        match request:
+            case protocol.PutFile():
+                await self._put(request)
+            case protocol.Run() | protocol.RunScript() | protocol.RunCell():
+                with self._work:
+                    await self._run(request)
+            case protocol.Save():
+                await self._save(request)
+            case protocol.Restore():
+                await self._restore(request)
+            case protocol.Finish():
+                await self._jail.finish()
+                await send(self._channel, protocol.Finished())
+            case protocol.Scan():
+                await self._scan()
+            case protocol.GetFile():
+                await self._get(request)
+            case protocol.Interrupt():
+                pass  # what it was meant for has just ended
+            case protocol.OpenJail():
+                raise ProtocolError(f"channel {self._channel.number}: a second OpenJail")
+
+    # -- running --
+
+    async def _run(self, request: protocol.Run | protocol.RunScript | protocol.RunCell) -> None:
+        if self._jail.dead:
+            raise ProtocolError(f"channel {self._channel.number}: a run in a dead jail")
+        if self._refused is not None:
+            await send(self._channel, protocol.Refused(reason=self._refused))
+            return
+        self._has_run = True
+        run = await self._jail.run(request, self._emit)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen, run)
+            ended = await run.to_its_end()
+            nursery.cancel_scope.cancel()
+        await send(self._channel, ended)
+
+    async def _listen(self, run: Run) -> None:
+        """While something runs: hear an interrupt; keep what was sent ahead for later."""
+        while True:
+            request = decode(await self._channel.receive_message())
+            if isinstance(request, protocol.Interrupt):
+                run.interrupt()
+            else:
+                self._ahead.append(request)
+                if isinstance(request, protocol.PutFile | protocol.Restore):
+                    raise ProtocolError(f"channel {self._channel.number}: data behind a run that has not ended")
+
+    async def _emit(self, output: protocol.Output) -> None:
+        await send(self._channel, output)
+
+    # -- the namespace --
+
+    async def _save(self, request: protocol.Save) -> None:
+        """The interpreter writes into a file that is sealed before a byte of it is believed."""
+        interpreter = self._jail.interpreter
+        if interpreter is None or self._jail.dead:
+            await send(self._channel, protocol.Refused(reason="there is no interpreter"))
+            return
+        state = os.memfd_create("state", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            self._jail.resume()
+            try:
+                await interpreter.send({"do": "save", "limit_bytes": request.limit_bytes}, [state])
+                answer: SaveAnswer = await interpreter.answer(save_decoder)
+                # A process that still maps the file writable makes sealing fail: then it is not to be had.
+                fcntl.fcntl(state, fcntl.F_ADD_SEALS, _SEALS)
+            except (InterpreterBroken, OSError) as error:
+                answer = SaveAnswer(error=str(error)[:1000])
+            finally:
+                self._jail.pause()
+            size = os.fstat(state).st_size
+            if answer.error is None and size > request.limit_bytes:
+                answer = SaveAnswer(error="the state is larger than may be kept")
+            if answer.error is not None:
+                await send(self._channel, protocol.Refused(reason=answer.error))
+                return
+            saved = protocol.Saved(size=size, names=answer.names, untrusted_unsaved=answer.unsaved)
+            await send(self._channel, saved)
+            await self._send_content(state, size)
+        finally:
+            os.close(state)
+
+    async def _restore(self, request: protocol.Restore) -> None:
+        self._require_idle("Restore")
+        state = os.memfd_create("state", os.MFD_CLOEXEC)
+        try:
+            async for piece in self._channel.receive_data(request.size):
+                _write_all(state, piece)
+            await self._jail.wait_built()
+            self._jail.resume()
+            try:
+                interpreter = await self._jail.have_interpreter()
+                await interpreter.send({"do": "restore"}, [state])
+                answer: SaveAnswer = await interpreter.answer(save_decoder)
+            except InterpreterBroken as error:
+                await self._jail.lose_interpreter()
+                answer = SaveAnswer(error=str(error)[:1000])
+            finally:
+                self._jail.pause()
+        finally:
+            os.close(state)
+        if answer.error is not None:
+            await send(self._channel, protocol.Refused(reason=answer.error))
+        else:
+            await send(self._channel, protocol.Restored(names=answer.names))
+
+    # -- files --
+
+    async def _put(self, request: protocol.PutFile) -> None:
+        self._require_idle("PutFile")
+        pieces = self._channel.receive_data(request.size)
+        answer: protocol.Stored | protocol.Refused = protocol.Stored()
+        try:
+            with self._jail.workspace.writing(request.area, request.name, read_only=request.read_only) as fd:
+                async for piece in pieces:
+                    _write_all(fd, piece)
+        except WorkspaceFull:
+            answer = protocol.Refused(reason="the workspace is full", full=True)
+        except BadName as error:
+            answer = protocol.Refused(reason=str(error))
+        if isinstance(answer, protocol.Refused):
+            self._refused = "an input was refused"
+        # After a refusal the rest of the announced bytes is still on its way.
+        async for _ in pieces:
+            pass
+        await send(self._channel, answer)
+
+    async def _scan(self) -> None:
+        self._require_quiet("Scan")
+        workspace = self._jail.workspace
+        manifest = workspace.scan() if workspace.small else await trio.to_thread.run_sync(workspace.scan)
+        await send(self._channel, manifest)
+
+    async def _get(self, request: protocol.GetFile) -> None:
+        self._require_quiet("GetFile")
+        try:
+            fd, size = self._jail.workspace.open_file(request.name)
+        except BadName as error:
+            await send(self._channel, protocol.Refused(reason=str(error)))
+            return
+        try:
+            await send(self._channel, protocol.FileContent(size=size))
+            await self._send_content(fd, size)
+        finally:
+            os.close(fd)
+
+    async def _send_content(self, fd: int, size: int) -> None:
+        position = 0
+        while position < size:
+            data = os.pread(fd, min(size - position, 65_536), position)
+            if not data:
+                raise JailError("a file shrank while nothing ran")
+            position += len(data)
+            await self._channel.send_data(data)
+
+    def _require_quiet(self, what: str) -> None:
+        if not self._jail.quiet:
+            raise ProtocolError(f"channel {self._channel.number}: {what} while the jail is not quiet")
+
+    def _require_idle(self, what: str) -> None:
+        """Before the first run nothing but a waiting interpreter is in the jail; after one it has to be stopped."""
+        if self._has_run and not self._jail.quiet:
+            raise ProtocolError(f"channel {self._channel.number}: {what} while the jail is not quiet")
+
+
+def decode(payload: bytes) -> protocol.Request:
+    """Decode a request.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    try:
+        return protocol.decode_request(payload)
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"undecodable message: {error}") from None
+
+
+async def send(channel: Channel, message: protocol.Message) -> None:
+    """Send an answer."""
+    await channel.send_message(protocol.encode(message))
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,125 @@
+"""A zygote with a runtime's libraries imported: each fork is an interpreter that waits in a jail.
+
+Two steps. First, under our own Python, it gets a mount namespace in which the runtime's files lie where a sandbox sees
+them (:func:`main`). Then it becomes the runtime's own Python (:func:`serve`), imports what the profile names, and
+forks. The child joins the jail and gives up every right before it looks at its first byte of anything, exactly as
+:mod:`supervisor.jailer.zygote` does for a program; only that no ``execve`` follows.
+
+Known cost: all forks of one zygote share their address-space layout and their hash seed, so it is replaced after some
+forks and some minutes, and a policy may ask for ``warm = "exec"``.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from supervisor.jailer import kernel
+from supervisor.jailer.join import JoinSpec, arrange_descriptors, enter
+from supervisor.jailer.zygote import Request, Zygote, begin, enter_cgroups
+
+CONTROL: Final = 3
+"""Descriptor of the control socket, in the zygote and in the interpreter that is forked from it."""
+
+_READ_ONLY: Final = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+
+
+def main() -> None:
+    """Arrange the runtime's files and become its interpreter; the first argument is the profile, as JSON."""
+    profile = json.loads(sys.argv[1])
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.bind(profile["image"], "/usr/local", flags=_READ_ONLY)
+    for path in profile["masks"]:
+        kernel.bind(profile["empty"], path, flags=_READ_ONLY)
+    kernel.mount("zygote", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=16m,mode=1777")
+    code = str(Path(__file__).resolve().parents[2])
+    # The command line stays as short as that of a program in a sandbox, who can read it.
+    program = (
+        f"import sys; sys.path.insert(0, {code!r})\n"
+        "from supervisor.jailer import interpreter_zygote as zygote\n"
+        "del sys.path[0]\n"
+        f"zygote.serve({profile['preimport']!r}, {profile['exercise']!r})\n"
+    )
+    source = os.memfd_create("zygote", 0)
+    os.write(source, program.encode())
+    os.lseek(source, 0, os.SEEK_SET)
+    # Python asks its standard output at start whether it can seek; that of a program is a pipe.
+    arrange_descriptors((source, os.pipe()[1], 2), [CONTROL])
+    os.execve(profile["python"], [profile["python"], "-"], profile["environment"])
+
+
+def serve(preimport: Sequence[str], exercise: str) -> None:
+    """Import, make sure that forking is safe, and answer until the jailer closes its end.
+
+    Raises:
+        ImportError: a module of the profile is not in the image.
+        RuntimeError: a library has started a thread.
+    """
+    begin("gaoler-warm")
+    control = socket.socket(fileno=CONTROL)
+    control.set_inheritable(False)
+    interpreter = importlib.import_module("gaoler_interpreter")
+    for name in preimport:
+        importlib.import_module(name)
+    # Ours, not a user's: what libraries do at their first use only, such as reading their configuration, is done here.
+    exec(compile(exercise, "<profile>", "exec"), {"__name__": "profile"})  # noqa: S102
+    if len(list(Path("/proc/self/task").iterdir())) != 1:
+        raise RuntimeError("a preimported library has started a thread; a fork would lose it")
+    for name in [name for name in sys.modules if name == "supervisor" or name.startswith("supervisor.")]:
+        del sys.modules[name]
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1):
+        os.dup2(null, fd)
+    gc.collect()
+    gc.disable()
+    # The collector of a child never touches what all share.
+    gc.freeze()
+    control.send(b'{"type": "ready"}')
+    Zygote(control, {"interpreter": _become_interpreter(interpreter)}).serve()
+
+
+def _become_interpreter(interpreter: ModuleType) -> Callable[[Zygote, Request, list[int]], None]:
+    def become(zygote: Zygote, request: Request, fds: list[int]) -> None:
+        """Join and wait for code; the descriptors are null, error, jail, control and the cgroups."""
+        null, _error, jail, control = fds[:4]
+        join = JoinSpec(**request["join"])
+        program = zygote.programs[join.seccomp]
+        enter_cgroups(fds[4:], request["cgroups"])
+        enter(jail, join)
+        zygote.forget_control()
+        arrange_descriptors((null, null, null), [control])
+        kernel.close_from(CONTROL + 1)
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        kernel.set_process_name("python3")
+        kernel.install_seccomp(program)
+        # Until here nobody inside may look at this process; from here on it is as any other program of theirs.
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+        _wait_for_code(interpreter)
+
+    return become
+
+
+def _wait_for_code(interpreter: Any) -> None:
+    """Never returns: above is the zygote's own stack, whose descriptors are closed."""
+    try:
+        control = socket.socket(fileno=CONTROL)
+        control.set_inheritable(False)
+        interpreter.settle()
+        interpreter.Interpreter(control).serve()
+    finally:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
