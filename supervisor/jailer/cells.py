@@ -8,8 +8,8 @@ dies while it waits is replaced too, with growing pauses if that goes on.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
@@ -213,7 +213,7 @@ class Pool:
 
 
 class Workload:
-    """How many runs are going on in the jailer: the background keeps out of their way."""
+    """How many claimed cells are at work: the background keeps out of their way."""
 
     def __init__(self) -> None:
         self.running = 0
@@ -227,6 +227,15 @@ class Workload:
         if not self.running:
             self._idle.set()
             self._idle = trio.Event()
+
+    @contextmanager
+    def absent(self) -> Iterator[None]:
+        """Do not count one of them for the block."""
+        self.__exit__()
+        try:
+            yield
+        finally:
+            self.__enter__()
 
     async def wait_change(self, other: trio.Event) -> None:
         """Wait for ``other``, or until nothing runs any more."""
@@ -274,8 +283,9 @@ class Cells:
         """As :meth:`Pool.claim`."""
         self._claimed += 1
         try:
-            async with self._pools[policy, profile].claim() as jail:
-                yield jail
+            with self.work:
+                async with self._pools[policy, profile].claim() as jail:
+                    yield jail
         finally:
             self._claimed -= 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import deque
+from contextlib import nullcontext
 from typing import Final
 
 import msgspec
@@ -43,15 +44,19 @@ class Conversation:
             JailError: the jail is lost.
         """
         while True:
-            await self._answer(self._ahead.popleft() if self._ahead else decode(await self._channel.receive_message()))
+            await self._answer(self._ahead.popleft() if self._ahead else await self._next())
+
+    async def _next(self) -> protocol.Request:
+        """Wait for a request; a session that is paused meanwhile is no work for the machine."""
+        with self._work.absent() if self._jail.paused else nullcontext():
+            return decode(await self._channel.receive_message())
 
     async def _answer(self, request: protocol.Request) -> None:
         match request:
             case protocol.PutFile():
                 await self._put(request)
             case protocol.Run() | protocol.RunScript() | protocol.RunCell():
-                with self._work:
-                    await self._run(request)
+                await self._run(request)
             case protocol.Save():
                 await self._save(request)
             case protocol.Restore():

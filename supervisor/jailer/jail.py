@@ -95,7 +95,8 @@ class Jail:
         self._model: Mapping[str, str] = {}
         self._procs: list[int] = []
         self._failure: str | None = None
-        self._paused = False
+        self.paused = False
+        """Everything that lives in it is stopped."""
         self.workspace = workspace
         self.interpreter: Interpreter | None = None
         """The one that waits, or lasts."""
@@ -315,20 +316,20 @@ class Jail:
             for pid in fresh:
                 self._signal(pid, signal.SIGSTOP)
             stopped.update(fresh)
-        self._paused = True
+        self.paused = True
         self._note_death()
 
     def resume(self) -> None:
         """Let what was paused go on."""
-        if self._paused:
-            self._paused = False
+        if self.paused:
+            self.paused = False
             for pid in self._inhabitants():
                 self._signal(pid, signal.SIGCONT)
 
     @property
     def quiet(self) -> bool:
         """Nothing runs in it now: its files can be looked at."""
-        return self.dead or self._paused
+        return self.dead or self.paused
 
     def kill_session(self, process: Process) -> None:
         """Kill a program with all that is in its session; what has left the session is a background process."""
