@@ -44,8 +44,8 @@ class ExecutionSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class CellsSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[cells]``: sandboxes that are ready and wait."""
 
-    floor: Annotated[int, _meta("cells with a warm interpreter that wait at least", ge=0, le=1024)] = 4
-    bare_floor: Annotated[int, _meta("cells without one, for other languages, that wait at least", ge=0, le=1024)] = 2
+    floor: Annotated[int, _meta("cells with a warm interpreter that wait at least", ge=0, le=1024)] = 8
+    bare_floor: Annotated[int, _meta("cells without one, for other languages, that wait at least", ge=0, le=1024)] = 4
     memory_bytes: Annotated[int, _meta("what all waiting cells together may cost", ge=0, le=1 << 42)] = 512 << 20
 
 

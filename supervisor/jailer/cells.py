@@ -8,6 +8,7 @@ dies while it waits is replaced too, with growing pauses if that goes on.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ from supervisor.policy import Policy
 log: Final = logging.getLogger("gaoler.jailer.cells")
 
 BACK_OFF_SECONDS: Final = (0.05, 0.2, 1.0, 5.0, 20.0)
+QUIET_SECONDS: Final = 0.025
+"""A caller that makes one call after the other comes back sooner than this."""
+
 MAX_AGE_SECONDS: Final = 3600.0
 """A cell that has waited so long is replaced: its zygote's layout is old by then."""
 
@@ -192,7 +196,9 @@ class Pool:
                     self._waiting.append(self._begin())
                 if self._failures:
                     await trio.sleep(BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS)) - 1])
-                with trio.move_on_after(CALM_SECONDS):
+                # Once the machine has been quiet for a moment, the next look will build.
+                waits_for_quiet = len(self._waiting) < self.size.target and not self._work.running
+                with trio.move_on_after(QUIET_SECONDS if waits_for_quiet else CALM_SECONDS):
                     await self._work.wait_change(self._changed)
 
     def _should_build(self) -> bool:
@@ -200,8 +206,8 @@ class Pool:
         building = sum(not cell.ready for cell in self._waiting)
         if missing <= 0 or building >= self._yard.building.total_tokens or (self._failures and building):
             return False
-        # While something runs the machine is theirs, unless the next one would find too little.
-        return not self._work.running or len(self._waiting) < max(1, self.size.target // 2)
+        # While something runs, or has just run, the machine is theirs, unless the next one would find too little.
+        return self._work.quiet or (not building and len(self._waiting) < max(1, self.size.target // 2))
 
     def _let_go(self) -> None:
         """Give back what is more than the target."""
@@ -218,6 +224,12 @@ class Workload:
     def __init__(self) -> None:
         self.running = 0
         self._idle = trio.Event()
+        self._idle_since = -math.inf
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing runs, and nothing has for a moment."""
+        return not self.running and trio.current_time() - self._idle_since >= QUIET_SECONDS
 
     def __enter__(self) -> None:
         self.running += 1
@@ -225,6 +237,7 @@ class Workload:
     def __exit__(self, *_exception: object) -> None:
         self.running -= 1
         if not self.running:
+            self._idle_since = trio.current_time()
             self._idle.set()
             self._idle = trio.Event()
 

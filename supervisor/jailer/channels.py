@@ -69,21 +69,26 @@ class Channel:
         self.peer_gone = trio.Event()
         """Set when the peer has closed its side or the connection is lost, whatever is still unread."""
 
-    async def send_message(self, payload: bytes) -> None:
-        """Send one encoded message.
+    @property
+    def pending(self) -> bool:
+        """Something has come that was not received yet."""
+        return bool(self._incoming)
+
+    async def send_message(self, payload: bytes, *, hold: bool = False) -> None:
+        """Send one encoded message. ``hold``: more is about to follow; it goes out with the next one that is not held.
 
         Raises:
             ChannelClosed: the channel or the connection is gone.
         """
-        await self._send(MESSAGE, payload)
+        await self._send(MESSAGE, payload, hold=hold)
 
-    async def send_data(self, data: bytes | memoryview) -> None:
+    async def send_data(self, data: bytes | memoryview, *, hold: bool = False) -> None:
         """Send bytes of an announced file, in chunks; waits while the peer's window is full."""
         view = memoryview(data)
         for start in range(0, len(view), CHUNK_BYTES):
-            await self._send(DATA, bytes(view[start : start + CHUNK_BYTES]))
+            await self._send(DATA, bytes(view[start : start + CHUNK_BYTES]), hold=hold)
 
-    async def _send(self, kind: int, payload: bytes) -> None:
+    async def _send(self, kind: int, payload: bytes, *, hold: bool) -> None:
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise ValueError(f"payload of {len(payload)} bytes is over the frame limit of {MAX_PAYLOAD_BYTES}")
         while self._credit < len(payload):
@@ -94,7 +99,7 @@ class Channel:
         if self._closed or self.peer_gone.is_set():
             raise ChannelClosed
         self._credit -= len(payload)
-        await self._connection.send_frame(self, kind, payload)
+        await self._connection.send_frame(self, kind, payload, hold=hold)
 
     async def receive(self) -> tuple[int, bytes]:
         """Wait for the next frame; return its kind (``MESSAGE`` or ``DATA``) and payload.
@@ -199,6 +204,7 @@ class Connection:
         self._channels: dict[int, Channel] = {}
         self._highest = 0
         self._write_lock = trio.StrictFIFOLock()
+        self._held = bytearray()
         self._broken = False
         self.ended = trio.Event()
         """Set when the connection is gone."""
@@ -225,11 +231,12 @@ class Connection:
         except trio.EndOfChannel:
             raise ChannelClosed from None
 
-    async def send_frame(self, channel: Channel, kind: int, payload: bytes) -> None:
+    async def send_frame(self, channel: Channel, kind: int, payload: bytes, *, hold: bool = False) -> None:
         """Write one frame, whole or not at all. The first one gives the channel its number, so that they only grow.
 
         Waiting for the turn can be cancelled; the write itself cannot, because half a frame would take every other
-        channel with it. A peer that does not read for :data:`WRITE_SECONDS` loses the connection.
+        channel with it. A peer that does not read for :data:`WRITE_SECONDS` loses the connection. ``hold``: it may wait
+        for the next frame of whatever channel, so that small ones share a system call at each end.
         """
         async with self._write_lock:
             if self._broken:
@@ -238,10 +245,13 @@ class Connection:
                 self._highest += 1
                 channel.number = self._highest
                 self._channels[channel.number] = channel
-            frame = _HEADER.pack(len(payload), channel.number, kind, _ZERO) + payload
+            self._held += _HEADER.pack(len(payload), channel.number, kind, _ZERO) + payload
+            if hold and len(self._held) < CHUNK_BYTES:
+                return
+            frames, self._held = bytes(self._held), bytearray()
             try:
                 with trio.CancelScope(shield=True), trio.fail_after(WRITE_SECONDS):
-                    await self._stream.send_all(frame)
+                    await self._stream.send_all(frames)
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
                 self._break()
                 raise ChannelClosed from None

@@ -70,11 +70,10 @@ class RemoteJail:
             SandboxFailed: the jail was lost.
         """
         with _LostIsTyped():
-            await self._ask(
-                protocol.PutFile(area=area, name=name, size=size, read_only=read_only), protocol.Stored, name
-            )
+            request = protocol.PutFile(area=area, name=name, size=size, read_only=read_only)
+            await self._ask(request, protocol.Stored, name)
             async for piece in content:
-                await self._channel.send_data(piece)
+                await self._channel.send_data(piece, hold=True)
 
     async def run(
         self, request: protocol.Run | protocol.RunScript | protocol.RunCell, on_output: OnOutput, *, scan: bool = False
@@ -86,7 +85,7 @@ class RemoteJail:
             SandboxFailed: the jail was lost.
         """
         with _LostIsTyped():
-            await self.send(request)
+            await self.send(request, hold=scan)
             if scan:
                 await self.send(protocol.Scan())
                 self._scan_asked = True
@@ -174,12 +173,12 @@ class RemoteJail:
                 await self._channel.send_data(piece)
             return await self.expect(protocol.Restored)
 
-    async def send(self, message: protocol.Message) -> None:
+    async def send(self, message: protocol.Message, *, hold: bool = False) -> None:
         """Send a message, for the conversation's own code."""
-        await self._channel.send_message(protocol.encode(message))
+        await self._channel.send_message(protocol.encode(message), hold=hold)
 
     async def _ask(self, message: protocol.Message, due: type[protocol.Message], name: bytes | None = None) -> None:
-        await self.send(message)
+        await self.send(message, hold=True)
         self._owed.append((due, name))
 
     async def _settle(self) -> None:

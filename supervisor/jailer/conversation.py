@@ -87,7 +87,7 @@ class Conversation:
             nursery.start_soon(self._listen, run)
             ended = await run.to_its_end()
             nursery.cancel_scope.cancel()
-        await send(self._channel, ended)
+        await send(self._channel, ended, hold=bool(self._ahead))
 
     async def _listen(self, run: Run) -> None:
         """While something runs: hear an interrupt; keep what was sent ahead for later."""
@@ -178,7 +178,7 @@ class Conversation:
         # After a refusal the rest of the announced bytes is still on its way.
         async for _ in pieces:
             pass
-        await send(self._channel, answer)
+        await send(self._channel, answer, hold=self._channel.pending)
 
     async def _scan(self) -> None:
         self._require_quiet("Scan")
@@ -230,9 +230,9 @@ def decode(payload: bytes) -> protocol.Request:
         raise ProtocolError(f"undecodable message: {error}") from None
 
 
-async def send(channel: Channel, message: protocol.Message) -> None:
-    """Send an answer."""
-    await channel.send_message(protocol.encode(message))
+async def send(channel: Channel, message: protocol.Message, *, hold: bool = False) -> None:
+    """Send an answer; ``hold``: the next one is about to follow."""
+    await channel.send_message(protocol.encode(message), hold=hold)
 
 
 def _write_all(fd: int, data: bytes) -> None:

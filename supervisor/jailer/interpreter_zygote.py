@@ -20,15 +20,11 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
 from supervisor.jailer import kernel
-from supervisor.jailer.join import JoinSpec, arrange_descriptors, enter
-from supervisor.jailer.zygote import Request, Zygote, begin, enter_cgroups
-
-CONTROL: Final = 3
-"""Descriptor of the control socket, in the zygote and in the interpreter that is forked from it."""
+from supervisor.jailer.join import arrange_descriptors
+from supervisor.jailer.zygote import CONTROL, Request, Zygote, begin, join_and_harden
 
 _READ_ONLY: Final = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
 
@@ -67,7 +63,7 @@ def serve(preimport: Sequence[str], exercise: str) -> None:
     begin("gaoler-warm")
     control = socket.socket(fileno=CONTROL)
     control.set_inheritable(False)
-    interpreter = importlib.import_module("gaoler_interpreter")
+    interpreter: Any = importlib.import_module("gaoler_interpreter")
     for name in preimport:
         importlib.import_module(name)
     # Ours, not a user's: what libraries do at their first use only, such as reading their configuration, is done here.
@@ -76,6 +72,7 @@ def serve(preimport: Sequence[str], exercise: str) -> None:
         raise RuntimeError("a preimported library has started a thread; a fork would lose it")
     for name in [name for name in sys.modules if name == "supervisor" or name.startswith("supervisor.")]:
         del sys.modules[name]
+    interpreter.remember()
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1):
         os.dup2(null, fd)
@@ -87,15 +84,12 @@ def serve(preimport: Sequence[str], exercise: str) -> None:
     Zygote(control, {"interpreter": _become_interpreter(interpreter)}).serve()
 
 
-def _become_interpreter(interpreter: ModuleType) -> Callable[[Zygote, Request, list[int]], None]:
+def _become_interpreter(interpreter: Any) -> Callable[[Zygote, Request, list[int]], None]:
     def become(zygote: Zygote, request: Request, fds: list[int]) -> None:
         """Join and wait for code; the descriptors are null, error, jail, control and the cgroups."""
-        null, _error, jail, control = fds[:4]
-        join = JoinSpec(**request["join"])
-        program = zygote.programs[join.seccomp]
-        enter_cgroups(fds[4:], request["cgroups"])
-        enter(jail, join)
-        zygote.forget_control()
+        null, _error, _jail, control = fds[:4]
+        program = zygote.programs[request["join"]["seccomp"]]
+        join_and_harden(zygote, request, fds)
         arrange_descriptors((null, null, null), [control])
         kernel.close_from(CONTROL + 1)
         signal.set_wakeup_fd(-1)

@@ -16,7 +16,15 @@ import trio
 from msgspec import Meta, Struct
 
 from supervisor.jailer.join import JoinSpec
-from supervisor.jailer.launcher import LaunchError, Process, Zygote, ZygoteDied, spawn
+from supervisor.jailer.launcher import (
+    InterpreterPacket,
+    LaunchError,
+    Process,
+    StandbyPacket,
+    Zygote,
+    ZygoteDied,
+    spawn,
+)
 from supervisor.jailer.orphans import Orphans
 from supervisor.jailer.protocol import MAX_UNSAVED, ShortText
 
@@ -108,10 +116,70 @@ class Interpreter:
         except (OSError, msgspec.DecodeError) as error:
             raise InterpreterBroken(f"not an answer: {error}") from None
 
+    async def become(
+        self, arguments: Sequence[str], environment: Mapping[str, str], stdio: tuple[int, int, int]
+    ) -> Process:
+        """A process that waits for its program executes it. It is the caller's to close, in any case.
+
+        Raises:
+            LaunchError: it cannot be executed.
+        """
+        error_read, error_write = os.pipe()
+        try:
+            try:
+                await self.send({"arguments": list(arguments), "environment": dict(environment)}, [*stdio, error_write])
+            finally:
+                os.close(error_write)
+            self._control.close()
+            async with trio.lowlevel.FdStream(os.dup(error_read)) as errors:
+                message = await errors.receive_some(4096)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, InterpreterBroken):
+                raise LaunchError(str(error)) from None
+            raise
+        finally:
+            os.close(error_read)
+        if message:
+            await self.process.ended.wait()
+            self.close()
+            raise LaunchError(f"{arguments[0]}: {message.decode('utf-8', 'replace')}")
+        return self.process
+
     def close(self) -> None:
         """Let go of the socket and the pidfd. Idempotent."""
         self._control.close()
         self.process.close()
+
+
+async def fork_waiting(
+    zygote: Zygote,
+    kind: type[InterpreterPacket | StandbyPacket],
+    *,
+    cgroups: Sequence[int],
+    join: JoinSpec,
+    jail_pidfd: int,
+) -> Interpreter:
+    """Fork a process that waits in a jail: an interpreter, or one that will become a program.
+
+    Raises:
+        LaunchError: joining failed.
+        ZygoteDied: meanwhile.
+    """
+    ours, theirs = control_pair()
+    control = trio.socket.from_stdlib_socket(ours)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        with theirs:
+            process = await zygote.fork_waiting(
+                kind, theirs.fileno(), null=null, cgroups=cgroups, join=join, jail_pidfd=jail_pidfd
+            )
+    except BaseException:
+        control.close()
+        raise
+    finally:
+        os.close(null)
+    return Interpreter(process, control)
 
 
 def control_pair() -> tuple[socket.socket, socket.socket]:
@@ -148,24 +216,15 @@ class InterpreterSource:
             if zygote is None:
                 await self._available.wait()
                 continue
-            ours, theirs = control_pair()
-            control = trio.socket.from_stdlib_socket(ours)
-            null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
             try:
-                with theirs:
-                    process = await zygote.fork_interpreter(
-                        theirs.fileno(), null=null, cgroups=cgroups, join=join, jail_pidfd=jail_pidfd
-                    )
-            except BaseException as error:
-                control.close()
-                if not isinstance(error, ZygoteDied):
-                    raise
+                waiting = await fork_waiting(
+                    zygote, InterpreterPacket, cgroups=cgroups, join=join, jail_pidfd=jail_pidfd
+                )
+            except ZygoteDied:
                 self._retire(zygote)
                 continue
-            finally:
-                os.close(null)
             self._count(zygote)
-            return Interpreter(process, control)
+            return waiting
         raise LaunchError("the zygote keeps dying")
 
     def _count(self, zygote: Zygote) -> None:

@@ -27,9 +27,10 @@ from supervisor.jailer.interpreters import (
     InterpreterSource,
     RuntimeProfile,
     control_pair,
+    fork_waiting,
 )
 from supervisor.jailer.join import JoinSpec
-from supervisor.jailer.launcher import LaunchError, Process, Zygote
+from supervisor.jailer.launcher import LaunchError, Process, StandbyPacket, Zygote
 from supervisor.jailer.nsjail_config import INSIDE_ID, WORKSPACE, Mask, Places, SandboxSpec, jail_config, rlimits
 from supervisor.jailer.program_run import READ_BYTES, CellRun, Emit, JailError, ProgramRun, Run, ScriptRun
 from supervisor.jailer.workspace import Workspace, open_workspace
@@ -98,6 +99,7 @@ class Jail:
         self.paused = False
         """Everything that lives in it is stopped."""
         self.workspace = workspace
+        self._standby: Interpreter | None = None
         self.interpreter: Interpreter | None = None
         """The one that waits, or lasts."""
         self.dead = False
@@ -113,6 +115,8 @@ class Jail:
                     await self._build(spec)
                     if self._profile is not None:
                         await self.have_interpreter()
+                    else:
+                        self._standby = await self._fork_standby()
         except (LaunchError, JailError, OSError, trio.TooSlowError) as error:
             self._failure = f"the jail could not be built: {error}"
         finally:
@@ -192,21 +196,41 @@ class Jail:
             interpreter = await source.fork(cgroups=self._procs, join=join, jail_pidfd=self._init_pidfd)
         else:
             interpreter = await self._execute_interpreter(source.profile, join)
-        try:
-            await interpreter.wait_ready()
-            self._model = self._model or await self._describe_init()
-            found = difference(self._model, describe(interpreter.process.pid))
-        except (InterpreterBroken, OSError) as error:
-            found = f"the interpreter ended: {error}"
-        except BaseException:
-            interpreter.close()
-            raise
-        if found is not None:
-            interpreter.process.signal(signal.SIGKILL)
-            interpreter.close()
-            raise JailError(f"a joined process is not what nsjail makes: {found}")
+        await self._check(interpreter)
         self.interpreter = interpreter
         return interpreter
+
+    async def _fork_standby(self) -> Interpreter:
+        """Have a process wait that will become the first program of this jail."""
+        standby = await fork_waiting(
+            self._yard.launcher,
+            StandbyPacket,
+            cgroups=self._procs,
+            join=self._join(),
+            jail_pidfd=self._init_pidfd,
+        )
+        await self._check(standby)
+        return standby
+
+    async def _check(self, waiting: Interpreter) -> None:
+        """Wait until it is ready and compare it with nsjail's own child; what is different is killed.
+
+        Raises:
+            JailError: it is different, or has ended.
+        """
+        try:
+            await waiting.wait_ready()
+            self._model = self._model or await self._describe_init()
+            found = difference(self._model, describe(waiting.process.pid))
+        except (InterpreterBroken, OSError) as error:
+            found = f"it ended: {error}"
+        except BaseException:
+            waiting.close()
+            raise
+        if found is not None:
+            waiting.process.signal(signal.SIGKILL)
+            waiting.close()
+            raise JailError(f"a joined process is not what nsjail makes: {found}")
 
     async def _describe_init(self) -> Mapping[str, str]:
         """Read what nsjail makes of its own child; it has said "Executing" a moment before that is done."""
@@ -277,7 +301,14 @@ class Jail:
     async def launch(
         self, arguments: Sequence[str], environment: Mapping[str, str], stdio: tuple[int, int, int]
     ) -> Process:
-        """Start a program inside, hardened as nsjail would."""
+        """Start a program inside, hardened as nsjail would.
+
+        Raises:
+            LaunchError: it cannot be executed.
+        """
+        standby, self._standby = self._standby, None
+        if standby is not None:
+            return await standby.become(arguments, environment, stdio)
         return await self._yard.launcher.launch(
             arguments, environment, stdio=stdio, cgroups=self._procs, join=self._join(), jail_pidfd=self._init_pidfd
         )
@@ -361,12 +392,13 @@ class Jail:
         await self._built.wait()
         async with trio.open_nursery() as nursery:
 
-            async def watch_interpreter(process: Process) -> None:
+            async def watch(process: Process) -> None:
                 await process.ended.wait()
                 nursery.cancel_scope.cancel()
 
-            if self.interpreter is not None:
-                nursery.start_soon(watch_interpreter, self.interpreter.process)
+            for waiting in (self.interpreter, self._standby):
+                if waiting is not None:
+                    nursery.start_soon(watch, waiting.process)
             await trio.lowlevel.wait_readable(self._init_pidfd)
             nursery.cancel_scope.cancel()
 
@@ -402,22 +434,26 @@ class Jail:
     async def bury(self) -> None:
         """After :meth:`kill`: wait for nsjail itself, kill what a broken build left, close every descriptor."""
         with trio.CancelScope(shield=True), trio.move_on_after(DEATH_SECONDS):
-            if self._nsjail is not None:
-                await self._nsjail.ended.wait()
+            for process in self._own_processes():
+                await process.ended.wait()
             while stragglers := self._leaf.processes():
                 for pid in stragglers:
                     self._signal(pid, signal.SIGKILL)
                 await trio.sleep(0.001)
-            if self.interpreter is not None:
-                await self.interpreter.process.ended.wait()
         for fd in (*self._procs, self._init_pidfd):
             if fd >= 0:
                 os.close(fd)
         self._procs, self._init_pidfd = [], -1
-        if self.interpreter is not None:
-            self.interpreter.close()
+        for waiting in (self.interpreter, self._standby):
+            if waiting is not None:
+                waiting.close()
         if self._nsjail is not None:
             self._nsjail.close()
+
+    def _own_processes(self) -> list[Process]:
+        """Those whose end the zygotes tell."""
+        waiting = [each.process for each in (self.interpreter, self._standby) if each is not None]
+        return waiting if self._nsjail is None else [self._nsjail, *waiting]
 
     def _signal(self, pid: int, number: int) -> None:
         """Signal by pidfd, and only if the pid, once held, is still in our leaf: pids are used again."""

@@ -86,7 +86,17 @@ class EndedReply(Struct, frozen=True, tag_field="type", tag="ended"):
     status: int
 
 
-_Packet = ProgramPacket | LaunchPacket | SweepPacket | InterpreterPacket
+class StandbyPacket(Struct, frozen=True, tag_field="type", tag="standby"):
+    """Fork a process into a jail that waits for the program to become. Descriptors as for an interpreter."""
+
+    id: int
+    cgroups: int
+    join: JoinSpec
+    jail: int = 2
+    error: int | None = 1
+
+
+_Packet = ProgramPacket | LaunchPacket | SweepPacket | InterpreterPacket | StandbyPacket
 _Reply = ReadyReply | LaunchedReply | EndedReply
 _reply_decoder: Final[msgspec.json.Decoder[_Reply]] = msgspec.json.Decoder(_Reply)
 
@@ -111,6 +121,11 @@ class Process:
                 signal.pidfd_send_signal(self.pidfd, number)
             except ProcessLookupError:
                 return
+
+    async def wait_gone(self) -> None:
+        """Wait until it has ended; its status may come a moment after that."""
+        if not self.ended.is_set():
+            await trio.lowlevel.wait_readable(self.pidfd)
 
     def end(self, status: int) -> None:
         """Note how it ended."""
@@ -176,10 +191,17 @@ class Zygote:
         fds = [*stdio, error_write, *jail, *cgroups, *passed]
         return await self._start(process, packet, fds, (error_read, error_write), arguments[0])
 
-    async def fork_interpreter(
-        self, control: int, *, null: int, cgroups: Sequence[int], join: JoinSpec, jail_pidfd: int
+    async def fork_waiting(
+        self,
+        kind: type[InterpreterPacket | StandbyPacket],
+        control: int,
+        *,
+        null: int,
+        cgroups: Sequence[int],
+        join: JoinSpec,
+        jail_pidfd: int,
     ) -> Process:
-        """Fork an interpreter into a jail; ``control`` is its end of the socket on which it waits for code.
+        """Fork a process into a jail that waits; ``control`` is its end of the socket on which it does.
 
         Descriptors and cancellation as in :meth:`launch`. It is hardened when this returns.
 
@@ -189,9 +211,9 @@ class Zygote:
         """
         process = self._new_process()
         error_read, error_write = os.pipe()
-        packet = InterpreterPacket(id=process.id, cgroups=len(cgroups), join=join)
+        packet = kind(id=process.id, cgroups=len(cgroups), join=join)
         fds = [null, error_write, jail_pidfd, control, *cgroups]
-        return await self._start(process, packet, fds, (error_read, error_write), "interpreter")
+        return await self._start(process, packet, fds, (error_read, error_write), "joining")
 
     async def sweep(self, jail_pidfd: int) -> None:
         """Kill everything in a jail's pid namespace but its init, and wait until that was done."""

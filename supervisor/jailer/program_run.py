@@ -214,7 +214,7 @@ class ProgramRun(Run):
 
     async def _wait(self) -> None:
         assert self._process is not None
-        await self._process.ended.wait()
+        await self._process.wait_gone()
         self._ended = True
 
     async def _settle(self) -> None:
@@ -250,7 +250,7 @@ class ScriptRun(Run):
         await self._interpreter.send({"do": "script", "arguments": self._arguments}, stdio)
 
     async def _wait(self) -> None:
-        await self._interpreter.process.ended.wait()
+        await self._interpreter.process.wait_gone()
         self._ended = True
 
     async def _settle(self) -> None:

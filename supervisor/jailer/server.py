@@ -125,7 +125,7 @@ class Jailer:
             await send(channel, protocol.Refused(reason="all places for jails are taken"))
             return
         async with self._cells.claim(request.policy, request.profile) as jail:
-            await send(channel, protocol.Opened())
+            await send(channel, protocol.Opened(), hold=channel.pending)
             await Conversation(channel, jail, self._cells.work).run()
 
     async def _tell_fault(self, channel: Channel, reason: str) -> None:

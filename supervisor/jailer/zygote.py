@@ -27,6 +27,8 @@ from supervisor.jailer.join import JoinSpec, arrange_descriptors, default_signal
 
 MAX_PACKET_BYTES: Final = 192 * 1024
 MAX_DESCRIPTORS: Final = 16
+CONTROL: Final = 3
+"""Descriptor of the control socket, in a zygote and in a child that waits."""
 
 Request = Mapping[str, Any]
 Become = Callable[["Zygote", Request, list[int]], None]
@@ -165,6 +167,39 @@ def _become_program(zygote: Zygote, request: Request, fds: list[int]) -> None:
     os.execve(request["arguments"][0], request["arguments"], request["environment"])
 
 
+def _become_standby(zygote: Zygote, request: Request, fds: list[int]) -> None:
+    """Join, and wait for the program to become; the descriptors are null, error, jail, control and the cgroups.
+
+    Moving into a cgroup waits for an RCU grace period, some milliseconds that nobody should spend on a caller's time.
+    """
+    null, _error, _jail, control = fds[:4]
+    join_and_harden(zygote, request, fds)
+    arrange_descriptors((null, null, null), [control])
+    kernel.close_from(CONTROL + 1)
+    kernel.set_process_name("gaoler-standby")
+    default_signals()
+    kernel.install_seccomp(zygote.programs[request["join"]["seccomp"]])
+    orders = socket.socket(fileno=CONTROL)
+    orders.send(b'{"ready": true}')
+    payload, fds, _flags, _address = socket.recv_fds(orders, MAX_PACKET_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
+    if not payload:
+        os._exit(0)
+    order = json.loads(payload)
+    # Everything above 2, this socket and the pipe for errors too, is closed by the execve.
+    arrange_descriptors((fds[0], fds[1], fds[2]), [])
+    try:
+        os.execve(order["arguments"][0], order["arguments"], order["environment"])
+    except OSError as error:
+        os.write(fds[3], str(error).encode("utf-8", "replace"))
+
+
+def join_and_harden(zygote: Zygote, request: Request, fds: list[int]) -> None:
+    """In a child that will wait: enter cgroups and jail, give up every right but seccomp's; see the callers' order."""
+    enter_cgroups(fds[4:], request["cgroups"])
+    enter(fds[2], JoinSpec(**request["join"]))
+    zygote.forget_control()
+
+
 def _become_sweep(_zygote: Zygote, _request: Request, _fds: list[int]) -> None:
     os.kill(-1, signal.SIGKILL)
     os._exit(0)
@@ -191,7 +226,8 @@ def main() -> None:
     begin("gaoler-zygote")
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
-    Zygote(control, {"launch": _become_program, "sweep": _become_sweep}).serve()
+    becomes = {"launch": _become_program, "standby": _become_standby, "sweep": _become_sweep}
+    Zygote(control, becomes).serve()
 
 
 if __name__ == "__main__":

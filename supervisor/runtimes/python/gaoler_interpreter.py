@@ -18,7 +18,6 @@ import atexit
 import builtins
 import ctypes
 import gc
-import importlib
 import importlib.machinery
 import json
 import linecache
@@ -36,6 +35,9 @@ MAX_DESCRIPTORS = 4
 CO_COROUTINE = 0x80
 MAX_REASON = 200
 MAX_UNSAVED = 200
+LIBC = ctypes.CDLL(None)
+KNOWN = set()
+"""Modules that are there before anybody's code comes."""
 
 
 class Interpreter:
@@ -173,7 +175,6 @@ def run_script(arguments):
     main.__file__ = SOURCE
     main.__loader__ = importlib.machinery.SourceFileLoader("__main__", SOURCE)
     main.__cached__ = None
-    known = set(sys.modules)
     sys.argv = [SOURCE, *arguments]
     sys.orig_argv = [sys.executable, *sys.argv]
 
@@ -187,11 +188,10 @@ def run_script(arguments):
         else:
             exec(code, main.__dict__)
 
-    status = attempt(work)
-    finish(main, known, status)
+    finish(main, attempt(work))
 
 
-def finish(main, known, status):
+def finish(main, status):
     """End as the interpreter does: threads, exit functions, the program's own objects, buffers.
 
     Only then, and not by tearing down hundreds of modules: that would copy every page that the zygote shares.
@@ -200,7 +200,7 @@ def finish(main, known, status):
         threading._shutdown,
         atexit._run_exitfuncs,
         lambda: forget(main.__dict__),
-        lambda: [forget(vars(sys.modules[name])) for name in set(sys.modules) - known if own(name)],
+        lambda: [forget(vars(sys.modules[name])) for name in new_modules() if own(name)],
         gc.collect,
     ):
         try:
@@ -208,6 +208,16 @@ def finish(main, known, status):
         except BaseException as error:
             show(error)
     os._exit(status if flush() else 120)
+
+
+def new_modules():
+    """Name what was imported since the start. From the end, so as not to touch (and copy) what all forks share."""
+    found = []
+    for name in reversed(sys.modules):
+        if name in KNOWN:
+            break
+        found.append(name)
+    return found
 
 
 def own(name):
@@ -232,7 +242,7 @@ def flush():
             stream.flush()
         except BaseException:
             went_well = went_well and stream is not sys.stdout
-    ctypes.CDLL(None).fflush(None)
+    LIBC.fflush(None)
     return went_well
 
 
@@ -253,6 +263,11 @@ def new_main():
 
 
 # -- a fork becomes itself --
+
+
+def remember():
+    """Before the forks, or at the start: note what is imported."""
+    KNOWN.update(sys.modules)
 
 
 def settle():
@@ -276,7 +291,6 @@ def settle():
     sys.path[0] = os.path.dirname(SOURCE)
     for place in sys.path[:2]:
         sys.path_importer_cache.pop(place, None)
-    importlib.invalidate_caches()
     gc.enable()
 
 
@@ -410,6 +424,7 @@ def main():
     """Begin as a fresh interpreter (``warm = "exec"``); the control socket is descriptor 3."""
     control = socket.socket(fileno=3)
     control.set_inheritable(False)
+    remember()
     settle()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Interpreter(control).serve()
