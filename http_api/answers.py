@@ -28,12 +28,22 @@ def execution(result: ExecutionResult) -> dict[str, Any]:
     """Build the flat answer of ``POST /exec``."""
     code, signal_name, status = _codes(result.outcome)
     stderr = result.stderr.text()
-    notes = [note for note in (explanation(result.outcome), *_skip_notes(result)) if note]
+    notes = [note for note in (explanation(result.outcome), *result.notes, *_skip_notes(result)) if note]
     if notes:
         stderr += ("" if not stderr or stderr.endswith("\n") else "\n") + "".join(
             f"[gaoler] {note}\n" for note in notes
         )
-    return {
+    runtime: dict[str, Any] = {}
+    if result.runtime is not None:
+        status_word = "reused" if result.runtime.status == "reused" else "new"
+        runtime = {
+            "runtime_session_id": result.runtime.session_id,
+            # LibreChat knows two words; whether a new one got its variables back is said beside it.
+            "runtime_status": status_word,
+            "runtime_restored": result.runtime.status == "restored",
+            "runtime_state_lives": result.runtime.state_lives,
+        }
+    return runtime | {
         "session_id": result.session_id,
         "stdout": result.stdout.text(),
         "stderr": stderr,
@@ -64,7 +74,7 @@ def explanation(outcome: Outcome) -> str | None:  # noqa: PLR0911 - one for each
         case OutOfMemory(limit_bytes):
             return f"the program was killed: out of memory (the limit is {limit_bytes >> 20} MiB)"
         case TimedOut(limit_seconds):
-            return f"the program timed out after {limit_seconds:g} s and was killed"
+            return f"the program timed out after {limit_seconds:g} s"
         case OutputLimit(stream, limit_bytes):
             return f"the program was killed: it wrote more than {limit_bytes >> 20} MiB to {stream}"
         case Cancelled():

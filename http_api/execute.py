@@ -8,15 +8,21 @@ from quart import Response, request
 from http_api import answers, authentication, schemas
 from http_api.body import read_capped
 from http_api.services import ApiKey, Door
+from http_api.streaming import EventStream
 from supervisor.errors import InvalidRequest, TooLarge
 from supervisor.execution import ExecutionRequest, FileId, FileReference, SessionId, is_id
 from supervisor.names import check_name
 
 
 async def execute(door: Door, key: ApiKey) -> Response:
-    """Answer ``POST /exec``: 200 for whatever the program does."""
+    """Answer ``POST /exec``: 200 for whatever the program does; with ``?stream=1`` as it does it."""
     body = schemas.decode(await read_capped(request, door.settings.body_bytes), schemas.ExecBody)
-    result = await door.executor.execute(to_request(body, door, key))
+    execution = to_request(body, door, key)
+    if request.args.get("stream", "0") not in ("", "0", "false"):
+        stream = EventStream(lambda listener: door.executor.execute(execution, listener))
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return Response(stream, content_type="text/event-stream; charset=utf-8", headers=headers)
+    result = await door.executor.execute(execution)
     return Response(msgspec.json.encode(answers.execution(result)), content_type="application/json")
 
 
@@ -45,6 +51,8 @@ def to_request(body: schemas.ExecBody, door: Door, key: ApiKey) -> ExecutionRequ
         session_id=_session(body.session_id),
         wall_seconds=None if body.timeout is None else body.timeout / 1000,
         stdin=(body.stdin or "").encode("utf-8", "replace"),
+        stateful=body.stateful,
+        runtime_hint=body.runtime_session_hint or None,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from quart import Response
@@ -20,6 +20,7 @@ _TABLE: Final[dict[type[errors.GaolerError], tuple[int, str]]] = {
     errors.NotFound: (404, "not_found"),
     errors.TooLarge: (413, "too_large"),
     errors.Busy: (429, "rate_limited"),
+    errors.Unsupported: (409, "unsupported"),
     errors.SandboxFailed: (503, "sandbox_failed"),
     errors.StorageFull: (507, "storage_full"),
     errors.ConfigurationError: (500, "internal_error"),
@@ -48,11 +49,25 @@ def answer(
 
 def from_error(error: errors.GaolerError) -> Response:
     """Answer for one of our errors."""
+    status, code, retry = _describe(error)
+    return answer(status, code, error.message, field=error.field, retry_after_seconds=retry)
+
+
+def event(error: errors.GaolerError) -> dict[str, Any]:
+    """Say the same in an event of a stream whose answer has begun already."""
+    status, code, retry = _describe(error)
+    body: dict[str, Any] = msgspec.to_builtins(_Body(code, error.message, error.field, retry))
+    return {"status": status, **body}
+
+
+def _describe(error: errors.GaolerError) -> tuple[int, str, int | None]:
     status, code = _TABLE[type(error)]
     retry = math.ceil(error.retry_after_seconds) if isinstance(error, errors.Busy) else None
+    if isinstance(error, errors.Unsupported):
+        code = error.code
     if error.field == "lang" and isinstance(error, errors.InvalidRequest):
         code = error.message  # LibreChat's contract: {"error": "Unsupported language: X"}
-    return answer(status, code, error.message, field=error.field, retry_after_seconds=retry)
+    return status, code, retry
 
 
 def from_http(error: HTTPException) -> Response:

@@ -40,6 +40,9 @@ class ExecBody(Struct, frozen=True):
     timeout: Annotated[float, Meta(gt=0, le=3_600_000)] | None = None
     """Milliseconds."""
     stdin: Annotated[str, Meta(max_length=65_536)] | None = None
+    stateful: bool | None = None
+    """Keep the interpreter for the next execution in this session, or do not."""
+    runtime_session_hint: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{0,128}$")] | None = None
 
 
 def decode(body: bytes, kind: type[_T]) -> _T:

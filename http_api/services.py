@@ -11,6 +11,7 @@ from supervisor.execution import (
     ExecutionRequest,
     ExecutionResult,
     FileId,
+    Listener,
     Owner,
     Principal,
     SessionId,
@@ -21,8 +22,8 @@ from supervisor.execution import (
 class Executor(Protocol):
     """Runs code."""
 
-    async def execute(self, request: ExecutionRequest) -> ExecutionResult:
-        """Run a request to its end; cancelling kills.
+    async def execute(self, request: ExecutionRequest, listener: Listener | None = None) -> ExecutionResult:
+        """Run a request to its end; cancelling kills. ``listener`` is told output as it is produced.
 
         Raises:
             GaolerError: a refusal or our own fault.

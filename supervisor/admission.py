@@ -8,54 +8,65 @@ from contextlib import asynccontextmanager
 import trio
 
 from supervisor.errors import Busy
-
-RETRY_SECONDS = 2.0
+from supervisor.execution import Principal
+from supervisor.fair_queue import FairQueue, QueueLimits, Ticket
 
 
 class Admission:
-    """Lets so many executions run at once; the next ones wait in order, the rest are told to come again."""
+    """Lets so many executions run at once; the others wait in a fair order (:mod:`supervisor.fair_queue`)."""
 
-    def __init__(self, *, concurrent: int, queue_length: int, queue_seconds: float) -> None:
-        self._places = trio.CapacityLimiter(concurrent)
-        self._queue_length = queue_length
+    def __init__(self, limits: QueueLimits, *, queue_seconds: float) -> None:
+        self._queue = FairQueue(limits)
         self._queue_seconds = queue_seconds
-        self._waiting = 0
+        self._turns: dict[Ticket, trio.Event] = {}
 
     @property
     def running(self) -> int:
         """Executions that run now."""
-        return self._places.borrowed_tokens
+        return self._queue.total_running
 
     @property
     def waiting(self) -> int:
         """Executions in the queue."""
-        return self._waiting
+        return self._queue.total_waiting
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
+    async def place(self, principal: Principal) -> AsyncIterator[None]:
         """Have a place for the block.
 
         Raises:
             Busy: the queue is full, or the wait was too long.
         """
-        holder = object()
-        try:
-            self._places.acquire_on_behalf_of_nowait(holder)
-        except trio.WouldBlock:
-            await self._wait(holder)
+        decision = self._queue.enter(principal)
+        if isinstance(decision, str):
+            raise Busy(decision, retry_after_seconds=self._queue.retry_seconds)
+        ticket, runs = decision
+        if not runs:
+            await self._wait(ticket)
+        started = trio.current_time()
         try:
             yield
         finally:
-            self._places.release_on_behalf_of(holder)
+            for admitted in self._queue.leave(ticket, trio.current_time() - started):
+                self._turns.pop(admitted).set()
 
-    async def _wait(self, holder: object) -> None:
-        if self._waiting >= self._queue_length:
-            raise Busy("all places and the queue are taken", retry_after_seconds=RETRY_SECONDS)
-        self._waiting += 1
+    async def _wait(self, ticket: Ticket) -> None:
+        turn = self._turns[ticket] = trio.Event()
         try:
-            with trio.fail_after(self._queue_seconds):
-                await self._places.acquire_on_behalf_of(holder)
-        except trio.TooSlowError:
-            raise Busy("no place became free in time", retry_after_seconds=RETRY_SECONDS) from None
-        finally:
-            self._waiting -= 1
+            with trio.move_on_after(self._queue_seconds):
+                await turn.wait()
+        except trio.Cancelled:
+            self._leave_queue(ticket, turn)
+            raise
+        if not turn.is_set():
+            self._leave_queue(ticket, turn)
+            raise Busy("no place became free in time", retry_after_seconds=self._queue.retry_seconds)
+
+    def _leave_queue(self, ticket: Ticket, turn: trio.Event) -> None:
+        if turn.is_set():
+            # The place came in the same moment; it goes to the next one.
+            for admitted in self._queue.leave(ticket, 0.0):
+                self._turns.pop(admitted).set()
+        else:
+            del self._turns[ticket]
+            self._queue.give_up(ticket)

@@ -22,9 +22,13 @@ from supervisor import __version__
 from supervisor.admission import Admission
 from supervisor.errors import SandboxFailed
 from supervisor.executor import Executor
+from supervisor.fair_queue import QueueLimits
 from supervisor.files import FileLimits, FileService, run_sweeper
+from supervisor.in_jail import InJail
+from supervisor.inputs import InputResolver
 from supervisor.jailer.client import JailerClient, open_jailer
 from supervisor.jailer.setup import JailerHandle
+from supervisor.live import LiveLimits, LiveSessions, open_live
 from supervisor.policy import Policy
 from supervisor.results import ResultLimits
 from supervisor.runtimes.catalogue import InstalledLanguage
@@ -56,6 +60,7 @@ class Core:
     executor: Executor
     jailer: JailerClient
     admission: Admission
+    live: LiveSessions
 
 
 @asynccontextmanager
@@ -71,14 +76,49 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
         kept = settings.files
         limits = FileLimits(kept.file_bytes, kept.files_per_session, kept.session_bytes, kept.retention_hours * 3600)
         files = FileService(sessions, blobs, limits, clock=time.time)
-        admission = Admission(
-            concurrent=settings.execution.concurrent,
-            queue_length=settings.execution.queue_length,
-            queue_seconds=settings.execution.queue_seconds,
-        )
+        admission = Admission(_queue_limits(settings), queue_seconds=settings.execution.queue_seconds)
         results = ResultLimits(kept.result_files, kept.file_bytes, kept.session_bytes, kept.files_per_session)
-        executor = Executor(jailer, files, admission, prepared.policy, prepared.languages, results)
-        yield Core(files, executor, jailer, admission)
+        resolver = InputResolver(files, prepared.policy.limits.workspace_bytes)
+        work = InJail(files, results)
+        async with open_live(jailer, files, resolver, work, admission, _live_limits(prepared)) as live:
+            files.on_deleted = live.discard
+            executor = Executor(
+                jailer,
+                resolver,
+                work,
+                admission,
+                live,
+                prepared.policy,
+                prepared.languages,
+                hint_key=read_or_make_secret(data / "hint_key"),
+            )
+            yield Core(files, executor, jailer, admission, live)
+
+
+def _queue_limits(settings: Settings) -> QueueLimits:
+    execution = settings.execution
+    return QueueLimits(
+        places=execution.concurrent,
+        places_per_principal=min(execution.concurrent, execution.concurrent_per_user),
+        waiting=execution.queue_length,
+        waiting_per_principal=min(execution.queue_length, execution.queue_length_per_user),
+    )
+
+
+def _live_limits(prepared: Prepared) -> LiveLimits:
+    live = prepared.settings.live
+    profiles = {each.profile for each in prepared.languages.values() if each.profile is not None}
+    return LiveLimits(
+        sessions=live.sessions,
+        idle_seconds=live.idle_minutes * 60,
+        reserve_memory_bytes=live.reserve_memory_bytes,
+        state_bytes=live.state_bytes,
+        archive_seconds=live.archive_hours * 3600,
+        save_seconds=live.save_seconds,
+        interrupt_seconds=live.interrupt_seconds,
+        policy=prepared.policy.name,
+        profile=min(profiles),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +198,18 @@ async def _watch_keeper(handle: JailerHandle) -> None:
     finally:
         os.close(pidfd)
     raise SandboxFailed("the jailer's keeper is gone")
+
+
+def read_or_make_secret(path: Path) -> bytes:
+    """Give 32 random bytes that are kept in a file of the daemon's own."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        secret = os.urandom(32)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(secret)
+        return secret
 
 
 def read_or_make_key(settings: Settings, path: Path) -> tuple[str, bool]:

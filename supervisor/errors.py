@@ -40,6 +40,14 @@ class Busy(GaolerError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class Unsupported(GaolerError):
+    """What is asked for is not to be had here, however often one asks; ``code`` is for programs."""
+
+    def __init__(self, message: str, *, code: str, field: str | None = None) -> None:
+        super().__init__(message, field=field)
+        self.code = code
+
+
 class StorageFull(GaolerError):
     """The state directory's disk, or a quota on it, has no room; nothing of the request was kept."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import string
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, NewType
 
@@ -88,6 +89,10 @@ class ExecutionRequest:
     """Continue in this session: its files are in the workspace and results go to it. ``None`` makes a new one."""
     wall_seconds: float | None = None
     stdin: bytes = b""
+    stateful: bool | None = None
+    """Keep the interpreter between executions: asked for, asked against, or left to the policy."""
+    runtime_hint: str | None = None
+    """LibreChat's name for a lasting runtime, unique in its tenant; asks for ``stateful``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +157,19 @@ class CapturedOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputPiece:
+    """Output as it is produced; ``omitted_bytes`` were cut before it."""
+
+    stream: str
+    untrusted_data: bytes
+    omitted_bytes: int = 0
+
+
+Listener = Callable[[OutputPiece], Awaitable[None]]
+"""Somebody who wants to be told output as it is produced."""
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What the execution cost: wall and CPU seconds, and the peak of the sandbox's memory in bytes."""
 
@@ -198,6 +216,16 @@ class SkippedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Runtime:
+    """The lasting interpreter that an execution ran in. ``status``: ``new``, ``reused`` or ``restored``."""
+
+    session_id: SessionId
+    status: str
+    state_lives: bool
+    """Its variables are there for the next execution."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionResult:
     """What became of one execution."""
 
@@ -209,3 +237,6 @@ class ExecutionResult:
     files: tuple[ResultFile, ...] = ()
     deleted: tuple[str, ...] = ()
     skipped: tuple[SkippedFile, ...] = field(default=())
+    runtime: Runtime | None = None
+    notes: tuple[str, ...] = ()
+    """What the model has to know beside the output, a sentence each."""

@@ -16,7 +16,7 @@ from supervisor.access import may_use
 from supervisor.errors import GaolerError, NotFound, TooLarge
 from supervisor.execution import FileId, FileReference, Owner, Principal, SessionId, StoredFile, is_id, new_id
 from supervisor.names import check_name
-from supervisor.store import BlobStore, QuotaExceeded, SessionRow, SessionStore
+from supervisor.store import BlobStore, QuotaExceeded, SavedState, SessionRow, SessionStore
 
 log: Final = logging.getLogger("gaoler.files")
 
@@ -55,6 +55,8 @@ class FileService:
         self._blobs = blobs
         self._limits = limits
         self._clock = clock
+        self.on_deleted: Callable[[SessionId], None] = lambda _session_id: None
+        """Called when a session is deleted by its owner."""
 
     # -- sessions --
 
@@ -95,10 +97,40 @@ class FileService:
         """
         row = await self.open_session(principal, session_id)
         await self._sessions.delete_session(row.id)
+        self.on_deleted(row.id)
 
     async def drop_session(self, session_id: SessionId) -> None:
         """Forget a session that the caller itself has just made."""
         await self._sessions.delete_session(session_id)
+
+    # -- the state of interpreters --
+
+    async def keep_state(
+        self,
+        session_id: SessionId,
+        profile: str,
+        blob: Blob,
+        keep_seconds: float,
+        untrusted_unsaved: Sequence[tuple[str, str]],
+    ) -> None:
+        """Keep a saved namespace, whose bytes were stored; a session that was deleted meanwhile takes it along."""
+        now = self._clock()
+        unsaved = tuple(untrusted_unsaved)
+        state = SavedState(session_id, profile, blob.digest, blob.size_bytes, now, now + keep_seconds, unsaved)
+        try:
+            await self._sessions.put_state(state)
+        except KeyError:
+            return
+
+    async def saved_state(self, session_id: SessionId) -> SavedState | None:
+        """Look up what is saved of a session that is the caller's."""
+        return await self._sessions.state(session_id, self._clock())
+
+    @asynccontextmanager
+    async def state_content(self, state: SavedState) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Give the bytes of a saved state."""
+        async with self._blobs.open(state.sha256) as chunks:
+            yield chunks
 
     # -- files in --
 
@@ -124,19 +156,20 @@ class FileService:
         await self.keep([file])
         return file
 
-    async def store(self, chunks: AsyncIterator[bytes]) -> Blob:
+    async def store(self, chunks: AsyncIterator[bytes], limit_bytes: int | None = None) -> Blob:
         """Store bytes without a name; what never gets one is swept later. The iterator is closed in any case.
 
         Raises:
-            TooLarge: more than one file may have.
+            TooLarge: more than one file may have, or ``limit_bytes`` if that is given.
             StorageFull: no room on the disk.
         """
+        limit = limit_bytes or self._limits.file_bytes
         size = 0
         async with _closing(chunks), self._blobs.writer() as writer:
             async for chunk in chunks:
                 size += len(chunk)
-                if size > self._limits.file_bytes:
-                    raise TooLarge(f"a file has at most {self._limits.file_bytes} bytes", field="file")
+                if size > limit:
+                    raise TooLarge(f"a file has at most {limit} bytes", field="file")
                 await writer.write(chunk)
             digest, size = await writer.commit()
         return Blob(digest, size)

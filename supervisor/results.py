@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from supervisor.execution import CapturedOutput, FileReference, Owner, ResultFile, SessionId, SkippedFile, StoredFile
+from supervisor.execution import (
+    CapturedOutput,
+    FileReference,
+    Listener,
+    OutputPiece,
+    Owner,
+    ResultFile,
+    SessionId,
+    SkippedFile,
+    StoredFile,
+)
 from supervisor.jailer import protocol
 from supervisor.names import name_fault
 
@@ -41,12 +51,26 @@ class Collector:
     heads: dict[str, list[bytes]] = field(default_factory=lambda: {"stdout": [], "stderr": []})
     tails: dict[str, list[bytes]] = field(default_factory=lambda: {"stdout": [], "stderr": []})
     omitted: dict[str, int] = field(default_factory=lambda: {"stdout": 0, "stderr": 0})
+    listener: Listener | None = None
+    """Is told each piece as it comes."""
 
     async def take(self, output: protocol.Output) -> None:
         """Take the next piece."""
         name = output.stream
         self.omitted[name] += output.omitted_before
         (self.tails if self.omitted[name] else self.heads)[name].append(output.data)
+        if self.listener is not None:
+            await self.listener(OutputPiece(name, output.data, output.omitted_before))
+
+    async def adopt_as_stderr(self, said: Collector) -> None:
+        """Take all that another one has collected, as errors."""
+        for name in ("stdout", "stderr"):
+            self.heads["stderr"] += said.heads[name]
+            self.tails["stderr"] += said.tails[name]
+            self.omitted["stderr"] += said.omitted[name]
+        if self.listener is not None:
+            text = self.captured("stderr").text().encode()
+            await self.listener(OutputPiece("stderr", text, 0))
 
     def captured(self, name: str) -> CapturedOutput:
         """Give what was kept of ``stdout`` or ``stderr``."""
@@ -62,6 +86,7 @@ class Results:
     deleted: list[str] = field(default_factory=list)
     forget: list[StoredFile] = field(default_factory=list)
     skipped: list[SkippedFile] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,5 +147,9 @@ def usable_name(untrusted_name: bytes) -> str | None:
 
 def shown_name(untrusted_name: bytes) -> str:
     """Make a name fit to be shown: no control characters, bounded."""
-    text = untrusted_name.decode("utf-8", "replace")
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text[:256])
+    return shown_text(untrusted_name.decode("utf-8", "replace"))
+
+
+def shown_text(untrusted_text: str) -> str:
+    """Make a short text fit to be shown: no control characters, bounded."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in untrusted_text[:256])

@@ -35,9 +35,11 @@ class ExecutionSettings(Struct, frozen=True, forbid_unknown_fields=True):
         str, _meta("policy of every execution, a file of policies/sandbox", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
     ] = "default"
     concurrent: Annotated[int, _meta("executions that run at once", ge=1, le=1024)] = 8
+    concurrent_per_user: Annotated[int, _meta("executions of one user that run at once", ge=1, le=1024)] = 6
     queue_length: Annotated[int, _meta("executions that wait at most; more are refused with 429", ge=0, le=100_000)] = (
         128
     )
+    queue_length_per_user: Annotated[int, _meta("executions of one user that wait at most", ge=0, le=100_000)] = 64
     queue_seconds: Annotated[float, _meta("longest wait in the queue before the refusal", gt=0, le=600)] = 30.0
 
 
@@ -47,6 +49,22 @@ class CellsSettings(Struct, frozen=True, forbid_unknown_fields=True):
     floor: Annotated[int, _meta("cells with a warm interpreter that wait at least", ge=0, le=1024)] = 8
     bare_floor: Annotated[int, _meta("cells without one, for other languages, that wait at least", ge=0, le=1024)] = 4
     memory_bytes: Annotated[int, _meta("what all waiting cells together may cost", ge=0, le=1 << 42)] = 512 << 20
+
+
+class LiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[live]``: sessions that keep their interpreter."""
+
+    sessions: Annotated[int, _meta("interpreters kept at once; the longest unused goes first", ge=1, le=4096)] = 32
+    idle_minutes: Annotated[float, _meta("an unused interpreter is saved and ended after it", gt=0, le=24 * 60)] = 120.0
+    reserve_memory_bytes: Annotated[
+        int, _meta("free memory of the host below which unused interpreters are saved and ended", ge=0, le=1 << 44)
+    ] = 256 << 20
+    state_bytes: Annotated[int, _meta("largest saved state, compressed", ge=4096, le=1 << 32)] = 100 << 20
+    archive_hours: Annotated[float, _meta("a saved state is kept so long", gt=0, le=24 * 366)] = 24.0
+    save_seconds: Annotated[float, _meta("longest time that saving or restoring may take", gt=0, le=600)] = 20.0
+    interrupt_seconds: Annotated[
+        float, _meta("after SIGINT, the time that code has to end before it is killed", gt=0, le=60)
+    ] = 2.0
 
 
 class FilesSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,6 +118,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     ] = "INFO"
     execution: ExecutionSettings = ExecutionSettings()
     cells: CellsSettings = CellsSettings()
+    live: LiveSettings = LiveSettings()
     files: FilesSettings = FilesSettings()
     http: HttpSettings = HttpSettings()
     jailer: JailerSettings = JailerSettings()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import msgspec
 import trio
 
-from supervisor.errors import SandboxFailed
+from supervisor.errors import GaolerError, SandboxFailed
 from supervisor.jailer import protocol
 from supervisor.jailer.channels import Channel, ChannelClosed, Connection, ProtocolError, open_connection
 
@@ -89,7 +89,11 @@ class RemoteJail:
             if scan:
                 await self.send(protocol.Scan())
                 self._scan_asked = True
-            await self._settle()
+            try:
+                await self._settle()
+            except JailRefused:
+                await self._drop_answers(2 if scan else 1)
+                raise
             while True:
                 answer = await self._receive()
                 if isinstance(answer, protocol.Output):
@@ -141,8 +145,22 @@ class RemoteJail:
         with _LostIsTyped():
             await self.send(protocol.GetFile(name=untrusted_name))
             header = await self.expect(protocol.FileContent)
-            async with aclosing(self._channel.receive_data(header.size)) as content:
-                yield header.size, content
+            left = header.size
+
+            async def content() -> AsyncGenerator[bytes, None]:
+                nonlocal left
+                async for piece in self._channel.receive_data(header.size):
+                    left -= len(piece)
+                    yield piece
+
+            try:
+                async with aclosing(content()) as chunks:
+                    yield header.size, chunks
+            except GaolerError:
+                # The block gave up; what is on its way has to be out of it before the next answer.
+                async for _ in self._channel.receive_data(left):
+                    pass
+                raise
 
     @asynccontextmanager
     async def save(self, limit_bytes: int) -> AsyncIterator[tuple[protocol.Saved, AsyncIterator[bytes]]]:
@@ -180,6 +198,16 @@ class RemoteJail:
     async def _ask(self, message: protocol.Message, due: type[protocol.Message], name: bytes | None = None) -> None:
         await self.send(message, hold=True)
         self._owed.append((due, name))
+
+    async def _drop_answers(self, more: int) -> None:
+        """After a refusal: take the other acknowledgements and so many refusals of what was sent ahead."""
+        self._scan_asked = False
+        for _ in range(len(self._owed) + more):
+            try:
+                await self._receive()
+            except JailRefused:
+                continue
+        self._owed.clear()
 
     async def _settle(self) -> None:
         """Look at the acknowledgements that are due."""

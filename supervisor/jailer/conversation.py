@@ -31,7 +31,9 @@ class Conversation:
         self._work = work
         self._has_run = False
         self._refused: str | None = None
-        """Why nothing may run any more: an input is missing."""
+        """Why the next run is refused: an input is missing."""
+        self._nothing_ran = False
+        """The last run was refused, and so is the look at what it left that may have been sent ahead."""
         self._ahead: deque[protocol.Request] = deque()
         """Questions that came while something ran."""
 
@@ -80,7 +82,9 @@ class Conversation:
             raise ProtocolError(f"channel {self._channel.number}: a run in a dead jail")
         if self._refused is not None:
             await send(self._channel, protocol.Refused(reason=self._refused))
+            self._refused, self._nothing_ran = None, True
             return
+        self._nothing_ran = False
         self._has_run = True
         run = await self._jail.run(request, self._emit)
         async with trio.open_nursery() as nursery:
@@ -181,6 +185,9 @@ class Conversation:
         await send(self._channel, answer, hold=self._channel.pending)
 
     async def _scan(self) -> None:
+        if self._nothing_ran:
+            await send(self._channel, protocol.Refused(reason="nothing ran"))
+            return
         self._require_quiet("Scan")
         workspace = self._jail.workspace
         manifest = workspace.scan() if workspace.small else await trio.to_thread.run_sync(workspace.scan)

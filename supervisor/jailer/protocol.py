@@ -30,6 +30,7 @@ Size = Annotated[int, Meta(ge=0, le=1 << 40)]
 WallSeconds = Annotated[float, Meta(gt=0)] | None
 Stdin = Annotated[bytes, Meta(max_length=65_536)]
 Area = Literal["workspace", "code"]
+Then = Literal["destroy", "sweep", "pause"]
 StreamName = Literal["stdout", "stderr"]
 
 
@@ -71,7 +72,7 @@ class Run(Message, frozen=True, tag="run"):
     environment: Annotated[dict[Text, Text], Meta(max_length=256)]
     wall_seconds: WallSeconds = None
     stdin: Stdin = b""
-    then: Literal["destroy", "sweep", "pause"] = "destroy"
+    then: Then = "destroy"
 
 
 class RunScript(Message, frozen=True, tag="script"):

@@ -23,6 +23,20 @@ class SessionRow:
     expires_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """The namespace of a session's interpreter, written down; the bytes are a blob. Never read outside a sandbox."""
+
+    session_id: SessionId
+    profile: str
+    sha256: str
+    size_bytes: int
+    saved_at: float
+    expires_at: float
+    untrusted_unsaved: tuple[tuple[str, str], ...] = ()
+    """What could not be saved: names and reasons, as the sandbox gave them."""
+
+
 class QuotaExceeded(Exception):
     """The files would pass a limit of their session; nothing was stored. The message names the limit."""
 
@@ -55,14 +69,24 @@ class SessionStore(Protocol):
     async def delete_files(self, file_ids: Sequence[FileId]) -> None:
         """Forget files; unknown ids are no error."""
 
+    async def put_state(self, state: SavedState) -> None:
+        """Keep the state of an existing session, instead of an older one.
+
+        Raises:
+            KeyError: the session is gone.
+        """
+
+    async def state(self, session_id: SessionId, now: float) -> SavedState | None:
+        """Look a living state up."""
+
     async def delete_session(self, session_id: SessionId) -> None:
-        """Forget a session and its files."""
+        """Forget a session, its files and its state."""
 
     async def delete_expired(self, now: float) -> int:
-        """Forget every session that has expired; return how many."""
+        """Forget every session, and every state, that has expired; return how many sessions."""
 
     async def unreferenced(self, digests: Sequence[str]) -> list[str]:
-        """Give those of ``digests`` that no file has."""
+        """Give those of ``digests`` that no file and no state has."""
 
 
 class BlobWriter(Protocol):

@@ -13,15 +13,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
+import msgspec
 import trio
 
 from supervisor.errors import ConfigurationError, StorageFull
 from supervisor.execution import FileId, Owner, SessionId, StoredFile
-from supervisor.store import QuotaExceeded, SessionRow
+from supervisor.store import QuotaExceeded, SavedState, SessionRow
 
 _T = TypeVar("_T")
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, owner_kind TEXT NOT NULL, owner_id TEXT NOT NULL, owner_version INTEGER,
@@ -35,6 +36,15 @@ CREATE TABLE files (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX files_by_digest ON files (sha256);
 """
+_SINCE_2: Final = """
+CREATE TABLE states (
+    session_id TEXT PRIMARY KEY REFERENCES sessions (id) ON DELETE CASCADE, profile TEXT NOT NULL, sha256 TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL, saved_at REAL NOT NULL, expires_at REAL NOT NULL, unsaved TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX states_by_digest ON states (sha256);
+"""
+_STEPS: Final = (_SCHEMA, _SINCE_2)
+"""What brings a database from each version to the next."""
 _FILE_COLUMNS: Final = (
     "f.id, f.session_id, f.name, f.size_bytes, f.sha256, f.content_type, f.created_at, f.modified_at, f.read_only"
 )
@@ -154,6 +164,40 @@ class SqliteSessions:
 
         await self._transaction(work)
 
+    async def put_state(self, state: SavedState) -> None:
+        """See :class:`supervisor.store.SessionStore`."""
+        values = (
+            state.session_id,
+            state.profile,
+            state.sha256,
+            state.size_bytes,
+            state.saved_at,
+            state.expires_at,
+            msgspec.json.encode(state.untrusted_unsaved).decode(),
+        )
+
+        def work(database: sqlite3.Connection) -> None:
+            if not database.execute("SELECT 1 FROM sessions WHERE id = ?", (state.session_id,)).fetchone():
+                raise KeyError(state.session_id)
+            database.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+        await self._transaction(work)
+
+    async def state(self, session_id: SessionId, now: float) -> SavedState | None:
+        """See :class:`supervisor.store.SessionStore`."""
+
+        def work(database: sqlite3.Connection) -> SavedState | None:
+            columns = "session_id, profile, sha256, size_bytes, saved_at, expires_at, unsaved"
+            query = f"SELECT {columns} FROM states WHERE session_id = ? AND expires_at > ?"
+            row = database.execute(query, (session_id, now)).fetchone()
+            if row is None:
+                return None
+            found, profile, sha256, size_bytes, saved_at, expires_at, unsaved = row
+            names = msgspec.json.decode(unsaved, type=tuple[tuple[str, str], ...])
+            return SavedState(found, profile, sha256, size_bytes, saved_at, expires_at, names)
+
+        return await self._transaction(work)
+
     async def delete_session(self, session_id: SessionId) -> None:
         """See :class:`supervisor.store.SessionStore`."""
 
@@ -166,6 +210,7 @@ class SqliteSessions:
         """See :class:`supervisor.store.SessionStore`."""
 
         def work(database: sqlite3.Connection) -> int:
+            database.execute("DELETE FROM states WHERE expires_at <= ?", (now,))
             return database.execute("DELETE FROM sessions WHERE expires_at <= ?", (now,)).rowcount
 
         return await self._transaction(work)
@@ -174,8 +219,8 @@ class SqliteSessions:
         """See :class:`supervisor.store.SessionStore`."""
 
         def work(database: sqlite3.Connection) -> list[str]:
-            query = "SELECT 1 FROM files WHERE sha256 = ? LIMIT 1"
-            return [digest for digest in digests if database.execute(query, (digest,)).fetchone() is None]
+            query = "SELECT 1 FROM files WHERE sha256 = ? UNION ALL SELECT 1 FROM states WHERE sha256 = ? LIMIT 1"
+            return [digest for digest in digests if database.execute(query, (digest, digest)).fetchone() is None]
 
         return await self._transaction(work)
 
@@ -219,8 +264,9 @@ def _connect(path: Path) -> sqlite3.Connection:
             "upgrade, or use another state_dir",
             field="state_dir",
         )
-    if version == 0:
-        database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    if version < SCHEMA_VERSION:
+        steps = " ".join(_STEPS[version:])
+        database.executescript(f"BEGIN; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     return database
 
 

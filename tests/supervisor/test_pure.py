@@ -28,8 +28,10 @@ from supervisor.execution import (
     is_id,
     new_id,
 )
+from supervisor.fair_queue import FairQueue, QueueLimits, Ticket
 from supervisor.jailer.capture import StreamCapture
 from supervisor.jailer.cgroup import values_v1, values_v2
+from supervisor.jailer.pool_size import PoolSize
 from supervisor.names import check_name, name_fault
 from supervisor.policy import PACKAGED_POLICIES, load_policies
 from supervisor.settings import leaves, load
@@ -151,22 +153,25 @@ def test_a_success_says_nothing_and_skips_are_said() -> None:
     assert stderr.endswith("[gaoler] not kept: 5 more\n")
 
 
+ANN, BOB, EVE = Principal("t", "k", "ann"), Principal("t", "k", "bob"), Principal("other", "k", "eve")
+
+
 async def test_admission_queues_in_order_and_refuses_what_is_too_much() -> None:
-    admission = Admission(concurrent=1, queue_length=1, queue_seconds=60)
+    admission = Admission(QueueLimits(1, 1, 1, 1), queue_seconds=60)
     order: list[int] = []
 
     async def work(number: int) -> None:
-        async with admission.place():
+        async with admission.place(ANN):
             order.append(number)
             await trio.testing.wait_all_tasks_blocked()
 
     async with trio.open_nursery() as nursery:
-        async with admission.place():
+        async with admission.place(ANN):
             nursery.start_soon(work, 1)
             await trio.testing.wait_all_tasks_blocked()
             assert (admission.running, admission.waiting) == (1, 1)
             with pytest.raises(Busy) as caught:
-                async with admission.place():
+                async with admission.place(ANN):
                     pass
             assert caught.value.retry_after_seconds > 0
     assert order == [1]
@@ -176,15 +181,85 @@ async def test_admission_queues_in_order_and_refuses_what_is_too_much() -> None:
 async def test_a_wait_that_is_too_long_or_cancelled_gives_its_place_back(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    admission = Admission(concurrent=1, queue_length=5, queue_seconds=3)
-    async with admission.place():
+    admission = Admission(QueueLimits(1, 1, 5, 5), queue_seconds=3)
+    async with admission.place(ANN):
         with pytest.raises(Busy):
-            async with admission.place():
+            async with admission.place(ANN):
                 pass
         with trio.move_on_after(1):
-            async with admission.place():
+            async with admission.place(ANN):
                 pass
     assert (admission.running, admission.waiting) == (0, 0)
+
+
+def test_a_flood_of_one_waits_for_itself_and_the_others_go_between() -> None:
+    queue = FairQueue(QueueLimits(places=4, places_per_principal=3, waiting=20, waiting_per_principal=10))
+    flood = [queue.enter(ANN) for _ in range(13)]
+    assert [isinstance(each, tuple) and each[1] for each in flood] == [True] * 3 + [False] * 10
+    assert queue.enter(ANN) == "you have too many executions waiting"
+    # One place is left for somebody else, who does not wait behind the flood.
+    other = queue.enter(EVE)
+    assert isinstance(other, tuple)
+    assert other[1]
+    waiting = queue.enter(BOB)
+    assert isinstance(waiting, tuple)
+    assert not waiting[1]
+    first = flood[0]
+    assert isinstance(first, tuple)
+    assert queue.leave(first[0], 1.0) == [waiting[0]]
+
+
+def test_the_tenant_with_the_fewest_running_is_next() -> None:
+    queue = FairQueue(QueueLimits(places=2, places_per_principal=2, waiting=20, waiting_per_principal=10))
+    running = [queue.enter(each) for each in (ANN, BOB)]
+    waiting = {each: queue.enter(each) for each in (ANN, BOB, EVE)}
+    tickets = {name: ticket[0] for name, ticket in waiting.items() if isinstance(ticket, tuple)}
+    first, second = (each[0] for each in running if isinstance(each, tuple))
+    assert queue.leave(first, 1.0) == [tickets[EVE]]
+    # Of one tenant's users, the one with fewer running.
+    assert queue.leave(second, 1.0) == [tickets[ANN]]
+
+
+@given(st.lists(st.tuples(st.sampled_from([ANN, BOB, EVE]), st.integers(0, 3)), max_size=60))
+def test_admission_never_breaks_a_bound_and_never_forgets_anybody(steps: list[tuple[Principal, int]]) -> None:
+    limits = QueueLimits(places=3, places_per_principal=2, waiting=4, waiting_per_principal=3)
+    queue = FairQueue(limits)
+    running: list[Ticket] = []
+    waiting: list[Ticket] = []
+    for principal, action in steps:
+        if action == 0 and running:
+            begun = queue.leave(running.pop(0), 1.0)
+            running += begun
+            waiting = [each for each in waiting if each not in begun]
+        elif action == 1 and waiting:
+            queue.give_up(waiting.pop())
+        else:
+            decision = queue.enter(principal)
+            if not isinstance(decision, str):
+                (running if decision[1] else waiting).append(decision[0])
+        assert queue.total_running == len(running) <= limits.places
+        assert queue.total_waiting == len(waiting) <= limits.waiting
+        assert max(queue.running.values(), default=0) <= limits.places_per_principal
+        # Whoever waits does so for a reason.
+        assert len(running) == limits.places or all(queue.running[each.key] >= 2 for each in waiting)
+    while running:
+        running += queue.leave(running.pop(), 1.0)
+    assert (queue.total_running, queue.total_waiting) == (0, 0)
+
+
+def test_a_pool_grows_with_misses_and_shrinks_when_it_is_calm() -> None:
+    size = PoolSize(floor=2, ceiling=10)
+    for now in range(8):
+        size.missed(float(now))
+    assert size.target == 10
+    size.idle(45.0)
+    assert size.target == 10  # there were misses in the time that has ended
+    size.claimed(left=8, now=50.0)
+    size.idle(80.0)
+    assert size.target == 6
+    for now in range(80, 800, 40):
+        size.claimed(left=size.target - 1, now=float(now))
+    assert size.target == 2
 
 
 POLICY_FAULTS = [

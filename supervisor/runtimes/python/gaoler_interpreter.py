@@ -26,6 +26,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 import types
 
 SOURCE = "/code/main.py"
@@ -163,8 +164,13 @@ def show(error):
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
+    error = error.with_traceback(trace)
     try:
-        sys.excepthook(type(error), error.with_traceback(trace), trace)
+        if sys.excepthook is sys.__excepthook__:
+            # The built-in hook reads source lines from files only; the lines of a cell are in linecache.
+            traceback.print_exception(error)
+        else:
+            sys.excepthook(type(error), error, trace)
     except BaseException:
         sys.__excepthook__(type(error), error, trace)
 

@@ -1,0 +1,280 @@
+"""What an execution does in the jail that it was given: place its files, run, read back what changed, keep it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final, assert_never
+
+import msgspec
+
+from supervisor.errors import InvalidRequest, SandboxFailed, TooLarge
+from supervisor.execution import (
+    Cancelled,
+    ExecutionRequest,
+    ExecutionResult,
+    Exited,
+    FileReference,
+    Outcome,
+    OutOfMemory,
+    OutputLimit,
+    ResultFile,
+    Runtime,
+    Signalled,
+    SkippedFile,
+    TimedOut,
+    Usage,
+)
+from supervisor.files import Blob, FileService
+from supervisor.jailer import protocol
+from supervisor.jailer.client import JailRefused, RemoteJail
+from supervisor.names import name_fault
+from supervisor.results import Collector, Input, Inputs, ResultLimits, Results, Room, inherited, shown_name, usable_name
+from supervisor.runtimes.catalogue import InstalledLanguage
+
+log: Final = logging.getLogger("gaoler.execution")
+
+
+@dataclass(slots=True)
+class Present:
+    """What is known to be in a workspace: digests by name, and what is in it but not kept."""
+
+    digests: dict[str, str] = field(default_factory=dict)
+    ignored: set[bytes] = field(default_factory=set)
+
+
+class InJail:
+    """The work itself, for executions of their own and in lasting sessions alike."""
+
+    def __init__(self, files: FileService, limits: ResultLimits) -> None:
+        self._files = files
+        self._limits = limits
+
+    async def place(
+        self, request: ExecutionRequest, language: InstalledLanguage, inputs: Inputs, jail: RemoteJail, present: Present
+    ) -> None:
+        """Write the program and those inputs that are not there yet."""
+        code = request.code.encode()
+        await jail.put_file(language.source_name, len(code), _once(code), area="code", read_only=True)
+        for name, each in inputs.by_name.items():
+            if present.digests.get(name) == each.file.sha256:
+                continue
+            async with self._files.content(each.file) as chunks:
+                await jail.put_file(name.encode(), each.file.size_bytes, chunks, read_only=each.file.read_only)
+            present.digests[name] = each.file.sha256
+
+    async def run_alone(
+        self, request: ExecutionRequest, language: InstalledLanguage, jail: RemoteJail, output: Collector
+    ) -> protocol.Ended:
+        """Compile, if the language does, and run; nothing lives on. A failed compilation is the outcome."""
+        if language.profile is not None:
+            script = protocol.RunScript(
+                arguments=list(request.arguments), wall_seconds=request.wall_seconds, stdin=request.stdin
+            )
+            return await jail.run(script, output.take, scan=True)
+        compiled = await self._compile(request, language, jail, output, then="sweep")
+        if compiled is not None and compiled.outcome != protocol.RunExited(code=0):
+            await jail.finish()
+            return compiled
+        program = _program(request, language, then="destroy")
+        return _together(compiled, await jail.run(program, output.take, scan=True))
+
+    async def run_live(
+        self,
+        request: ExecutionRequest,
+        language: InstalledLanguage,
+        jail: RemoteJail,
+        output: Collector,
+        interrupt_seconds: float,
+    ) -> protocol.Ended:
+        """Run in the lasting interpreter, or beside it; what lives in the jail is paused afterwards."""
+        if language.profile is not None:
+            cell = protocol.RunCell(
+                arguments=list(request.arguments),
+                wall_seconds=request.wall_seconds,
+                stdin=request.stdin,
+                interrupt_seconds=interrupt_seconds,
+            )
+            return await jail.run(cell, output.take, scan=True)
+        compiled = await self._compile(request, language, jail, output, then="pause")
+        if compiled is not None and compiled.outcome != protocol.RunExited(code=0):
+            return compiled
+        return _together(compiled, await jail.run(_program(request, language, then="pause"), output.take, scan=True))
+
+    async def _compile(
+        self,
+        request: ExecutionRequest,
+        language: InstalledLanguage,
+        jail: RemoteJail,
+        output: Collector,
+        then: protocol.Then,
+    ) -> protocol.Ended | None:
+        compiler = language.compile_arguments()
+        if compiler is None:
+            return None
+        build = protocol.Run(
+            arguments=compiler, environment=language.environment, wall_seconds=request.wall_seconds, then=then
+        )
+        # What a compiler says belongs to stderr only if it failed: warnings would hide the program's own output.
+        said = Collector()
+        compiled = await jail.run(build, said.take)
+        if compiled.outcome != protocol.RunExited(code=0):
+            await output.adopt_as_stderr(said)
+        return compiled
+
+    async def collect(self, jail: RemoteJail, inputs: Inputs, results: Results, present: Present) -> None:
+        """Go through the manifest; everything in it is untrusted."""
+        manifest = await jail.scan()
+        results.skipped += [SkippedFile(shown_name(skip.untrusted_name), skip.reason) for skip in manifest.skipped]
+        if manifest.truncated:
+            results.skipped.append(SkippedFile("", "there are more files than can be listed; the rest was not kept"))
+        room = Room(self._limits, inputs)
+        for entry in manifest.entries:
+            await self._take(jail, entry, inputs, results, room, present)
+        seen = {entry.untrusted_name for entry in manifest.entries}
+        for name, each in inputs.by_name.items():
+            if each.file.read_only:
+                results.files += inherited(name, each)
+            elif name.encode() not in seen and not manifest.truncated:
+                results.deleted.append(name)
+                present.digests.pop(name, None)
+                if each.file.session_id == inputs.session_id:
+                    results.forget.append(each.file)
+
+    async def _take(
+        self,
+        jail: RemoteJail,
+        entry: protocol.Entry,
+        inputs: Inputs,
+        results: Results,
+        room: Room,
+        present: Present,
+    ) -> None:
+        """Keep one file of the workspace: as it was, as a new one, or not at all, with the reason."""
+        name = usable_name(entry.untrusted_name)
+        if name is None:
+            reason = f"the name cannot be used: {name_fault(shown_name(entry.untrusted_name)) or 'it is not UTF-8'}"
+            results.skipped.append(SkippedFile(shown_name(entry.untrusted_name), reason))
+            return
+        source = inputs.by_name.get(name)
+        if source is not None and entry.unchanged:
+            results.files += inherited(name, source)
+            return
+        if entry.unchanged and (name in present.digests or entry.untrusted_name in present.ignored):
+            return
+        present.ignored.add(entry.untrusted_name)
+        fault = room.fault(entry.size)
+        if fault is not None:
+            results.skipped.append(SkippedFile(name, fault))
+            return
+        async with jail.get_file(entry.untrusted_name) as (size, chunks):
+            if size != entry.size:
+                raise SandboxFailed("a result file changed while nothing ran")
+            blob = await self._files.store(chunks)
+        present.ignored.discard(entry.untrusted_name)
+        present.digests[name] = blob.digest
+        if source is not None and blob.digest == source.file.sha256:
+            results.files += inherited(name, source)
+            return
+        self._add(name, blob, source, inputs, results)
+        room.take(entry.size)
+
+    def _add(self, name: str, blob: Blob, source: Input | None, inputs: Inputs, results: Results) -> None:
+        file = self._files.describe(inputs.session_id, name, blob)
+        results.new.append(file)
+        origin = None
+        if source is not None:
+            origin = source.reference or FileReference(source.file.id, source.file.session_id, name)
+        results.files.append(ResultFile(file.id, file.session_id, name, file.size_bytes, modified_from=origin))
+
+    async def keep(self, inputs: Inputs, results: Results) -> None:
+        """Put what was found into the session, all or nothing.
+
+        Raises:
+            TooLarge, NotFound: the session is full, or was deleted meanwhile.
+        """
+        if inputs.is_new and results.new:
+            await self._files.create_session(inputs.owner, inputs.session_id)
+        if results.new:
+            await self._files.keep(results.new)
+        if results.forget:
+            await self._files.forget(results.forget)
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    if data:
+        yield data
+
+
+def _program(request: ExecutionRequest, language: InstalledLanguage, then: protocol.Then) -> protocol.Run:
+    return protocol.Run(
+        arguments=language.run_arguments(request.arguments),
+        environment=language.environment,
+        wall_seconds=request.wall_seconds,
+        stdin=request.stdin,
+        then=then,
+    )
+
+
+def _together(compiled: protocol.Ended | None, ended: protocol.Ended) -> protocol.Ended:
+    if compiled is None:
+        return ended
+    return msgspec.structs.replace(
+        ended,
+        wall_seconds=compiled.wall_seconds + ended.wall_seconds,
+        cpu_seconds=compiled.cpu_seconds + ended.cpu_seconds,
+    )
+
+
+@contextmanager
+def refusals_typed() -> Iterator[None]:
+    """Turn what the jailer refuses into an error for the caller."""
+    try:
+        yield
+    except JailRefused as error:
+        if error.full:
+            raise TooLarge("the input files do not fit into the workspace", field="files") from None
+        if error.name is not None:
+            name = shown_name(error.name)
+            raise InvalidRequest(f"the input {name!r} cannot be placed: {error}", field="files") from None
+        log.error("jailer refused reason=%s", ascii(str(error)))
+        raise SandboxFailed("the sandbox refused the request") from None
+
+
+def result_of(
+    inputs: Inputs, ended: protocol.Ended, output: Collector, results: Results, runtime: Runtime | None = None
+) -> ExecutionResult:
+    """Put the result together."""
+    return ExecutionResult(
+        session_id=inputs.session_id,
+        outcome=outcome_of(ended.outcome),
+        stdout=output.captured("stdout"),
+        stderr=output.captured("stderr"),
+        usage=Usage(ended.wall_seconds, ended.cpu_seconds, ended.memory_peak_bytes),
+        files=tuple(results.files),
+        deleted=tuple(results.deleted),
+        skipped=tuple(results.skipped),
+        runtime=runtime,
+        notes=tuple(results.notes),
+    )
+
+
+def outcome_of(outcome: protocol.RunOutcome) -> Outcome:
+    """Say the jailer's word for an outcome in ours."""
+    match outcome:
+        case protocol.RunExited(code):
+            return Exited(code)
+        case protocol.RunSignalled(signal):
+            return Signalled(signal)
+        case protocol.RunOutOfMemory(limit_bytes):
+            return OutOfMemory(limit_bytes)
+        case protocol.RunTimedOut(limit_seconds):
+            return TimedOut(limit_seconds)
+        case protocol.RunOutputLimit(stream, limit_bytes):
+            return OutputLimit(stream, limit_bytes)
+        case protocol.RunInterrupted():
+            return Cancelled()
+        case _:
+            assert_never(outcome)
