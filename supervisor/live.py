@@ -92,6 +92,8 @@ class _Session:
     present: Present = field(default_factory=Present)
     used: bool = False
     """Python code has run in the interpreter, so it has a state."""
+    has_state: bool = False
+    """It has, unless it has ended meanwhile, what earlier executions left."""
     last_use: float = 0.0
     ending: bool = False
     """It does what it was given, saves itself and ends."""
@@ -315,6 +317,9 @@ class LiveSessions:
 
     def _note_state(self, session: _Session, ended: protocol.Ended, results: Results) -> None:
         """Say what became of the variables where that is not what anybody would expect."""
+        if ended.state_is_new and session.has_state:
+            results.notes.append("the interpreter had ended: the variables of earlier executions are gone")
+        session.has_state = session.used and ended.state_lives
         if not ended.state_lives:
             if session.used:
                 results.notes.append("the interpreter has ended: its variables are gone, the files are kept")

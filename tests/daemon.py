@@ -107,23 +107,25 @@ class Daemon:
 
     def names(self) -> list[str]:
         """Of every process of the family."""
-        found: list[str] = []
-        for pid in self.family():
-            try:
-                found.append((Path("/proc") / str(pid) / "comm").read_text().strip())
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-        return found
+        return [name for name in map(process_name, self.family()) if name]
 
     def named(self, name: str) -> int:
         """The one process of that name in the family."""
-        found = [pid for pid in self.family() if (Path("/proc") / str(pid) / "comm").read_text().strip() == name]
+        found = [pid for pid in self.family() if process_name(pid) == name]
         assert len(found) == 1, (name, found)
         return found[0]
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(timeout=30) == 0, self.log_path.read_text()[-2000:]
+
+
+def process_name(pid: int) -> str:
+    """Empty for one that has ended meanwhile."""
+    try:
+        return (Path("/proc") / str(pid) / "comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def eventually(condition: Callable[[], bool]) -> None:

@@ -17,10 +17,10 @@ from typing import Annotated, Final
 import trio
 from msgspec import Meta, Struct
 
+from supervisor.jailer.enclosure import JailError
 from supervisor.jailer.jail import Jail, Yard, open_jail
 from supervisor.jailer.nsjail_config import Mask
 from supervisor.jailer.pool_size import CALM_SECONDS, PoolSize
-from supervisor.jailer.program_run import JailError
 from supervisor.policy import Policy
 
 log: Final = logging.getLogger("gaoler.jailer.cells")

@@ -14,9 +14,10 @@ import trio
 from supervisor.jailer import protocol
 from supervisor.jailer.cells import Workload
 from supervisor.jailer.channels import Channel, ProtocolError
+from supervisor.jailer.enclosure import JailError
 from supervisor.jailer.interpreters import InterpreterBroken, SaveAnswer, save_decoder
 from supervisor.jailer.jail import Jail
-from supervisor.jailer.program_run import JailError, Run
+from supervisor.jailer.program_run import Run
 from supervisor.jailer.workspace import BadName, WorkspaceFull
 
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -50,7 +51,7 @@ class Conversation:
 
     async def _next(self) -> protocol.Request:
         """Wait for a request; a session that is paused meanwhile is no work for the machine."""
-        with self._work.absent() if self._jail.paused else nullcontext():
+        with self._work.absent() if self._jail.inside.paused else nullcontext():
             return decode(await self._channel.receive_message())
 
     async def _answer(self, request: protocol.Request) -> None:
@@ -111,25 +112,25 @@ class Conversation:
 
     async def _save(self, request: protocol.Save) -> None:
         """The interpreter writes into a file that is sealed before a byte of it is believed."""
-        interpreter = self._jail.interpreter
+        interpreter = self._jail.inside.interpreter
         if interpreter is None or self._jail.dead:
             await send(self._channel, protocol.Refused(reason="there is no interpreter"))
             return
         state = os.memfd_create("state", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
-            self._jail.resume()
+            self._jail.inside.resume()
             try:
                 await interpreter.send({"do": "save", "limit_bytes": request.limit_bytes}, [state])
-                answer: SaveAnswer = await interpreter.answer(save_decoder)
+                answer = await interpreter.answer(save_decoder)
                 # A process that still maps the file writable makes sealing fail: then it is not to be had.
                 fcntl.fcntl(state, fcntl.F_ADD_SEALS, _SEALS)
             except (InterpreterBroken, OSError) as error:
-                answer = SaveAnswer(error=str(error)[:1000])
+                answer = SaveAnswer(id=0, error=str(error)[:1000])
             finally:
-                self._jail.pause()
+                self._jail.inside.pause()
             size = os.fstat(state).st_size
             if answer.error is None and size > request.limit_bytes:
-                answer = SaveAnswer(error="the state is larger than may be kept")
+                answer = SaveAnswer(id=0, error="the state is larger than may be kept")
             if answer.error is not None:
                 await send(self._channel, protocol.Refused(reason=answer.error))
                 return
@@ -146,16 +147,16 @@ class Conversation:
             async for piece in self._channel.receive_data(request.size):
                 _write_all(state, piece)
             await self._jail.wait_built()
-            self._jail.resume()
+            self._jail.inside.resume()
             try:
-                interpreter = await self._jail.have_interpreter()
+                interpreter = await self._jail.inside.have_interpreter()
                 await interpreter.send({"do": "restore"}, [state])
-                answer: SaveAnswer = await interpreter.answer(save_decoder)
+                answer = await interpreter.answer(save_decoder)
             except InterpreterBroken as error:
-                await self._jail.lose_interpreter()
-                answer = SaveAnswer(error=str(error)[:1000])
+                await self._jail.inside.lose_interpreter()
+                answer = SaveAnswer(id=0, error=str(error)[:1000])
             finally:
-                self._jail.pause()
+                self._jail.inside.pause()
         finally:
             os.close(state)
         if answer.error is not None:

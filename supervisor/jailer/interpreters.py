@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 import trio
@@ -36,6 +36,9 @@ BACK_OFF_SECONDS: Final = (0.1, 0.5, 2.0, 10.0, 30.0)
 START_SECONDS: Final = 60
 
 
+_T = TypeVar("_T")
+
+
 class RuntimeProfile(Struct, frozen=True, forbid_unknown_fields=True):
     """A profile with everything it needs: ``python`` and ``environment`` are those of a sandbox."""
 
@@ -52,16 +55,22 @@ class InterpreterBroken(Exception):
     """The interpreter in a jail says what it should not; it is hostile, or destroyed by the code that ran in it."""
 
 
-class CellAnswer(Struct, frozen=True):
+class Answer(Struct, frozen=True):
+    """Answer to the job of this ``id``."""
+
+    id: int
+
+
+class CellAnswer(Answer, frozen=True):
     """A live cell came to its end."""
 
     status: Annotated[int, Meta(ge=0, le=255)]
 
 
-class SaveAnswer(Struct, frozen=True):
+class SaveAnswer(Answer, frozen=True):
     """What became of saving or restoring."""
 
-    names: Annotated[int, Meta(ge=0)] = 0
+    names: Annotated[int, Meta(ge=0, le=1 << 40)] = 0
     unsaved: Annotated[list[tuple[ShortText, ShortText]], Meta(max_length=MAX_UNSAVED)] = []
     error: ShortText | None = None
 
@@ -70,6 +79,7 @@ class _Ready(Struct, frozen=True):
     ready: bool
 
 
+_A = TypeVar("_A", bound=Answer)
 _ready_decoder = msgspec.json.Decoder(_Ready)
 cell_decoder = msgspec.json.Decoder(CellAnswer)
 save_decoder = msgspec.json.Decoder(SaveAnswer)
@@ -81,6 +91,7 @@ class Interpreter:
     def __init__(self, process: Process, control: trio.socket.SocketType) -> None:
         self.process = process
         self._control = control
+        self._jobs = 0
 
     async def wait_ready(self) -> None:
         """Wait until it can take code.
@@ -88,7 +99,7 @@ class Interpreter:
         Raises:
             InterpreterBroken: it ended, or said something else.
         """
-        await self.answer(_ready_decoder)
+        await self._receive(_ready_decoder)
 
     async def send(self, job: Mapping[str, Any], fds: Sequence[int]) -> None:
         """Send a job with its descriptors.
@@ -96,18 +107,26 @@ class Interpreter:
         Raises:
             InterpreterBroken: nobody is there.
         """
+        self._jobs += 1
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
         try:
-            await self._control.sendmsg([json.dumps(job).encode()], ancillary)
+            await self._control.sendmsg([json.dumps({"id": self._jobs, **job}).encode()], ancillary)
         except OSError as error:
             raise InterpreterBroken(str(error)) from None
 
-    async def answer(self, decoder: msgspec.json.Decoder[Any]) -> Any:
-        """Wait for the answer to a job, of the type that ``decoder`` takes. Descriptors in it are dropped.
+    async def answer(self, decoder: msgspec.json.Decoder[_A]) -> _A:
+        """Wait for the answer to the last job, of the type that ``decoder`` takes. Descriptors in it are dropped.
 
         Raises:
-            InterpreterBroken: it ended, or said something else.
+            InterpreterBroken: it ended, or said something else; from then on nothing it says can be trusted to belong
+                to what was asked.
         """
+        answer = await self._receive(decoder)
+        if answer.id != self._jobs:
+            raise InterpreterBroken(f"an answer to job {answer.id} where that to {self._jobs} was due")
+        return answer
+
+    async def _receive(self, decoder: msgspec.json.Decoder[_T]) -> _T:
         try:
             payload = await self._control.recv(MAX_ANSWER_BYTES)
             if not payload:
@@ -123,6 +142,7 @@ class Interpreter:
 
         Raises:
             LaunchError: it cannot be executed.
+            InterpreterBroken: nobody is there.
         """
         error_read, error_write = os.pipe()
         try:
@@ -133,10 +153,8 @@ class Interpreter:
             self._control.close()
             async with trio.lowlevel.FdStream(os.dup(error_read)) as errors:
                 message = await errors.receive_some(4096)
-        except BaseException as error:
+        except BaseException:
             self.close()
-            if isinstance(error, InterpreterBroken):
-                raise LaunchError(str(error)) from None
             raise
         finally:
             os.close(error_read)

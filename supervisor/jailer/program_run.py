@@ -11,27 +11,23 @@ import signal
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import trio
 
 from supervisor.jailer import protocol
 from supervisor.jailer.capture import StreamCapture
+from supervisor.jailer.enclosure import READ_BYTES, JailError
+from supervisor.jailer.inhabitants import Stdio
 from supervisor.jailer.interpreters import Interpreter, InterpreterBroken, cell_decoder
 from supervisor.jailer.launcher import LaunchError, Process
 
 if TYPE_CHECKING:
     from supervisor.jailer.jail import Jail
 
-READ_BYTES: Final = 65_536
 DRAIN_BYTES: Final = 1 << 20
 Emit = Callable[[protocol.Output], Awaitable[None]]
-Stdio = tuple[int, int, int]
 _STREAMS: Final[tuple[protocol.StreamName, ...]] = ("stdout", "stderr")
-
-
-class JailError(Exception):
-    """The jail could not be built or was lost; by our fault, not the program's."""
 
 
 class Run(ABC):
@@ -91,7 +87,8 @@ class Run(ABC):
             cpu_seconds=max(0.0, after.cpu_seconds - before.cpu_seconds),
             memory_peak_bytes=after.memory_peak_bytes,
             jail_lives=not jail.dead,
-            state_lives=jail.interpreter is not None and not jail.dead,
+            state_lives=jail.inside.interpreter is not None and not jail.dead,
+            state_is_new=self._state_is_new,
         )
 
     def _outcome(self, *, timed_out: bool, oom_kills: int) -> protocol.RunOutcome:
@@ -118,6 +115,7 @@ class Run(ABC):
         """Wait for its end and set ``_ended``."""
 
     _ended: bool = False
+    _state_is_new: bool = False
 
     async def _break_off(self, *, kill: bool) -> None:  # noqa: B027 - most kinds only have _settle
         """End what has not ended by itself; ``kill``: without asking."""
@@ -162,10 +160,12 @@ class Run(ABC):
             scope.cancel()
 
     async def _read(self, name: protocol.StreamName, fd: int) -> None:
-        while True:
-            with trio.CancelScope() as self._waits[name]:
+        # A run may be over before this task has begun.
+        while not self._settled:
+            with trio.CancelScope() as wait:
+                self._waits[name] = wait
                 await trio.lowlevel.wait_readable(fd)
-            if self._settled:
+            if wait.cancelled_caught:
                 return
             data = os.read(fd, READ_BYTES)
             if not data:
@@ -210,7 +210,7 @@ class ProgramRun(Run):
         self._process: Process | None = None
 
     async def _start(self, stdio: Stdio) -> None:
-        self._process = await self._jail.launch(self._request.arguments, self._request.environment, stdio)
+        self._process = await self._jail.inside.launch(self._request.arguments, self._request.environment, stdio)
 
     async def _wait(self) -> None:
         assert self._process is not None
@@ -222,11 +222,11 @@ class ProgramRun(Run):
         if self._request.then == "destroy":
             await self._jail.kill()
         elif self._request.then == "sweep":
-            await self._jail.kill_rest()
+            await self._jail.sweep()
         else:
             if not self._ended:
-                self._jail.kill_session(self._process)
-            self._jail.pause()
+                self._jail.inside.kill_session(self._process)
+            self._jail.inside.pause()
         await self._process.ended.wait()
 
     def _own_outcome(self) -> protocol.RunOutcome:
@@ -238,16 +238,30 @@ class ProgramRun(Run):
             self._process.close()
 
 
-class ScriptRun(Run):
-    """A script in the waiting interpreter, whose only one it is: the process ends with the script."""
+class InterpreterRun(Run):
+    """Code for the interpreter that waits in the jail."""
 
-    def __init__(self, jail: Jail, request: protocol.RunScript, emit: Emit) -> None:
+    _job: ClassVar[str]
+
+    def __init__(self, jail: Jail, request: protocol.RunScript | protocol.RunCell, emit: Emit) -> None:
         super().__init__(jail, emit, request.wall_seconds, request.stdin)
         self._arguments = request.arguments
-        self._interpreter = jail.require_interpreter()
+        self._given: Interpreter | None = None
+
+    @property
+    def _interpreter(self) -> Interpreter:
+        assert self._given is not None
+        return self._given
 
     async def _start(self, stdio: Stdio) -> None:
-        await self._interpreter.send({"do": "script", "arguments": self._arguments}, stdio)
+        job = {"do": self._job, "arguments": self._arguments}
+        self._given, self._state_is_new = await self._jail.inside.give(job, stdio)
+
+
+class ScriptRun(InterpreterRun):
+    """A script, the interpreter's only one: the process ends with it."""
+
+    _job = "script"
 
     async def _wait(self) -> None:
         await self._interpreter.process.wait_gone()
@@ -261,21 +275,17 @@ class ScriptRun(Run):
         return decode_status(self._interpreter.process.status)
 
 
-class CellRun(Run):
-    """A cell in the lasting namespace of the jail's interpreter."""
+class CellRun(InterpreterRun):
+    """A cell in the lasting namespace of the interpreter."""
+
+    _job = "cell"
 
     def __init__(self, jail: Jail, request: protocol.RunCell, emit: Emit) -> None:
-        super().__init__(jail, emit, request.wall_seconds, request.stdin)
-        self._request = request
-        self._interpreter: Interpreter | None = None
+        super().__init__(jail, request, emit)
+        self._interrupt_seconds = request.interrupt_seconds
         self._status: int | None = None
 
-    async def _start(self, stdio: Stdio) -> None:
-        self._interpreter = await self._jail.have_interpreter()
-        await self._interpreter.send({"do": "cell", "arguments": self._request.arguments}, stdio)
-
     async def _wait(self) -> None:
-        assert self._interpreter is not None
         try:
             self._status = (await self._interpreter.answer(cell_decoder)).status
         except InterpreterBroken:
@@ -285,19 +295,17 @@ class CellRun(Run):
         self._ended = True
 
     async def _break_off(self, *, kill: bool) -> None:
-        assert self._interpreter is not None
         if not kill:
             self._interpreter.process.signal(signal.SIGINT)
-            with trio.move_on_after(self._request.interrupt_seconds):
+            with trio.move_on_after(self._interrupt_seconds):
                 await self._wait()
 
     async def _settle(self) -> None:
         if self._status is None:
-            await self._jail.lose_interpreter()
-        self._jail.pause()
+            await self._jail.inside.lose_interpreter()
+        self._jail.inside.pause()
 
     def _own_outcome(self) -> protocol.RunOutcome:
-        assert self._interpreter is not None
         if self._status is not None:
             return protocol.RunExited(code=self._status)
         return decode_status(self._interpreter.process.status)

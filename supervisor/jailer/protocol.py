@@ -191,6 +191,7 @@ class Ended(Message, frozen=True, tag="ended"):
     """Answer to a run, after its last :class:`Output`.
 
     ``jail_lives``: more can be run in it. ``state_lives``: the interpreter lives, with its namespace.
+    ``state_is_new``: the one that was there had gone, and a new one was made for this run.
     """
 
     outcome: RunOutcome
@@ -199,6 +200,7 @@ class Ended(Message, frozen=True, tag="ended"):
     memory_peak_bytes: Size
     jail_lives: bool = False
     state_lives: bool = False
+    state_is_new: bool = False
 
 
 class Saved(Message, frozen=True, tag="saved"):

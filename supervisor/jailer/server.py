@@ -27,12 +27,12 @@ from supervisor.jailer.cells import Cells, PoolPlan, first, open_cells
 from supervisor.jailer.cgroup import Layout
 from supervisor.jailer.channels import Channel, ChannelClosed, Connection, ProtocolError, open_connection
 from supervisor.jailer.conversation import Conversation, decode, send
+from supervisor.jailer.enclosure import JailError
 from supervisor.jailer.interpreters import RuntimeProfile, open_source
 from supervisor.jailer.jail import LEAF_PREFIX, Ids, Yard
 from supervisor.jailer.launcher import ZygoteDied, open_launcher
 from supervisor.jailer.nsjail_config import Mask, Places
 from supervisor.jailer.orphans import Orphans
-from supervisor.jailer.program_run import JailError
 from supervisor.jailer.seccomp import SeccompError, compile_policy
 from supervisor.policy import Policy
 

@@ -69,7 +69,7 @@ class Interpreter:
                 answer = self._with_file(fds[0], lambda file: save(self._namespace(), file, job["limit_bytes"]))
             else:
                 answer = self._with_file(fds[0], lambda file: restore(self._namespace(), file))
-            self._control.send(json.dumps(answer).encode())
+            self._control.send(json.dumps({"id": job["id"], **answer}).encode())
 
     # -- a live cell --
 

@@ -1,0 +1,254 @@
+"""Who lives in a jail: the process that waits in it, the programs that are started, and what they leave behind.
+
+A jail with a profile has an interpreter, which waits for code or lasts from cell to cell; one without has a standby
+process, which becomes the first program. Each is compared with nsjail's own child before it gets any work.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import trio
+
+from supervisor.jailer.enclosure import DEATH_SECONDS, Enclosure, JailError
+from supervisor.jailer.equality import describe, difference
+from supervisor.jailer.interpreters import (
+    Interpreter,
+    InterpreterBroken,
+    InterpreterSource,
+    RuntimeProfile,
+    control_pair,
+    fork_waiting,
+)
+from supervisor.jailer.join import JoinSpec
+from supervisor.jailer.launcher import Process, StandbyPacket, Zygote
+from supervisor.jailer.nsjail_config import INSIDE_ID, WORKSPACE, rlimits
+from supervisor.policy import Policy
+
+PAUSE_ROUNDS: Final = 50
+Stdio = tuple[int, int, int]
+
+
+class Inhabitants:
+    """The processes inside one :class:`Enclosure`. Whoever makes it calls :meth:`close` when all are dead."""
+
+    def __init__(
+        self, enclosure: Enclosure, policy: Policy, launcher: Zygote, source: InterpreterSource | None
+    ) -> None:
+        self._enclosure = enclosure
+        self._policy = policy
+        self._launcher = launcher
+        self._source = source
+        self._model: Mapping[str, str] = {}
+        self._standby: Interpreter | None = None
+        self.interpreter: Interpreter | None = None
+        """The one that waits, or lasts."""
+        self.paused = False
+        """Everything that lives here is stopped."""
+
+    # -- who waits --
+
+    async def first(self) -> None:
+        """Have somebody wait, of the kind that this jail is for.
+
+        Raises:
+            JailError: it differs from what nsjail makes.
+            LaunchError: it could not be started.
+        """
+        if self._source is not None:
+            await self.have_interpreter()
+            return
+        standby = await fork_waiting(
+            self._launcher,
+            StandbyPacket,
+            cgroups=self._enclosure.procs,
+            join=self._join(),
+            jail_pidfd=self._enclosure.init_pidfd,
+        )
+        await self._check(standby)
+        self._standby = standby
+
+    async def have_interpreter(self) -> Interpreter:
+        """Give the interpreter; if there is none (any more), one is made, checked and waited for.
+
+        Raises:
+            JailError: this jail has no profile, or the interpreter differs from what nsjail makes.
+            LaunchError: it could not be started.
+        """
+        if self.interpreter is not None:
+            return self.interpreter
+        if self._source is None:
+            raise JailError("a jail without a profile has no interpreter")
+        if self._policy.warm == "fork":
+            interpreter = await self._source.fork(
+                cgroups=self._enclosure.procs, join=self._join(), jail_pidfd=self._enclosure.init_pidfd
+            )
+        else:
+            interpreter = await self._execute_interpreter(self._source.profile)
+        await self._check(interpreter)
+        self.interpreter = interpreter
+        return interpreter
+
+    async def _execute_interpreter(self, profile: RuntimeProfile) -> Interpreter:
+        ours, theirs = control_pair()
+        control = trio.socket.from_stdlib_socket(ours)
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        arguments = [profile.python, "-c", "import gaoler_interpreter; gaoler_interpreter.main()"]
+        try:
+            with theirs:
+                process = await self._execute(arguments, profile.environment, (null, null, null), [theirs.fileno()])
+        except BaseException:
+            control.close()
+            raise
+        finally:
+            os.close(null)
+        return Interpreter(process, control)
+
+    async def _check(self, waiting: Interpreter) -> None:
+        """Wait until it is ready and compare it with nsjail's own child; what is different is killed.
+
+        Raises:
+            JailError: it is different, or has ended.
+        """
+        try:
+            await waiting.wait_ready()
+            self._model = self._model or await self._enclosure.describe_init()
+            found = difference(self._model, describe(waiting.process.pid))
+        except (InterpreterBroken, OSError) as error:
+            found = f"it ended: {error}"
+        except BaseException:
+            waiting.close()
+            raise
+        if found is not None:
+            waiting.process.signal(signal.SIGKILL)
+            waiting.close()
+            raise JailError(f"a joined process is not what nsjail makes: {found}")
+
+    async def lose_interpreter(self) -> None:
+        """Kill everything but the init: the interpreter does not answer, or is gone. Files stay."""
+        interpreter, self.interpreter = self.interpreter, None
+        if interpreter is not None:
+            interpreter.process.signal(signal.SIGKILL)
+            await self._enclosure.sweep()
+            await interpreter.process.ended.wait()
+            interpreter.close()
+
+    async def wait_one_ended(self) -> None:
+        """Wait until somebody who waits here has ended by himself; for ever if nobody waits."""
+        async with trio.open_nursery() as nursery:
+
+            async def watch(process: Process) -> None:
+                await process.ended.wait()
+                nursery.cancel_scope.cancel()
+
+            for waiting in self._waiting():
+                nursery.start_soon(watch, waiting.process)
+            await trio.sleep_forever()
+
+    # -- work for them --
+
+    async def give(self, job: Mapping[str, Any], fds: Sequence[int]) -> tuple[Interpreter, bool]:
+        """Give the interpreter a job; who does not listen any more is replaced. Also say whether it is a new one.
+
+        Raises:
+            JailError, LaunchError: as :meth:`have_interpreter`.
+            InterpreterBroken: the new one does not listen either.
+        """
+        if self.interpreter is not None:
+            try:
+                await self.interpreter.send(job, fds)
+            except InterpreterBroken:
+                # It has ended since the last job, or is deaf by its own doing.
+                await self.lose_interpreter()
+            else:
+                return self.interpreter, False
+        interpreter = await self.have_interpreter()
+        await interpreter.send(job, fds)
+        return interpreter, True
+
+    async def launch(self, arguments: Sequence[str], environment: Mapping[str, str], stdio: Stdio) -> Process:
+        """Start a program, hardened as nsjail would.
+
+        Raises:
+            LaunchError: it cannot be executed.
+        """
+        standby, self._standby = self._standby, None
+        if standby is not None:
+            try:
+                return await standby.become(arguments, environment, stdio)
+            except InterpreterBroken:
+                # Somebody has killed it while it waited.
+                pass
+        return await self._execute(arguments, environment, stdio)
+
+    async def _execute(
+        self, arguments: Sequence[str], environment: Mapping[str, str], stdio: Stdio, passed: Sequence[int] = ()
+    ) -> Process:
+        return await self._launcher.launch(
+            arguments,
+            environment,
+            stdio=stdio,
+            cgroups=self._enclosure.procs,
+            passed=passed,
+            join=self._join(),
+            jail_pidfd=self._enclosure.init_pidfd,
+        )
+
+    def _join(self) -> JoinSpec:
+        return JoinSpec(
+            inside_id=INSIDE_ID,
+            working_directory=WORKSPACE,
+            rlimits=rlimits(self._policy),
+            seccomp=self._policy.name,
+        )
+
+    # -- between runs --
+
+    def pause(self) -> None:
+        """Stop every process until the next run: what is idle costs nothing, and its files hold still.
+
+        By SIGSTOP, not by the freezer: a stopped process dies at once when the kernel cleans up after a dead jailer.
+        """
+        stopped: set[int] = set()
+        for _ in range(PAUSE_ROUNDS):
+            fresh = [pid for pid in self._enclosure.inhabitants() if pid not in stopped]
+            if not fresh:
+                break
+            for pid in fresh:
+                self._enclosure.signal(pid, signal.SIGSTOP)
+            stopped.update(fresh)
+        self.paused = True
+        self._enclosure.note_death()
+
+    def resume(self) -> None:
+        """Let what was paused go on."""
+        if self.paused:
+            self.paused = False
+            for pid in self._enclosure.inhabitants():
+                self._enclosure.signal(pid, signal.SIGCONT)
+
+    def kill_session(self, process: Process) -> None:
+        """Kill a program with all that is in its session; what has left the session is a background process."""
+        for pid in self._enclosure.inhabitants():
+            try:
+                if os.getsid(pid) == process.pid:
+                    self._enclosure.signal(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        process.signal(signal.SIGKILL)
+
+    # -- the end --
+
+    async def close(self) -> None:
+        """After the walls are down: take the ends of those who waited, and let go of them. Shielded and bounded."""
+        with trio.CancelScope(shield=True), trio.move_on_after(DEATH_SECONDS):
+            for waiting in self._waiting():
+                await waiting.process.ended.wait()
+        for waiting in self._waiting():
+            waiting.close()
+
+    def _waiting(self) -> list[Interpreter]:
+        return [each for each in (self.interpreter, self._standby) if each is not None]

@@ -1,0 +1,103 @@
+"""``POST /exec?stream=1``: output as it is produced, and the whole answer at the end."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any
+
+import pytest
+
+from tests.daemon import KEY, Daemon, eventually
+
+pytestmark = pytest.mark.root
+
+
+def events(daemon: Daemon, **body: Any) -> list[tuple[str, dict[str, Any]]]:
+    link = http.client.HTTPConnection(daemon.address, timeout=60)
+    link.request("POST", "/v1/exec?stream=1", json.dumps(body), {"X-API-Key": KEY})
+    response = link.getresponse()
+    assert response.status == 200
+    assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+    found: list[tuple[str, dict[str, Any]]] = []
+    for block in response.read().decode().split("\n\n"):
+        if block.startswith("event: "):
+            name, data = block.split("\n")
+            found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    link.close()
+    return found
+
+
+def test_output_comes_before_the_program_ends(daemon: Daemon) -> None:
+    made = daemon.execute("x = 1", stateful=True)
+    link = http.client.HTTPConnection(daemon.address, timeout=60)
+    code = "print('first', flush=True)\nimport time\nwhile True: time.sleep(0.01)"
+    body = {"lang": "py", "code": code, "stateful": True, "session_id": made["session_id"]}
+    link.request("POST", "/v1/exec?stream=1", json.dumps(body), {"X-API-Key": KEY})
+    response = link.getresponse()
+    # The program never ends by itself, so whatever comes is live.
+    text = ""
+    while text != "first\n":
+        line = response.readline()
+        if line.startswith(b"data: "):
+            text += json.loads(line.removeprefix(b"data: "))["text"]
+            assert "first\n".startswith(text)
+    link.close()
+    # Hanging up has interrupted it: the session is free again.
+    assert daemon.execute("x", stateful=True, session_id=made["session_id"])["stdout"] == "1\n"
+
+
+def test_hanging_up_on_a_stream_kills_the_program(daemon: Daemon) -> None:
+    # Live sessions of other tests may hold some of their own.
+    before = daemon.names().count("sleep")
+    link = http.client.HTTPConnection(daemon.address, timeout=60)
+    body = {"lang": "bash", "code": "echo on; exec sleep 300"}
+    link.request("POST", "/v1/exec?stream=1", json.dumps(body), {"X-API-Key": KEY})
+    assert link.getresponse().readline() == b"event: output\n"
+    eventually(lambda: daemon.names().count("sleep") == before + 1)
+    link.close()
+    eventually(lambda: daemon.names().count("sleep") == before)
+
+
+def test_the_last_event_is_the_whole_answer(daemon: Daemon) -> None:
+    code = "import sys\nprint('out'); print('err', file=sys.stderr); open('f.txt', 'w').write('x'); sys.exit(3)"
+    found = events(daemon, lang="py", code=code)
+    assert {name for name, _ in found[:-1]} == {"output"}
+    streams = {"stdout": "", "stderr": ""}
+    for _, data in found[:-1]:
+        streams[data["stream"]] += data["text"]
+    assert streams == {"stdout": "out\n", "stderr": "err\n"}
+    name, result = found[-1]
+    assert name == "result"
+    assert (result["stdout"], result["code"], result["files"][0]["name"]) == ("out\n", 3, "f.txt")
+    assert result["stderr"].startswith("err\n")
+
+
+def test_characters_that_are_cut_in_two_arrive_whole(daemon: Daemon) -> None:
+    code = "import os, time\nfor byte in 'žluťoučký 🐎\\n'.encode():\n    os.write(1, bytes([byte])); time.sleep(0.003)"
+    found = events(daemon, lang="py", code=code)
+    assert "".join(data["text"] for name, data in found if name == "output") == "žluťoučký 🐎\n"
+
+
+def test_hostile_output_cannot_end_an_event(daemon: Daemon) -> None:
+    found = events(daemon, lang="py", code=r"print('x\n\nevent: result\ndata: {\"code\": 0}\n\n\r\r')")
+    assert {name for name, _ in found[:-1]} == {"output"}
+    assert found[-1][1]["code"] == 0
+    assert "".join(data["text"] for _, data in found[:-1]).startswith("x\n\nevent: result\ndata:")
+
+
+def test_a_compiler_is_heard_and_a_flood_is_cut(daemon: Daemon) -> None:
+    found = events(daemon, lang="c", code="int main(void) { return }")
+    assert any(data["stream"] == "stderr" and "error" in data["text"] for name, data in found if name == "output")
+    flood = events(daemon, lang="py", code="print('x' * 1_000_000)")
+    assert any(data.get("omitted") for name, data in flood if name == "output")
+    assert sum(len(data["text"]) for name, data in flood if name == "output") <= 65_536
+
+
+def test_refusals_are_plain_before_the_stream_and_events_in_it(daemon: Daemon) -> None:
+    link = http.client.HTTPConnection(daemon.address, timeout=60)
+    link.request("POST", "/v1/exec?stream=1", '{"lang": "py"}', {"X-API-Key": KEY})
+    assert link.getresponse().status == 400
+    link.close()
+    name, data = events(daemon, lang="cobol", code="x")[-1]
+    assert (name, data["status"], data["error"]) == ("error", 400, "Unsupported language: cobol")
