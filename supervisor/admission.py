@@ -9,7 +9,7 @@ import trio
 
 from supervisor.errors import Busy
 from supervisor.execution import Principal
-from supervisor.fair_queue import FairQueue, QueueLimits, Ticket
+from supervisor.fair_queue import FairQueue, QueueLimits, Standing, Ticket
 
 
 class Admission:
@@ -31,8 +31,8 @@ class Admission:
         return self._queue.total_waiting
 
     @asynccontextmanager
-    async def place(self, principal: Principal) -> AsyncIterator[None]:
-        """Have a place for the block.
+    async def place(self, principal: Principal) -> AsyncIterator[Standing]:
+        """Have a place for the block, and know what comes with it.
 
         Raises:
             Busy: the queue is full, or the wait was too long.
@@ -45,7 +45,7 @@ class Admission:
             await self._wait(ticket)
         started = trio.current_time()
         try:
-            yield
+            yield self._queue.standing(ticket)
         finally:
             for admitted in self._queue.leave(ticket, trio.current_time() - started):
                 self._turns.pop(admitted).set()

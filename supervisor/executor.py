@@ -67,9 +67,11 @@ class Executor:
         if lasting is not None:
             return await self._live.execute(replace(request, session_id=lasting), language, listener)
         inputs = await self._resolver.resolve(request)
-        async with self._admission.place(request.principal):
+        async with self._admission.place(request.principal) as standing:
             with refusals_typed():
-                async with self._jailer.open_jail(self._policy.name, language.profile) as jail:
+                async with self._jailer.open_jail(
+                    self._policy.name, language.profile, share=standing.share, modest=standing.modest
+                ) as jail:
                     present = Present()
                     await self._work.place(request, language, inputs, jail, present)
                     output = Collector(listener=listener)

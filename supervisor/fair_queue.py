@@ -29,6 +29,18 @@ class QueueLimits:
     waiting_per_principal: int
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one that runs may have beside its place."""
+
+    share: float
+    """Its part of the CPU, when others want it too, of what a tenant has: tenants weigh the same, so do a tenant's
+    users, so do one user's executions."""
+    modest: bool
+    """Others come first where something is scarce: its user has another one running, or its tenant has more than half
+    of all places and is not the only tenant."""
+
+
 @dataclass(eq=False, slots=True)
 class Ticket:
     """One that waits or runs."""
@@ -44,6 +56,8 @@ class FairQueue:
     running: Counter[Key] = field(default_factory=Counter)
     running_of_tenant: Counter[str] = field(default_factory=Counter)
     waiting: dict[Key, deque[Ticket]] = field(default_factory=dict)
+    _tenants: set[str] = field(default_factory=set)
+    """The first two that came: whether there is more than one."""
     _served: dict[Key, int] = field(default_factory=dict)
     _turn: int = 0
     _mean_seconds: float = 1.0
@@ -88,6 +102,14 @@ class FairQueue:
         if not queue:
             del self.waiting[ticket.key]
 
+    def standing(self, ticket: Ticket) -> Standing:
+        """Say what one that has just begun to run may have."""
+        tenant = ticket.key[0]
+        users = sum(1 for key in self.running if key[0] == tenant)
+        own, of_tenant = self.running[ticket.key], self.running_of_tenant[tenant]
+        crowds_others = len(self._tenants) > 1 and of_tenant * 2 > self.limits.places
+        return Standing(share=1 / (users * own), modest=own > 1 or crowds_others)
+
     @property
     def retry_seconds(self) -> float:
         """After what time it makes sense to come again."""
@@ -116,6 +138,8 @@ class FairQueue:
 
     def _begin(self, key: Key) -> None:
         self._turn += 1
+        if len(self._tenants) < 2:
+            self._tenants.add(key[0])
         self._served[key] = self._turn
         self.running[key] += 1
         self.running_of_tenant[key[0]] += 1

@@ -304,8 +304,9 @@ class LiveSessions:
         session.owner = inputs.owner
         output = Collector(listener=job.hear)
         results = Results(skipped=list(inputs.skipped))
-        async with self._admission.place(request.principal):
+        async with self._admission.place(request.principal) as standing:
             with refusals_typed():
+                await jail.weigh(standing.share)
                 status = await self._restore(session, jail, results) if is_first else "reused"
                 await self._work.place(request, job.language, inputs, jail, session.present)
                 session.used = session.used or job.language.profile is not None

@@ -96,7 +96,7 @@ class JailerSettings(Struct, frozen=True, forbid_unknown_fields=True):
         str, _meta("FIRST:COUNT, uids that belong to nobody else", pattern=r"^[0-9]{4,9}:[0-9]{4,7}$")
     ] = "200000:65536"
     daemon_uid: Annotated[int, _meta("uid of the daemon, that of no person", ge=1, le=(1 << 32) - 2)] = 199_999
-    builders: Annotated[int, _meta("jails that are built at once", ge=1, le=64)] = 2
+    builders: Annotated[int, _meta("jails that are built at once", ge=1, le=64)] = 3
     max_jails: Annotated[int, _meta("jails that exist at once", ge=1, le=4096)] = 1024
     policy_dir: Annotated[str, _meta("folder of policies; empty: the ones that come with Gaoler")] = ""
     init: Annotated[str, _meta("reaping init inside a jail, seen there under this path", pattern=r"^/usr/")] = (

@@ -110,8 +110,8 @@ class Daemon:
         return [name for name in map(process_name, self.family()) if name]
 
     def named(self, name: str) -> int:
-        """The one process of that name in the family."""
-        found = [pid for pid in self.family() if process_name(pid) == name]
+        """The one process of that name in the family; what it has just forked may still be called as it is."""
+        found = [pid for pid in self.family() if process_name(pid) == name and process_name(parent(pid)) != name]
         assert len(found) == 1, (name, found)
         return found[0]
 
@@ -126,6 +126,14 @@ def process_name(pid: int) -> str:
         return (Path("/proc") / str(pid) / "comm").read_text().strip()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def parent(pid: int) -> int:
+    """0 for a process that has ended meanwhile."""
+    try:
+        return int((Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
 
 
 def eventually(condition: Callable[[], bool]) -> None:

@@ -26,6 +26,9 @@ from supervisor.policy import Policy
 log: Final = logging.getLogger("gaoler.jailer.cells")
 
 BACK_OFF_SECONDS: Final = (0.05, 0.2, 1.0, 5.0, 20.0)
+RESERVE: Final = 4
+"""So many of those that wait are not for a caller who has something running already."""
+
 QUIET_SECONDS: Final = 0.025
 """A caller that makes one call after the other comes back sooner than this."""
 
@@ -54,6 +57,9 @@ def first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 class Cell:
     """A jail on its way from being built to being destroyed."""
 
+    modest: bool = False
+    urgent: bool = False
+    """The next caller may need it: it is built with the weight of one who waits."""
     opened: trio.Event = field(default_factory=trio.Event)
     """There is a jail (still being built perhaps), or a failure."""
     ready: bool = False
@@ -92,13 +98,16 @@ class Pool:
         self.counters = PoolCounters()
 
     @asynccontextmanager
-    async def claim(self) -> AsyncIterator[Jail]:
+    async def claim(self, *, modest: bool = False) -> AsyncIterator[Jail]:
         """Have a cell's jail for the block; it is destroyed when the block is left, which is not waited for.
+
+        ``modest``: what is in the making and the last :data:`RESERVE` that wait are left to others; a new one is made
+        instead, where the others' are not delayed.
 
         Raises:
             JailError: it could not be made.
         """
-        cell = self._take()
+        cell = self._take(modest=modest)
         try:
             await cell.opened.wait()
             if cell.jail is None:
@@ -107,34 +116,39 @@ class Pool:
         finally:
             cell.released.set()
 
-    def _take(self) -> Cell:
+    def _take(self, *, modest: bool) -> Cell:
         now = trio.current_time()
         self.counters.claims += 1
         ready = sum(cell.ready for cell in self._waiting)
-        if ready:
+        reserve = self._reserve if modest else 0
+        if ready > reserve:
             self.size.claimed(ready - 1, now)
         else:
             self.counters.misses += 1
             self.size.missed(now)
-        # The oldest ready one, or the one that has been in the making for longest.
-        cell = min(self._waiting, key=lambda each: not each.ready) if self._waiting else self._begin()
-        if cell in self._waiting:
+        if ready > reserve or (self._waiting and not modest):
+            # The oldest ready one, or the one that has been in the making for longest.
+            cell = min(self._waiting, key=lambda each: not each.ready)
             self._waiting.remove(cell)
+        else:
+            cell = self._begin(modest=modest)
         cell.claimed.set()
         self._changed.set()
         return cell
 
-    def _begin(self) -> Cell:
+    def _begin(self, *, modest: bool = False, urgent: bool = False) -> Cell:
         assert self._nursery is not None
-        cell = Cell()
+        cell = Cell(modest=modest, urgent=urgent)
         self._nursery.start_soon(self._live, cell)
         return cell
 
     async def _live(self, cell: Cell) -> None:
         """One cell's whole life. Named boundary: a cell that cannot be made is its claimant's failure, or counted."""
         try:
-            async with open_jail(self._yard, self._policy, self._masks, self._profile) as jail:
+            async with open_jail(self._yard, self._policy, self._masks, self._profile, modest=cell.modest) as jail:
                 cell.jail = jail
+                if cell.urgent:
+                    jail.weigh(1.0)
                 cell.opened.set()
                 try:
                     await jail.wait_built()
@@ -193,7 +207,7 @@ class Pool:
                 self.size.idle(trio.current_time())
                 self._let_go()
                 while self._should_build():
-                    self._waiting.append(self._begin())
+                    self._waiting.append(self._begin(urgent=self._short))
                 if self._failures:
                     await trio.sleep(BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS)) - 1])
                 # Once the machine has been quiet for a moment, the next look will build.
@@ -207,7 +221,16 @@ class Pool:
         if missing <= 0 or building >= self._yard.building.total_tokens or (self._failures and building):
             return False
         # While something runs, or has just run, the machine is theirs, unless the next one would find too little.
-        return self._work.quiet or (not building and len(self._waiting) < max(1, self.size.target // 2))
+        return self._work.quiet or self._short or (not building and len(self._waiting) < max(1, self.size.target // 2))
+
+    @property
+    def _short(self) -> bool:
+        """Even those that are there for a caller who has nothing running are missing."""
+        return len(self._waiting) < self._reserve
+
+    @property
+    def _reserve(self) -> int:
+        return min(RESERVE, self.size.target // 2)
 
     def _let_go(self) -> None:
         """Give back what is more than the target."""
@@ -292,12 +315,12 @@ class Cells:
         return (policy, profile) in self._pools
 
     @asynccontextmanager
-    async def claim(self, policy: str, profile: str | None) -> AsyncIterator[Jail]:
+    async def claim(self, policy: str, profile: str | None, *, modest: bool = False) -> AsyncIterator[Jail]:
         """As :meth:`Pool.claim`."""
         self._claimed += 1
         try:
             with self.work:
-                async with self._pools[policy, profile].claim() as jail:
+                async with self._pools[policy, profile].claim(modest=modest) as jail:
                     yield jail
         finally:
             self._claimed -= 1

@@ -22,6 +22,10 @@ from supervisor.policy import LimitTable
 CPU_PERIOD_MICROSECONDS: Final = 100_000
 V1_CONTROLLERS: Final = ("memory", "pids", "cpu", "cpuacct")
 V2_CONTROLLERS: Final = ("memory", "pids", "cpu")
+FULL_WEIGHT: Final = 1024
+"""Of a caller who uses one place, against others who want the CPU in the same moment."""
+WAITING_WEIGHT: Final = 128
+"""Of a jail that is being built or waits: what somebody runs goes first."""
 REMOVE_SECONDS: Final = 5
 SOCKET_BUFFER_BYTES: Final = 32 << 20
 """Enough for loopback at full speed; on v2 these buffers are part of the memory limit."""
@@ -56,6 +60,7 @@ def values_v1(limits: LimitTable) -> tuple[tuple[str, str, str], ...]:
         ("pids", "pids.max", str(limits.processes)),
         ("cpu", "cpu.cfs_period_us", str(CPU_PERIOD_MICROSECONDS)),
         ("cpu", "cpu.cfs_quota_us", str(quota)),
+        ("cpu", "cpu.shares", str(WAITING_WEIGHT)),
     )
 
 
@@ -69,6 +74,7 @@ def values_v2(limits: LimitTable) -> tuple[tuple[str, str], ...]:
         ("memory.oom.group", "1"),
         ("pids.max", str(limits.processes)),
         ("cpu.max", f"{quota} {CPU_PERIOD_MICROSECONDS}"),
+        ("cpu.weight", str(WAITING_WEIGHT)),
     )
 
 
@@ -81,6 +87,7 @@ class Leaf:
 
     def __init__(self, layout: Layout, name: str) -> None:
         self._layout = layout
+        self._weight = WAITING_WEIGHT
         self._directories = {kind: Path(path) / name for kind, path in layout.directories.items()}
 
     def create(self, limits: LimitTable) -> None:
@@ -97,6 +104,18 @@ class Leaf:
         else:
             for name, value in values_v2(limits):
                 _write(self._directories["unified"] / name, value, optional=name in _OPTIONAL)
+
+    def weigh(self, share: float) -> None:
+        """Set what it weighs when others want the CPU too; ``share`` of :data:`FULL_WEIGHT`, more than 0, at most 1.
+
+        The ranges are the kernel's, 2 to 262144 (v1) and 1 to 10000 (v2), so that one number fits both.
+        """
+        weight = max(2, round(FULL_WEIGHT * share))
+        if weight != self._weight:
+            self._weight = weight
+            v1 = self._layout.version == 1
+            place = self._directories["cpu"] / "cpu.shares" if v1 else self._directories["unified"] / "cpu.weight"
+            place.write_text(str(weight))
 
     def open_procs(self) -> list[int]:
         """Open every ``cgroup.procs``; a process that writes ``0`` to each moves itself in. Caller closes."""

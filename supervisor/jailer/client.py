@@ -103,6 +103,15 @@ class RemoteJail:
                 else:
                     raise ProtocolError(f"{type(answer).__name__} while a program runs")
 
+    async def weigh(self, share: float) -> None:
+        """Set the jail's part of the CPU when others want it too, for what is asked next.
+
+        Raises:
+            SandboxFailed: the jail was lost.
+        """
+        with _LostIsTyped():
+            await self.send(protocol.Weigh(share=share), hold=True)
+
     async def interrupt(self) -> None:
         """While another task waits in :meth:`run`: have the program interrupted.
 
@@ -288,10 +297,12 @@ class JailerClient:
         return self._connection is not None
 
     @asynccontextmanager
-    async def open_jail(self, policy: str, profile: str | None = None) -> AsyncIterator[RemoteJail]:
+    async def open_jail(
+        self, policy: str, profile: str | None = None, *, share: float = 1.0, modest: bool = False
+    ) -> AsyncIterator[RemoteJail]:
         """Have a jail for the block. Leaving the block, also by cancellation, destroys it; that is not waited for.
 
-        With a ``profile`` it has an interpreter that waits.
+        With a ``profile`` it has an interpreter that waits. ``share``, ``modest``: see :class:`protocol.OpenJail`.
 
         Raises:
             SandboxFailed: there is no jailer, or it was lost.
@@ -306,7 +317,8 @@ class JailerClient:
         jail = RemoteJail(channel)
         try:
             with _LostIsTyped():
-                await jail._ask(protocol.OpenJail(policy=policy, profile=profile), protocol.Opened)  # noqa: SLF001
+                request = protocol.OpenJail(policy=policy, profile=profile, share=share, modest=modest)
+                await jail._ask(request, protocol.Opened)  # noqa: SLF001
             yield jail
         finally:
             await channel.aclose()

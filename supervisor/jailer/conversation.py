@@ -64,15 +64,22 @@ class Conversation:
                 await self._save(request)
             case protocol.Restore():
                 await self._restore(request)
-            case protocol.Finish():
-                await self._jail.finish()
-                await send(self._channel, protocol.Finished())
             case protocol.Scan():
                 await self._scan()
             case protocol.GetFile():
                 await self._get(request)
+            case _:
+                await self._answer_small(request)
+
+    async def _answer_small(self, request: protocol.Small) -> None:
+        match request:
+            case protocol.Weigh():
+                self._jail.weigh(request.share)
             case protocol.Interrupt():
                 pass  # what it was meant for has just ended
+            case protocol.Finish():
+                await self._jail.finish()
+                await send(self._channel, protocol.Finished())
             case protocol.OpenJail():
                 raise ProtocolError(f"channel {self._channel.number}: a second OpenJail")
 

@@ -7,8 +7,9 @@ walls, ``inhabitants`` the processes inside, ``workspace`` the files.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -65,6 +66,8 @@ class Yard:
     """Interpreters by profile."""
     building: trio.CapacityLimiter
     """How many jails are built at once."""
+    modest_building: trio.CapacityLimiter
+    """How many of them for callers who have something running already: fewer."""
 
 
 class Jail:
@@ -81,10 +84,10 @@ class Jail:
         self.policy = policy
         self.workspace = workspace
 
-    async def build(self, spec: SandboxSpec) -> None:
+    async def build(self, spec: SandboxSpec, *, modest: bool) -> None:
         """Have nsjail make it and somebody wait in it. A failure is kept for whoever waits for the jail."""
         try:
-            async with self._yard.building:
+            async with self._yard.modest_building if modest else nullcontext(), self._yard.building:
                 with trio.fail_after(BUILD_SECONDS):
                     await self._enclosure.build(self._yard.nsjail, spec)
                     await self.inside.first()
@@ -118,6 +121,10 @@ class Jail:
                 return ScriptRun(self, request, emit)
             case protocol.RunCell():
                 return CellRun(self, request, emit)
+
+    def weigh(self, share: float) -> None:
+        """Set its part of the CPU when others want it too: ``share`` of one caller's whole."""
+        self._leaf.weigh(share)
 
     def counters(self) -> Counters:
         """Read the leaf's counters."""
@@ -167,6 +174,11 @@ class Jail:
         """
         await self._enclosure.kill()
 
+    async def kill_unless_empty(self, leaving: int = 0) -> None:
+        """As :meth:`kill`, without the wait if nobody but ``leaving`` is inside, who runs no code any more."""
+        if not self._enclosure.end_without(leaving):
+            await self._enclosure.kill()
+
     async def close(self) -> None:
         """After :meth:`kill`: take the ends of all processes, and close every descriptor."""
         await self.inside.close()
@@ -175,11 +187,11 @@ class Jail:
 
 @asynccontextmanager
 async def open_jail(
-    yard: Yard, policy: Policy, masks: tuple[Mask, ...], profile: str | None = None
+    yard: Yard, policy: Policy, masks: tuple[Mask, ...], profile: str | None = None, *, modest: bool = False
 ) -> AsyncIterator[Jail]:
     """Make a jail for the block; it is being built while the block already fills its workspace.
 
-    With a ``profile`` it gets an interpreter that waits for code.
+    With a ``profile`` it gets an interpreter that waits for code. ``modest``: it stands back while others are built.
 
     At the end of the block, however it ends, every process of the jail is dead, its workspace detached and its cgroup
     removed; what a bounded clean-up had to leave is an empty leaf for the reconciliation.
@@ -200,7 +212,7 @@ async def open_jail(
                 )
                 try:
                     async with trio.open_nursery() as nursery:
-                        nursery.start_soon(jail.build, spec)
+                        nursery.start_soon(partial(jail.build, spec, modest=modest))
                         yield jail
                         nursery.cancel_scope.cancel()
                 finally:

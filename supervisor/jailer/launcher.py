@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -19,6 +20,7 @@ from supervisor.jailer.join import JoinSpec
 from supervisor.jailer.zygote import MAX_PACKET_BYTES
 
 _DESCRIPTOR_SPACE: Final = socket.CMSG_SPACE(4)
+PF_EXITING: Final = 0x4
 _NEVER_STARTED: Final = 127 << 8
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -126,6 +128,20 @@ class Process:
         """Wait until it has ended; its status may come a moment after that."""
         if not self.ended.is_set():
             await trio.lowlevel.wait_readable(self.pidfd)
+
+    def leaving_status(self) -> int | None:
+        """Give the wait status of a process that runs no code any more, though its memory is not given back yet.
+
+        The kernel sets PF_EXITING, then the exit code, then takes the memory away; other threads are counted until they
+        are gone (do_exit in kernel/exit.c, do_task_stat in fs/proc/array.c). ``None``: it is not that far, or gone.
+        """
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        fields = stat.rpartition(")")[2].split()
+        flags, threads, memory, status = (int(fields[number - 3]) for number in (9, 20, 23, 52))
+        return status if flags & PF_EXITING and threads <= 1 and memory == 0 else None
 
     def end(self, status: int) -> None:
         """Note how it ended."""

@@ -25,6 +25,8 @@ from supervisor.jailer.launcher import LaunchError, Process
 if TYPE_CHECKING:
     from supervisor.jailer.jail import Jail
 
+LEAVING_LOOKS: Final = 50
+"""Some milliseconds; a program that has closed its output and goes on is waited for in the ordinary way."""
 DRAIN_BYTES: Final = 1 << 20
 Emit = Callable[[protocol.Output], Awaitable[None]]
 _STREAMS: Final[tuple[protocol.StreamName, ...]] = ("stdout", "stderr")
@@ -44,6 +46,9 @@ class Run(ABC):
         self._stop = trio.CancelScope()
         self._waits: dict[protocol.StreamName, trio.CancelScope] = {}
         self._settled = False
+        self._open_streams = len(_STREAMS)
+        self._silent = trio.Event()
+        """Nobody holds the output open any more."""
         self.interrupted = False
 
     def interrupt(self) -> None:
@@ -169,6 +174,9 @@ class Run(ABC):
                 return
             data = os.read(fd, READ_BYTES)
             if not data:
+                self._open_streams -= 1
+                if not self._open_streams:
+                    self._silent.set()
                 return
             head = self._feed(name, data)
             if head:
@@ -208,6 +216,7 @@ class ProgramRun(Run):
         super().__init__(jail, emit, request.wall_seconds, request.stdin)
         self._request = request
         self._process: Process | None = None
+        self._status: int | None = None
 
     async def _start(self, stdio: Stdio) -> None:
         self._process = await self._jail.inside.launch(self._request.arguments, self._request.environment, stdio)
@@ -220,18 +229,22 @@ class ProgramRun(Run):
     async def _settle(self) -> None:
         assert self._process is not None
         if self._request.then == "destroy":
-            await self._jail.kill()
+            await self._jail.kill_unless_empty()
+            # What its zygote will tell in a moment the kernel already knows.
+            self._status = self._process.leaving_status()
         elif self._request.then == "sweep":
             await self._jail.sweep()
         else:
             if not self._ended:
                 self._jail.inside.kill_session(self._process)
             self._jail.inside.pause()
-        await self._process.ended.wait()
+        if self._status is None:
+            await self._process.ended.wait()
+            self._status = self._process.status
 
     def _own_outcome(self) -> protocol.RunOutcome:
-        assert self._process is not None
-        return decode_status(self._process.status)
+        assert self._status is not None
+        return decode_status(self._status)
 
     def _release(self) -> None:
         if self._process is not None:
@@ -262,17 +275,38 @@ class ScriptRun(InterpreterRun):
     """A script, the interpreter's only one: the process ends with it."""
 
     _job = "script"
+    _status: int | None = None
 
     async def _wait(self) -> None:
-        await self._interpreter.process.wait_gone()
+        process = self._interpreter.process
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._see_it_leave, process, nursery.cancel_scope)
+            await process.wait_gone()
+            nursery.cancel_scope.cancel()
         self._ended = True
 
+    async def _see_it_leave(self, process: Process, scope: trio.CancelScope) -> None:
+        """It is over when it closes its output and leaves; giving back its memory takes as long as a small program."""
+        await self._silent.wait()
+        for _ in range(LEAVING_LOOKS):
+            self._status = process.leaving_status()
+            if self._status is not None:
+                scope.cancel()
+                return
+            await trio.lowlevel.checkpoint()
+
     async def _settle(self) -> None:
+        process = self._interpreter.process
+        if self._status is not None:
+            await self._jail.kill_unless_empty(process.pid)
+            return
         await self._jail.kill()
-        await self._interpreter.process.ended.wait()
+        await process.ended.wait()
+        self._status = process.status
 
     def _own_outcome(self) -> protocol.RunOutcome:
-        return decode_status(self._interpreter.process.status)
+        assert self._status is not None
+        return decode_status(self._status)
 
 
 class CellRun(InterpreterRun):

@@ -27,6 +27,7 @@ Name = Annotated[bytes, Meta(min_length=1, max_length=MAX_PATH_BYTES)]
 Text = Annotated[str, Meta(max_length=131_072)]
 ShortText = Annotated[str, Meta(max_length=1000)]
 Size = Annotated[int, Meta(ge=0, le=1 << 40)]
+Share = Annotated[float, Meta(gt=0, le=1)]
 WallSeconds = Annotated[float, Meta(gt=0)] | None
 Stdin = Annotated[bytes, Meta(max_length=65_536)]
 Area = Literal["workspace", "code"]
@@ -42,10 +43,16 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type")
 
 
 class OpenJail(Message, frozen=True, tag="open"):
-    """First message of a channel: have a jail of this policy, with an interpreter of the profile if one is named."""
+    """First message of a channel: have a jail of this policy, with an interpreter of the profile if one is named.
+
+    ``share`` as in :class:`Weigh`. ``modest``: whoever asks has much running already and leaves the last jails that
+    wait to others.
+    """
 
     policy: PlainName
     profile: PlainName | None = None
+    share: Share = 1.0
+    modest: bool = False
 
 
 class PutFile(Message, frozen=True, tag="put"):
@@ -94,6 +101,12 @@ class RunCell(Message, frozen=True, tag="cell"):
     wall_seconds: WallSeconds = None
     stdin: Stdin = b""
     interrupt_seconds: Annotated[float, Meta(gt=0, le=60)] = 2.0
+
+
+class Weigh(Message, frozen=True, tag="weigh"):
+    """Set the jail's part of the CPU when others want it too, of what one caller has. Has no answer."""
+
+    share: Share
 
 
 class Interrupt(Message, frozen=True, tag="interrupt"):
@@ -261,7 +274,8 @@ class Fault(Message, frozen=True, tag="fault"):
     reason: Annotated[str, Meta(max_length=2048)]
 
 
-Request = OpenJail | PutFile | Run | RunScript | RunCell | Interrupt | Save | Restore | Finish | Scan | GetFile
+Small = OpenJail | Weigh | Interrupt | Finish
+Request = PutFile | Run | RunScript | RunCell | Save | Restore | Scan | GetFile | Small
 Answer = (
     Opened
     | Stored

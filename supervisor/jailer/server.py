@@ -124,7 +124,8 @@ class Jailer:
         if self._cells.full:
             await send(channel, protocol.Refused(reason="all places for jails are taken"))
             return
-        async with self._cells.claim(request.policy, request.profile) as jail:
+        async with self._cells.claim(request.policy, request.profile, modest=request.modest) as jail:
+            jail.weigh(request.share)
             await send(channel, protocol.Opened(), hold=channel.pending)
             await Conversation(channel, jail, self._cells.work).run()
 
@@ -174,6 +175,7 @@ async def _open_yard(config: JailerConfig, programs: Mapping[str, bytes], orphan
             launcher=launcher,
             sources=sources,
             building=trio.CapacityLimiter(config.builders),
+            modest_building=trio.CapacityLimiter(max(1, config.builders // 2)),
         )
 
 

@@ -28,7 +28,7 @@ from supervisor.execution import (
     is_id,
     new_id,
 )
-from supervisor.fair_queue import FairQueue, QueueLimits, Ticket
+from supervisor.fair_queue import FairQueue, QueueLimits, Standing, Ticket
 from supervisor.jailer.capture import StreamCapture
 from supervisor.jailer.cgroup import values_v1, values_v2
 from supervisor.jailer.pool_size import PoolSize
@@ -132,6 +132,7 @@ def test_limits_become_these_cgroup_values() -> None:
         ("pids", "pids.max", "128"),
         ("cpu", "cpu.cfs_period_us", "100000"),
         ("cpu", "cpu.cfs_quota_us", "100000"),
+        ("cpu", "cpu.shares", "128"),
     )
     assert values_v2(limits) == (
         ("memory.max", "1073741824"),
@@ -139,6 +140,7 @@ def test_limits_become_these_cgroup_values() -> None:
         ("memory.oom.group", "1"),
         ("pids.max", "128"),
         ("cpu.max", "100000 100000"),
+        ("cpu.weight", "128"),
     )
 
 
@@ -218,6 +220,25 @@ def test_the_tenant_with_the_fewest_running_is_next() -> None:
     assert queue.leave(first, 1.0) == [tickets[EVE]]
     # Of one tenant's users, the one with fewer running.
     assert queue.leave(second, 1.0) == [tickets[ANN]]
+
+
+def test_the_share_is_halved_by_each_user_and_each_execution_and_crowds_are_modest() -> None:
+    queue = FairQueue(QueueLimits(places=8, places_per_principal=6, waiting=9, waiting_per_principal=9))
+
+    def begin(principal: Principal) -> Standing:
+        decision = queue.enter(principal)
+        assert isinstance(decision, tuple)
+        assert decision[1]
+        return queue.standing(decision[0])
+
+    assert begin(ANN) == Standing(share=1.0, modest=False)
+    assert begin(ANN) == Standing(share=0.5, modest=True)
+    assert begin(BOB) == Standing(share=0.5, modest=False)
+    assert [begin(ANN).share for _ in range(2)] == [1 / 6, 1 / 8]
+    # A tenant that is alone takes nothing from others; once there is another one, it does.
+    assert begin(Principal("t", "k", "tom")) == Standing(share=1 / 3, modest=False)
+    assert begin(EVE) == Standing(share=1.0, modest=False)
+    assert begin(Principal("t", "k", "tim")) == Standing(share=1 / 4, modest=True)
 
 
 @given(st.lists(st.tuples(st.sampled_from([ANN, BOB, EVE]), st.integers(0, 3)), max_size=60))

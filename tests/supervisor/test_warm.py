@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.jailer.equality import difference
-from tests.daemon import Daemon, daemon_with, eventually
+from tests.daemon import Daemon, daemon_with, eventually, process_name
 
 pytestmark = pytest.mark.root
 POLICIES = Path(__file__).resolve().parent.parent.parent / "policies"
@@ -189,6 +189,39 @@ def test_a_killed_zygote_is_replaced_and_no_request_fails(image_dir: Path) -> No
         # The true status of a program whose zygote died meanwhile comes from the kernel all the same.
         assert answers == [(200, 5)]
         assert daemon.execute("x", stateful=True, session_id=live["session_id"])["stdout"] == "1\n"
+
+
+def test_what_runs_weighs_by_who_runs_it(daemon: Daemon) -> None:
+    """Read from the kernel: three sleepers of one user, then one of another."""
+    users = ["crowd", "crowd", "crowd", "alone"]
+    code = "import ctypes, time; ctypes.CDLL(None).prctl(15, b'as {}', 0, 0, 0); time.sleep(60)"
+    found: dict[str, list[int]] = {user: [] for user in users}
+    seen: set[int] = set()
+    with ThreadPoolExecutor(len(users)) as clients:
+        for user in users:
+            clients.submit(daemon.try_execute, code.format(user), user=user, timeout=60_000)
+            eventually(lambda: bool(named_as(daemon, users) - seen))
+            for pid in named_as(daemon, users) - seen:
+                found[user].append(cpu_weight(pid))
+                seen.add(pid)
+        for pid in seen:
+            os.kill(pid, signal.SIGKILL)
+    # A user's later executions share; the other user of the tenant has half of what the tenant has.
+    assert found == {"crowd": [1024, 512, 341], "alone": [512]}
+
+
+def named_as(daemon: Daemon, users: list[str]) -> set[int]:
+    return {pid for pid in daemon.family() if process_name(pid).removeprefix("as ") in users}
+
+
+def cpu_weight(pid: int) -> int:
+    for line in (Path("/proc") / str(pid) / "cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "cpu" in controllers.split(","):
+            return int(Path(f"/sys/fs/cgroup/cpu{path}/cpu.shares").read_text())
+        if not controllers and Path(f"/sys/fs/cgroup{path}/cpu.weight").exists():
+            return int(Path(f"/sys/fs/cgroup{path}/cpu.weight").read_text())
+    raise AssertionError(pid)
 
 
 def test_waiting_cells_that_are_killed_are_replaced_and_counted_as_lost(image_dir: Path) -> None:

@@ -213,7 +213,10 @@ def finish(main, status):
             step()
         except BaseException as error:
             show(error)
-    os._exit(status if flush() else 120)
+    status = status if flush() else 120
+    # Whoever reads knows at once that nothing more comes, and need not wait until the memory is given back.
+    os.closerange(0, 3)
+    os._exit(status)
 
 
 def new_modules():
