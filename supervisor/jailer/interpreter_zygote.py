@@ -64,10 +64,14 @@ def serve(preimport: Sequence[str], exercise: str) -> None:
     control = socket.socket(fileno=CONTROL)
     control.set_inheritable(False)
     interpreter: Any = importlib.import_module("gaoler_interpreter")
-    for name in preimport:
-        importlib.import_module(name)
+    with interpreter.noting_what_forks_run():
+        for name in preimport:
+            importlib.import_module(name)
     # Ours, not a user's: what libraries do at their first use only, such as reading their configuration, is done here.
     exec(compile(exercise, "<profile>", "exec"), {"__name__": "profile"})  # noqa: S102
+    for wanted in interpreter.IN_FORKS:
+        # What every fork would drop is dropped here once: open fonts, for one.
+        wanted()
     if len(list(Path("/proc/self/task").iterdir())) != 1:
         raise RuntimeError("a preimported library has started a thread; a fork would lose it")
     for name in [name for name in sys.modules if name == "supervisor" or name.startswith("supervisor.")]:

@@ -96,7 +96,7 @@ class Zygote:
                 self._refuse(request, fds, error)
                 return
         try:
-            pid = os.fork()
+            pid = kernel.fork()
             if pid == 0:
                 self._become(request, fds)
         except OSError as error:

@@ -16,6 +16,7 @@ One JSON object a packet on a ``SOCK_SEQPACKET``, descriptors beside it:
 import ast
 import atexit
 import builtins
+import contextlib
 import ctypes
 import gc
 import importlib.machinery
@@ -37,6 +38,8 @@ CO_COROUTINE = 0x80
 MAX_REASON = 200
 MAX_UNSAVED = 200
 LIBC = ctypes.CDLL(None)
+IN_FORKS = []
+"""What preimported libraries want to have run in every fork: their zygote forks without Python's ceremony."""
 KNOWN = set()
 """Modules that are there before anybody's code comes."""
 
@@ -274,6 +277,25 @@ def new_main():
 # -- a fork becomes itself --
 
 
+@contextlib.contextmanager
+def noting_what_forks_run():
+    """Note what libraries that are imported in the block want to have run in a fork; see :func:`settle`."""
+    register = os.register_at_fork
+
+    def note(**callbacks):
+        register(**callbacks)
+        wanted = callbacks.get("after_in_child")
+        # The standard library's make locks anew, which one thread has no need of, and would copy many pages.
+        if wanted is not None and str(getattr(wanted, "__module__", "")).partition(".")[0] not in sys.stdlib_module_names:
+            IN_FORKS.append(wanted)
+
+    os.register_at_fork = note
+    try:
+        yield
+    finally:
+        os.register_at_fork = register
+
+
 def remember():
     """Before the forks, or at the start: note what is imported."""
     KNOWN.update(sys.modules)
@@ -282,6 +304,10 @@ def remember():
 def settle():
     """Undo what a fork shares with its siblings, and look for modules anew: this is another file system."""
     import gaoler_start
+
+    threading.main_thread()._set_native_id()
+    for wanted in IN_FORKS:
+        wanted()
 
     if "MPLCONFIGDIR" in os.environ:
         gaoler_start.link_font_lists(os.environ["MPLCONFIGDIR"])
