@@ -11,9 +11,9 @@ from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from http_api import authentication, execute, files, problems, uploads
+from http_api import content, cors, execute, files, problems, profiles, sessions, uploads
 from http_api.body import BoundedBody, BoundedConnection, BoundedRequest
-from http_api.services import ApiKey, Door
+from http_api.services import Door
 from supervisor.errors import GaolerError
 
 log: Final = logging.getLogger("gaoler.http")
@@ -23,14 +23,21 @@ Handler = Callable[..., Awaitable[Response]]
 ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("POST", "/exec", execute.execute),
     ("POST", "/upload", uploads.upload),
+    ("POST", "/upload/batch", uploads.batch),
     ("GET", "/files/<session>", files.listing),
     ("DELETE", "/files/<session>/<file>", files.delete_file),
     ("GET", "/download/<session>/<file>", files.download),
     ("GET", "/sessions/<session>/objects/<file>", files.freshness),
     ("DELETE", "/sessions/<session>/objects/<file>", files.delete_file),
     ("DELETE", "/sessions/<session>", files.delete_session),
+    ("GET", "/file/<session>/<file>/content", content.content),
+    ("POST", "/sessions", sessions.create),
+    ("GET", "/sessions/<session>", sessions.describe),
+    ("POST", "/sessions/<session>/execute", sessions.run),
+    ("POST", "/sessions/<session>/files", sessions.upload),
+    ("GET", "/sessions/<session>/files/<path:path>", sessions.download),
 )
-_KEEPS_CONNECTION: Final = frozenset({"execute"})
+_KEEPS_CONNECTION: Final = frozenset({execute.execute})
 
 
 class _App(QuartTrio):
@@ -49,7 +56,13 @@ def create_app(door: Door) -> QuartTrio:
             app.add_url_rule(prefix + path, endpoint, _authenticated(door, handler), methods=[method])
         app.add_url_rule(f"{prefix}/health", f"{prefix}health", _open(door, files.health), methods=["GET"])
     app.before_request(_begin)
-    app.after_request(_finish)
+
+    async def finish(response: Response) -> Response:
+        profiles.mark(response)
+        cors.mark(response, door.settings.cors_origins)
+        return await _finish(response)
+
+    app.after_request(finish)
     app.register_error_handler(GaolerError, _refused)
     app.register_error_handler(HTTPException, _http_refused)
     app.register_error_handler(Exception, _failed)
@@ -58,10 +71,10 @@ def create_app(door: Door) -> QuartTrio:
 
 def _authenticated(door: Door, handler: Handler) -> Handler:
     async def view(**values: Any) -> Response:
-        key: ApiKey = authentication.authenticate(request.headers, door.settings.keys)
-        g.credential = key.name
-        g.keeps_connection = handler.__name__ in _KEEPS_CONNECTION
-        return await handler(door, key, **values)
+        caller = door.credentials.authenticate(request.headers)
+        g.credential = caller.credential
+        g.keeps_connection = handler in _KEEPS_CONNECTION
+        return await handler(door, caller, **values)
 
     return view
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import trio
-from quart import Request
+from quart import Request, Response
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest
 from quart_trio.wrappers.request import TrioBody
 
+from http_api.trickle import Trickle
 from supervisor.errors import InvalidRequest, TooLarge
 
 BUFFER_BYTES: Final = 512 * 1024
@@ -76,9 +77,10 @@ class BoundedBody(TrioBody):
 
 
 class BoundedRequest(TrioRequest):
-    """A request with such a body."""
+    """A request with such a body. ``hold_connection``: called when its answer will come, but perhaps late."""
 
     body_class = BoundedBody
+    hold_connection: Callable[[], None] | None = None
 
 
 class BoundedConnection(TrioASGIHTTPConnection):
@@ -97,6 +99,19 @@ class BoundedConnection(TrioASGIHTTPConnection):
                     body.set_complete()
             elif message["type"] == "http.disconnect":
                 break
+        nursery.cancel_scope.cancel()
+
+    async def handle_request(self, nursery: trio.Nursery, request: Request, send: Any) -> None:  # type: ignore[override]
+        """Have the request answered; while that takes long, show the client that it is being worked on."""
+        assert isinstance(request, BoundedRequest)
+        trickle = Trickle(send)
+        request.hold_connection = lambda: nursery.start_soon(trickle.run)
+        response = await self.app.handle_request(request)
+        assert isinstance(response, Response)
+        if await trickle.stop():
+            await trickle.finish(response)
+        else:
+            await self._send_response(send, response)
         nursery.cancel_scope.cancel()
 
 

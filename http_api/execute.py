@@ -2,48 +2,52 @@
 
 from __future__ import annotations
 
-import msgspec
-from quart import Response, request
+from collections.abc import Callable, Sequence
 
-from http_api import answers, authentication, schemas
+import msgspec
+from quart import Request, Response, request
+
+from http_api import answers, profiles, schemas
 from http_api.body import read_capped
-from http_api.services import ApiKey, Door
+from http_api.services import Door
 from http_api.streaming import EventStream
 from supervisor.errors import InvalidRequest, TooLarge
 from supervisor.execution import ExecutionRequest, FileId, FileReference, SessionId, is_id
+from supervisor.identity.credentials import Caller, principal_of
 from supervisor.names import check_name
 
 
-async def execute(door: Door, key: ApiKey) -> Response:
+async def execute(door: Door, caller: Caller) -> Response:
     """Answer ``POST /exec``: 200 for whatever the program does; with ``?stream=1`` as it does it."""
     body = schemas.decode(await read_capped(request, door.settings.body_bytes), schemas.ExecBody)
-    execution = to_request(body, door, key)
+    execution = to_request(body, door, caller)
+    profiles.check(door)
+    door.admit(execution.principal, "exec")
     if request.args.get("stream", "0") not in ("", "0", "false"):
         stream = EventStream(lambda listener: door.executor.execute(execution, listener))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return Response(stream, content_type="text/event-stream; charset=utf-8", headers=headers)
-    result = await door.executor.execute(execution)
+    result = await door.executor.execute(execution, None, holding(request))
     return Response(msgspec.json.encode(answers.execution(result)), content_type="application/json")
 
 
-def to_request(body: schemas.ExecBody, door: Door, key: ApiKey) -> ExecutionRequest:
+def holding(current: Request) -> Callable[[], None] | None:
+    """Give what tells the connection that its answer may take long."""
+    return getattr(current, "hold_connection", None)
+
+
+def to_request(body: schemas.ExecBody, door: Door, caller: Caller) -> ExecutionRequest:
     """Check what the types alone do not and convert.
 
     Raises:
         InvalidRequest, TooLarge: with the field.
     """
-    if len(body.code) > door.settings.code_characters:
-        raise TooLarge(f"a program has at most {door.settings.code_characters} characters", field="code")
-    _refuse_unencodable(body.code, "code")
+    check_code(body.code, door)
     entity = body.entity_id if body.entity_id and not body.entity_id.startswith("agent_") else None
-    user = authentication.named_user(request.headers, (("user_id", body.user_id), ("entity_id", entity)))
-    arguments = tuple(str(argument) for argument in _arguments(body))
-    for index, argument in enumerate(arguments):
-        _refuse_unencodable(argument, f"args[{index}]")
-    if len(arguments) > 200 or sum(map(len, arguments)) > 65_536:
-        raise InvalidRequest("at most 200 arguments of 65536 characters together", field="args")
+    principal = principal_of(caller, request.headers, (("user_id", body.user_id), ("entity_id", entity)))
+    arguments = check_arguments(_arguments(body))
     return ExecutionRequest(
-        principal=authentication.principal(key, user),
+        principal=principal,
         language=body.lang,
         code=body.code,
         arguments=arguments,
@@ -52,8 +56,34 @@ def to_request(body: schemas.ExecBody, door: Door, key: ApiKey) -> ExecutionRequ
         wall_seconds=None if body.timeout is None else body.timeout / 1000,
         stdin=(body.stdin or "").encode("utf-8", "replace"),
         stateful=body.stateful,
+        shared_files=entity is not None,
         runtime_hint=body.runtime_session_hint or None,
     )
+
+
+def check_code(code: str, door: Door) -> None:
+    """Refuse what cannot be a program.
+
+    Raises:
+        InvalidRequest, TooLarge: with the field.
+    """
+    if len(code) > door.settings.code_characters:
+        raise TooLarge(f"a program has at most {door.settings.code_characters} characters", field="code")
+    _refuse_unencodable(code, "code")
+
+
+def check_arguments(given: Sequence[str | int | float | bool]) -> tuple[str, ...]:
+    """Turn arguments into text.
+
+    Raises:
+        InvalidRequest: one cannot be an argument, or there are too many.
+    """
+    arguments = tuple(str(argument) for argument in given)
+    for index, argument in enumerate(arguments):
+        _refuse_unencodable(argument, f"args[{index}]")
+    if len(arguments) > 200 or sum(map(len, arguments)) > 65_536:
+        raise InvalidRequest("at most 200 arguments of 65536 characters together", field="args")
+    return arguments
 
 
 def _arguments(body: schemas.ExecBody) -> list[str | int | float | bool]:

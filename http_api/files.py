@@ -9,51 +9,59 @@ from urllib.parse import quote
 import msgspec
 from quart import Response, request
 
-from http_api import answers, authentication
-from http_api.services import ApiKey, Door
-from supervisor.errors import InvalidRequest, NotFound
+from http_api import answers
+from http_api.services import Door
+from supervisor.errors import InvalidRequest
 from supervisor.execution import FileId, Principal, SessionId, StoredFile
+from supervisor.identity.credentials import Caller, principal_of
 
 _DETAILS = ("simple", "summary", "full", "normalized")
 
 
-def _principal(key: ApiKey) -> Principal:
+def calling(caller: Caller) -> Principal:
     """Take the user from a header, else from ``kind=user&id=…``, which today's clients send."""
     user_id = request.args.get("id") if request.args.get("kind") == "user" else None
-    return authentication.principal(key, authentication.named_user(request.headers, (("id", user_id),)))
+    return principal_of(caller, request.headers, (("id", user_id),))
 
 
 def _json(value: object) -> Response:
     return Response(msgspec.json.encode(value), content_type="application/json")
 
 
-async def listing(door: Door, key: ApiKey, session: str) -> Response:
+async def listing(door: Door, caller: Caller, session: str) -> Response:
     """Answer ``GET /files/{session}``; of an unknown session there are no files."""
     detail = request.args.get("detail", "simple")
     if detail not in _DETAILS:
         raise InvalidRequest(f"one of {', '.join(_DETAILS)}", field="detail")
-    try:
-        files = await door.files.listing(_principal(key), SessionId(session))
-    except NotFound:
-        # A session without files has no record, so it cannot be told from one that never was; nor from another's.
-        files = ()
+    principal = calling(caller)
+    door.admit(principal, "listing")
+    # A session without files has no record, so it cannot be told from one that never was; nor from another's.
+    files = await door.files.listing_or_none(principal, SessionId(session))
     return _json(answers.listing(files, detail))
 
 
-async def freshness(door: Door, key: ApiKey, session: str, file: str) -> Response:
+async def freshness(door: Door, caller: Caller, session: str, file: str) -> Response:
     """Answer ``GET /sessions/{session}/objects/{file}``."""
-    return _json(answers.freshness(await door.files.find(_principal(key), SessionId(session), FileId(file))))
+    principal = calling(caller)
+    door.admit(principal, "listing")
+    return _json(answers.freshness(await door.files.find(principal, SessionId(session), FileId(file))))
 
 
-async def download(door: Door, key: ApiKey, session: str, file: str) -> Response:
+async def download(door: Door, caller: Caller, session: str, file: str) -> Response:
     """Answer ``GET /download/{session}/{file}`` with the bytes; a browser may save them and nothing else."""
-    principal = _principal(key)
+    principal = calling(caller)
+    door.admit(principal, "download")
+    return await deliver(door, principal, SessionId(session), FileId(file))
+
+
+async def deliver(door: Door, principal: Principal, session: SessionId, file: FileId) -> Response:
+    """Give a file's bytes as an answer."""
     if request.method == "HEAD":
         response = Response(b"")
-        response.headers.update(_download_headers(await door.files.find(principal, SessionId(session), FileId(file))))
+        response.headers.update(_download_headers(await door.files.find(principal, session, file)))
         return response
     stack = AsyncExitStack()
-    stored, chunks = await stack.enter_async_context(door.files.open(principal, SessionId(session), FileId(file)))
+    stored, chunks = await stack.enter_async_context(door.files.open(principal, session, file))
 
     async def stream() -> AsyncIterator[bytes]:
         async with stack:
@@ -77,15 +85,15 @@ def _download_headers(file: StoredFile) -> dict[str, str]:
     }
 
 
-async def delete_file(door: Door, key: ApiKey, session: str, file: str) -> Response:
+async def delete_file(door: Door, caller: Caller, session: str, file: str) -> Response:
     """Answer ``DELETE`` of one file, in both forms."""
-    await door.files.delete_file(_principal(key), SessionId(session), FileId(file))
+    await door.files.delete_file(calling(caller), SessionId(session), FileId(file))
     return _json({"message": "File deleted successfully", "session_id": session, "fileId": file})
 
 
-async def delete_session(door: Door, key: ApiKey, session: str) -> Response:
+async def delete_session(door: Door, caller: Caller, session: str) -> Response:
     """Answer ``DELETE /sessions/{session}``."""
-    await door.files.delete_session(_principal(key), SessionId(session))
+    await door.files.delete_session(calling(caller), SessionId(session))
     return _json({"message": "Session deleted successfully", "session_id": session})
 
 

@@ -17,6 +17,7 @@ log: Final = logging.getLogger("gaoler.http")
 _TABLE: Final[dict[type[errors.GaolerError], tuple[int, str]]] = {
     errors.InvalidRequest: (400, "invalid_request"),
     errors.Unauthenticated: (401, "unauthenticated"),
+    errors.Forbidden: (403, "forbidden"),
     errors.NotFound: (404, "not_found"),
     errors.TooLarge: (413, "too_large"),
     errors.Busy: (429, "rate_limited"),
@@ -50,7 +51,11 @@ def answer(
 def from_error(error: errors.GaolerError) -> Response:
     """Answer for one of our errors."""
     status, code, retry = _describe(error)
-    return answer(status, code, error.message, field=error.field, retry_after_seconds=retry)
+    response = answer(status, code, error.message, field=error.field, retry_after_seconds=retry)
+    if isinstance(error, errors.Unsupported) and error.details:
+        body = {"error": code, "message": error.message, "field": error.field, **error.details}
+        response.set_data(msgspec.json.encode(body))
+    return response
 
 
 def event(error: errors.GaolerError) -> dict[str, Any]:

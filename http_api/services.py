@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,15 +16,25 @@ from supervisor.execution import (
     Owner,
     Principal,
     SessionId,
+    SessionInfo,
     StoredFile,
 )
+from supervisor.identity.credentials import Credentials
+from supervisor.rates import RateLimiter
 
 
 class Executor(Protocol):
     """Runs code."""
 
-    async def execute(self, request: ExecutionRequest, listener: Listener | None = None) -> ExecutionResult:
+    async def execute(
+        self,
+        request: ExecutionRequest,
+        listener: Listener | None = None,
+        on_admitted: Callable[[], None] | None = None,
+    ) -> ExecutionResult:
         """Run a request to its end; cancelling kills. ``listener`` is told output as it is produced.
+
+        ``on_admitted`` is called when it has got its place: from then on it will not be refused for lack of one.
 
         Raises:
             GaolerError: a refusal or our own fault.
@@ -33,8 +44,16 @@ class Executor(Protocol):
 class Files(Protocol):
     """Keeps sessions and files; what is not the caller's is ``NotFound``."""
 
-    async def create_session(self, owner: Owner) -> SessionId:
-        """Make a session."""
+    async def create_session(
+        self, owner: Owner, session_id: SessionId | None = None, *, language: str | None = None
+    ) -> SessionId:
+        """Make a session; with ``session_id``, unless it is there."""
+
+    async def session(self, principal: Principal, session_id: SessionId) -> SessionInfo:
+        """Look a session up."""
+
+    def shared_session(self, owner: Owner) -> SessionId:
+        """Name the session of an owner's files that are in all of its workspaces."""
 
     async def drop_session(self, session_id: SessionId) -> None:
         """Forget a session that this request has made."""
@@ -53,11 +72,20 @@ class Files(Protocol):
     ) -> StoredFile:
         """Store an upload in a session that this request has made."""
 
+    async def listing_or_none(self, principal: Principal, session_id: SessionId) -> tuple[StoredFile, ...]:
+        """List a session; of one that is not there, or another's, there are no files."""
+
     async def listing(self, principal: Principal, session_id: SessionId) -> tuple[StoredFile, ...]:
         """List a session."""
 
     async def find(self, principal: Principal, session_id: SessionId, file_id: FileId) -> StoredFile:
         """Look a file up."""
+
+    async def find_by_name(self, principal: Principal, session_id: SessionId, name: str) -> StoredFile:
+        """Look a file up by its name in a session."""
+
+    async def drop_files(self, files: Sequence[StoredFile]) -> None:
+        """Forget files that this request has stored."""
 
     def open(
         self, principal: Principal, session_id: SessionId, file_id: FileId
@@ -83,30 +111,38 @@ class Health(Protocol):
     def languages(self) -> tuple[str, ...]:
         """Names of the installed languages."""
 
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A credential: its name, for logs and limits; the tenant it belongs to; the secret."""
-
-    name: str
-    tenant: str
-    secret: str
+    @property
+    def language_names(self) -> frozenset[str]:
+        """The same with every alias."""
 
 
 @dataclass(frozen=True, slots=True)
 class DoorSettings:
-    """Settings of this door. No keys means that nobody is asked for one."""
+    """Settings of this door. ``stateful``: the policy keeps interpreters for those who ask."""
 
-    keys: tuple[ApiKey, ...]
     body_bytes: int
     code_characters: int
+    base64_bytes: int
+    cors_origins: frozenset[str]
+    documentation: bool
+    stateful: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Door:
     """Everything that the routes work with."""
 
+    credentials: Credentials
+    rates: RateLimiter
     executor: Executor
     files: Files
     health: Health
     settings: DoorSettings
+
+    def admit(self, principal: Principal, kind: str) -> None:
+        """Count a call of this kind.
+
+        Raises:
+            Busy: it is one too many.
+        """
+        self.rates.check(principal, kind, time.monotonic())

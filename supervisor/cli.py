@@ -1,4 +1,4 @@
-"""The command line: ``gaoler serve | run | doctor | image | settings``. Every error says what to do next."""
+"""The command line: ``gaoler serve | run | doctor | image | keys | settings``. Every error says what to do next."""
 
 from __future__ import annotations
 
@@ -185,6 +185,76 @@ def image_build(image_dir: str | None, state_dir: str | None, config: Path | Non
             f"Image {built.path.name}: Python {built.manifest.python}, {len(built.manifest.packages)} packages.",
             err=True,
         )
+
+
+@main.group()
+def keys() -> None:
+    """API keys of callers: named, each of a tenant, kept as hashes. Changes hold at once, also for a running daemon."""
+
+
+@keys.command("add")
+@click.argument("name")
+@click.option("--tenant", default="default", show_default=True, help="Whose sessions and files it reaches.")
+@_state_dir
+@_config
+def keys_add(name: str, tenant: str, state_dir: str | None, config: Path | None) -> None:
+    """Make a key and print it. It is shown this once."""
+    from supervisor.identity.keys import add_key
+
+    with _plain_errors():
+        settings = _load(config, {"state_dir": _absolute(state_dir)}).settings
+        click.echo(add_key(_key_file(settings), name, tenant, settings.jailer.daemon_uid))
+
+
+@keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@_state_dir
+@_config
+def keys_list(as_json: bool, state_dir: str | None, config: Path | None) -> None:
+    """List the keys that were added: name, tenant, when. The one of the settings is not among them."""
+    from datetime import UTC, datetime
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from supervisor.identity.keys import read_keys
+
+    with _plain_errors():
+        settings = _load(config, {"state_dir": _absolute(state_dir)}).settings
+        rows = [
+            {
+                "name": key.name,
+                "tenant": key.tenant,
+                "created": datetime.fromtimestamp(key.created_at, UTC).isoformat("T", "seconds"),
+            }
+            for key in read_keys(_key_file(settings))
+        ]
+        if as_json:
+            click.echo(msgspec.json.format(msgspec.json.encode(rows)).decode())
+            return
+        table = Table("name", "tenant", "created", box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*row.values())
+        Console().print(table)
+
+
+@keys.command("revoke")
+@click.argument("name")
+@_state_dir
+@_config
+def keys_revoke(name: str, state_dir: str | None, config: Path | None) -> None:
+    """Forget a key: the next request with it is refused."""
+    from supervisor.identity.keys import revoke_key
+
+    with _plain_errors():
+        settings = _load(config, {"state_dir": _absolute(state_dir)}).settings
+        revoke_key(_key_file(settings), name, settings.jailer.daemon_uid)
+
+
+def _key_file(settings: Settings) -> Path:
+    from supervisor.identity.keys import KEY_FILE
+
+    return settings.state_path / "data" / KEY_FILE
 
 
 @main.command()

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -17,19 +17,24 @@ from hypercorn.config import Config
 from hypercorn.trio import serve as serve_http
 
 from http_api.app import create_app
-from http_api.services import ApiKey, Door, DoorSettings
+from http_api.services import Door, DoorSettings
 from supervisor import __version__
 from supervisor.admission import Admission
 from supervisor.errors import SandboxFailed
 from supervisor.executor import Executor
 from supervisor.fair_queue import QueueLimits
 from supervisor.files import FileLimits, FileService, run_sweeper
+from supervisor.identity.credentials import Credentials
+from supervisor.identity.derived import DerivedIds
+from supervisor.identity.keys import KEY_FILE, ApiKey, KeyRing, digest_of
+from supervisor.identity.tokens import PublicKey, TokenRules, TokenVerifier
 from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
 from supervisor.jailer.client import JailerClient, open_jailer
 from supervisor.jailer.setup import JailerHandle
 from supervisor.live import LiveLimits, LiveSessions, open_live
 from supervisor.policy import Policy
+from supervisor.rates import Rate, RateLimiter
 from supervisor.results import ResultLimits
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.settings import Settings
@@ -50,6 +55,7 @@ class Prepared:
     languages: Mapping[str, InstalledLanguage]
     api_key: str
     jailer: JailerHandle
+    token_keys: Mapping[str, PublicKey] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,8 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
     ):
         kept = settings.files
         limits = FileLimits(kept.file_bytes, kept.files_per_session, kept.session_bytes, kept.retention_hours * 3600)
-        files = FileService(sessions, blobs, limits, clock=time.time)
+        ids = DerivedIds(read_or_make_secret(data / "hint_key"))
+        files = FileService(sessions, blobs, limits, ids, clock=time.time)
         admission = Admission(_queue_limits(settings), queue_seconds=settings.execution.queue_seconds)
         results = ResultLimits(kept.result_files, kept.file_bytes, kept.session_bytes, kept.files_per_session)
         resolver = InputResolver(files, prepared.policy.limits.workspace_bytes)
@@ -90,7 +97,7 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
                 live,
                 prepared.policy,
                 prepared.languages,
-                hint_key=read_or_make_secret(data / "hint_key"),
+                ids=ids,
             )
             yield Core(files, executor, jailer, admission, live)
 
@@ -125,6 +132,7 @@ def _live_limits(prepared: Prepared) -> LiveLimits:
 class _Health:
     jailer: JailerClient
     languages: tuple[str, ...]
+    language_names: frozenset[str]
     version: str = __version__
 
     @property
@@ -140,10 +148,7 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
     """
     settings = prepared.settings
     async with open_core(prepared) as core, trio.open_nursery() as nursery:
-        names = tuple(sorted({each.language.name for each in prepared.languages.values()}))
-        keys = (ApiKey("default", "default", prepared.api_key),) if settings.http.authentication else ()
-        door = DoorSettings(keys, settings.http.body_bytes, settings.http.code_characters)
-        app = create_app(Door(core.executor, core.files, _Health(core.jailer, names), door))
+        app = create_app(_door(prepared, core))
         nursery.start_soon(run_sweeper, core.files, settings.files.sweep_minutes * 60)
         nursery.start_soon(_watch_keeper, prepared.jailer)
         stop = trio.Event()
@@ -161,6 +166,39 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
         log.info("stopping")
         nursery.cancel_scope.deadline = trio.current_time() + STOP_SECONDS
         nursery.cancel_scope.cancel()
+
+
+def _door(prepared: Prepared, core: Core) -> Door:
+    settings = prepared.settings
+    http, rates = settings.http, settings.rates
+    names = tuple(sorted({each.language.name for each in prepared.languages.values()}))
+    limits = {kind: Rate.parse(getattr(rates, kind)) for kind in ("exec", "upload", "download", "listing")}
+    return Door(
+        credentials=_credentials(prepared),
+        rates=RateLimiter(limits, rates.shared_factor),
+        executor=core.executor,
+        files=core.files,
+        health=_Health(core.jailer, names, frozenset(prepared.languages)),
+        settings=DoorSettings(
+            body_bytes=http.body_bytes,
+            code_characters=http.code_characters,
+            base64_bytes=http.base64_bytes,
+            cors_origins=frozenset(filter(None, http.cors_origins.split(","))),
+            documentation=http.documentation,
+            stateful=prepared.policy.state != "never",
+        ),
+    )
+
+
+def _credentials(prepared: Prepared) -> Credentials:
+    settings = prepared.settings
+    if not settings.http.authentication:
+        return Credentials(None, None)
+    default = ApiKey("default", "default", digest_of(prepared.api_key))
+    jwt = settings.jwt
+    rules = TokenRules(jwt.issuer, jwt.audience, jwt.lifetime_seconds, jwt.leeway_seconds, jwt.reuse_seconds)
+    tokens = TokenVerifier(prepared.token_keys, rules, clock=time.time) if prepared.token_keys else None
+    return Credentials(KeyRing([default], settings.state_path / "data" / KEY_FILE), tokens)
 
 
 def _http_config(settings: Settings) -> Config:

@@ -6,6 +6,8 @@ from these classes to its own replies; nothing else builds an error body.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class GaolerError(Exception):
     """Base of all that a door may be told. ``message`` is for the caller and names no path and no secret."""
@@ -28,6 +30,10 @@ class Unauthenticated(GaolerError):
     """No credential, or one that does not hold."""
 
 
+class Forbidden(GaolerError):
+    """The credential holds, but not for what is asked; ``field`` names what contradicts it."""
+
+
 class TooLarge(GaolerError):
     """The input is over a size limit."""
 
@@ -43,9 +49,12 @@ class Busy(GaolerError):
 class Unsupported(GaolerError):
     """What is asked for is not to be had here, however often one asks; ``code`` is for programs."""
 
-    def __init__(self, message: str, *, code: str, field: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str, field: str | None = None, details: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message, field=field)
         self.code = code
+        self.details = details or {}
 
 
 class StorageFull(GaolerError):

@@ -91,6 +91,8 @@ class ExecutionRequest:
     stdin: bytes = b""
     stateful: bool | None = None
     """Keep the interpreter between executions: asked for, asked against, or left to the policy."""
+    shared_files: bool = False
+    """The user's own lasting files are in the workspace too."""
     runtime_hint: str | None = None
     """LibreChat's name for a lasting runtime, unique in its tenant; asks for ``stateful``."""
 
@@ -191,6 +193,16 @@ class StoredFile:
     created_at: float
     modified_at: float
     read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session as its callers may know it. Times are seconds since the epoch."""
+
+    id: SessionId
+    language: str | None
+    created_at: float
+    expires_at: float
 
 
 @dataclass(frozen=True, slots=True)

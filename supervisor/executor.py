@@ -7,15 +7,13 @@ A request for a lasting interpreter goes to :mod:`supervisor.live` instead, wher
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from supervisor.admission import Admission
 from supervisor.errors import InvalidRequest, Unsupported
-from supervisor.execution import ID_LENGTH, ExecutionRequest, ExecutionResult, Listener, SessionId, new_id
+from supervisor.execution import ExecutionRequest, ExecutionResult, Listener, SessionId, new_id
+from supervisor.identity.derived import DerivedIds
 from supervisor.in_jail import InJail, Present, refusals_typed, result_of
 from supervisor.inputs import InputResolver
 from supervisor.jailer.client import JailerClient
@@ -38,7 +36,7 @@ class Executor:
         policy: Policy,
         languages: Mapping[str, InstalledLanguage],
         *,
-        hint_key: bytes,
+        ids: DerivedIds,
     ) -> None:
         self._jailer = jailer
         self._resolver = resolver
@@ -47,10 +45,17 @@ class Executor:
         self._live = live
         self._policy = policy
         self._languages = languages
-        self._hint_key = hint_key
+        self._ids = ids
 
-    async def execute(self, request: ExecutionRequest, listener: Listener | None = None) -> ExecutionResult:
+    async def execute(
+        self,
+        request: ExecutionRequest,
+        listener: Listener | None = None,
+        on_admitted: Callable[[], None] | None = None,
+    ) -> ExecutionResult:
         """Run the request to its end; ``listener`` is told output as it is produced.
+
+        ``on_admitted`` is called when it has got its place.
 
         Raises:
             InvalidRequest: no such language, or an input's name cannot be used; ``field`` says where.
@@ -63,11 +68,13 @@ class Executor:
         language = self._languages.get(request.language.lower())
         if language is None:
             raise InvalidRequest(f"Unsupported language: {request.language}", field="lang")
-        lasting = lasting_session(request, self._policy, self._hint_key)
+        lasting = lasting_session(request, self._policy, self._ids)
         if lasting is not None:
-            return await self._live.execute(replace(request, session_id=lasting), language, listener)
+            return await self._live.execute(replace(request, session_id=lasting), language, listener, on_admitted)
         inputs = await self._resolver.resolve(request)
         async with self._admission.place(request.principal) as standing:
+            if on_admitted is not None:
+                on_admitted()
             with refusals_typed():
                 async with self._jailer.open_jail(
                     self._policy.name, language.profile, share=standing.share, modest=standing.modest
@@ -82,7 +89,7 @@ class Executor:
         return result_of(inputs, ended, output, results)
 
 
-def lasting_session(request: ExecutionRequest, policy: Policy, key: bytes) -> SessionId | None:
+def lasting_session(request: ExecutionRequest, policy: Policy, ids: DerivedIds) -> SessionId | None:
     """Decide whether the request runs in a lasting interpreter, and of which session; ``None``: it does not.
 
     A hint names the same session to everybody in its tenant who knows it, and to nobody else: the id is an HMAC.
@@ -103,5 +110,4 @@ def lasting_session(request: ExecutionRequest, policy: Policy, key: bytes) -> Se
         return request.session_id
     if request.runtime_hint is None:
         return SessionId(new_id())
-    name = f"{request.principal.tenant}\0{request.runtime_hint}".encode()
-    return SessionId(base64.urlsafe_b64encode(hmac.digest(key, name, hashlib.sha256)).decode()[:ID_LENGTH])
+    return ids.derive("hint", request.principal.tenant, request.runtime_hint)

@@ -14,7 +14,18 @@ import trio
 
 from supervisor.access import may_use
 from supervisor.errors import GaolerError, NotFound, TooLarge
-from supervisor.execution import FileId, FileReference, Owner, Principal, SessionId, StoredFile, is_id, new_id
+from supervisor.execution import (
+    FileId,
+    FileReference,
+    Owner,
+    Principal,
+    SessionId,
+    SessionInfo,
+    StoredFile,
+    is_id,
+    new_id,
+)
+from supervisor.identity.derived import DerivedIds
 from supervisor.names import check_name
 from supervisor.store import BlobStore, QuotaExceeded, SavedState, SessionRow, SessionStore
 
@@ -49,8 +60,15 @@ class FileService:
     """All work on kept files. Every method checks access; what is not the caller's is :class:`NotFound`."""
 
     def __init__(
-        self, sessions: SessionStore, blobs: BlobStore, limits: FileLimits, *, clock: Callable[[], float]
+        self,
+        sessions: SessionStore,
+        blobs: BlobStore,
+        limits: FileLimits,
+        ids: DerivedIds,
+        *,
+        clock: Callable[[], float],
     ) -> None:
+        self._ids = ids
         self._sessions = sessions
         self._blobs = blobs
         self._limits = limits
@@ -60,10 +78,13 @@ class FileService:
 
     # -- sessions --
 
-    async def create_session(self, owner: Owner, session_id: SessionId | None = None) -> SessionId:
+    async def create_session(
+        self, owner: Owner, session_id: SessionId | None = None, *, language: str | None = None
+    ) -> SessionId:
         """Make a session that lives for the retention time after its last new file."""
         now = self._clock()
-        row = SessionRow(session_id or SessionId(new_id()), owner, now, now + self._limits.retention_seconds)
+        expires_at = now + self._limits.retention_seconds
+        row = SessionRow(session_id or SessionId(new_id()), owner, now, expires_at, language)
         await self._sessions.put_session(row)
         return row.id
 
@@ -77,6 +98,24 @@ class FileService:
         if row is None or not may_use(principal, row.owner):
             raise NotFound(_NO_SESSION, field="session_id")
         return row
+
+    async def session(self, principal: Principal, session_id: SessionId) -> SessionInfo:
+        """Describe a session.
+
+        Raises:
+            NotFound: as :meth:`open_session`.
+        """
+        row = await self.open_session(principal, session_id)
+        return SessionInfo(row.id, row.language, row.created_at, row.expires_at)
+
+    def shared_session(self, owner: Owner) -> SessionId:
+        """Name the session of a user's lasting files, which are in all of its workspaces. Nobody can guess it."""
+        return self._ids.derive("shared", owner.tenant, owner.kind, owner.id)
+
+    async def shared_files(self, owner: Owner) -> list[StoredFile]:
+        """List a user's lasting files."""
+        row = await self._sessions.session(self.shared_session(owner), self._clock())
+        return await self._sessions.files(row.id) if row is not None and row.owner == owner else []
 
     async def known_session(self, principal: Principal, session_id: SessionId) -> SessionRow | None:
         """Look a session up that the caller wants to go on in; an unknown one (never kept, or expired) is ``None``.
@@ -220,6 +259,28 @@ class FileService:
         """
         await self.open_session(principal, session_id)
         return tuple(await self._sessions.files(session_id))
+
+    async def listing_or_none(self, principal: Principal, session_id: SessionId) -> tuple[StoredFile, ...]:
+        """List a session's files; of one that is absent, expired or another's there are none."""
+        try:
+            return await self.listing(principal, session_id)
+        except NotFound:
+            return ()
+
+    async def find_by_name(self, principal: Principal, session_id: SessionId, name: str) -> StoredFile:
+        """Look a file of a session up by its name.
+
+        Raises:
+            NotFound: the session or the file is absent, expired or another's.
+        """
+        for file in await self.listing(principal, session_id):
+            if file.name == name:
+                return file
+        raise NotFound(_NO_FILE, field="path")
+
+    async def drop_files(self, files: Sequence[StoredFile]) -> None:
+        """Forget files that the caller itself has just stored."""
+        await self._sessions.delete_files([file.id for file in files])
 
     async def session_files(self, row: SessionRow) -> list[StoredFile]:
         """List the files of a session that was looked up already."""

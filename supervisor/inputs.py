@@ -31,6 +31,9 @@ class InputResolver:
         if request.session_id is not None:
             row = await self._files.known_session(principal, request.session_id)
         by_name: dict[str, Input] = {}
+        if request.shared_files and principal.user is not None:
+            for file in await self._files.shared_files(owner_of(principal)):
+                by_name[file.name] = Input(file, None)
         if row is not None:
             for file in await self._files.session_files(row):
                 by_name[file.name] = Input(file, None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +71,7 @@ class _Job:
     request: ExecutionRequest
     language: InstalledLanguage
     listener: Listener | None
+    on_admitted: Callable[[], None] | None
     done: trio.Event = field(default_factory=trio.Event)
     result: ExecutionResult | None = None
     error: GaolerError | None = None
@@ -143,7 +144,11 @@ class LiveSessions:
         return len(self._sessions)
 
     async def execute(
-        self, request: ExecutionRequest, language: InstalledLanguage, listener: Listener | None
+        self,
+        request: ExecutionRequest,
+        language: InstalledLanguage,
+        listener: Listener | None,
+        on_admitted: Callable[[], None] | None = None,
     ) -> ExecutionResult:
         """Run in the session that the request names. A cancelled one is interrupted; the session lives on.
 
@@ -152,7 +157,7 @@ class LiveSessions:
         """
         assert request.session_id is not None
         session = self._session(request.session_id, request.principal)
-        job = _Job(request, language, listener)
+        job = _Job(request, language, listener, on_admitted)
         try:
             session.jobs.send_nowait(job)
         except trio.WouldBlock:
@@ -305,6 +310,8 @@ class LiveSessions:
         output = Collector(listener=job.hear)
         results = Results(skipped=list(inputs.skipped))
         async with self._admission.place(request.principal) as standing:
+            if job.on_admitted is not None:
+                job.on_admitted()
             with refusals_typed():
                 await jail.weigh(standing.share)
                 status = await self._restore(session, jail, results) if is_first else "reused"

@@ -11,6 +11,7 @@ from typing import Final
 
 from supervisor.daemon import Prepared, read_or_make_key
 from supervisor.errors import ConfigurationError
+from supervisor.identity.tokens import PublicKey, load_public_keys
 from supervisor.image import Image, current_image
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.interpreters import RuntimeProfile
@@ -172,6 +173,17 @@ def setup_plan(
     )
 
 
+def _token_keys(settings: Settings) -> Mapping[str, PublicKey]:
+    """Read LibreChat's public keys, as root: the files may be readable to nobody else."""
+    jwt = settings.jwt
+    return load_public_keys(
+        pem=Path(jwt.public_key) if jwt.public_key else None,
+        kid=jwt.kid,
+        directory=Path(jwt.public_keys_dir) if jwt.public_keys_dir else None,
+        jwks=Path(jwt.jwks) if jwt.jwks else None,
+    )
+
+
 def prepare(settings: Settings, visible: Sequence[Path] = ()) -> Prepared:
     """Do all that needs root and become the daemon's ordinary user.
 
@@ -189,7 +201,8 @@ def prepare(settings: Settings, visible: Sequence[Path] = ()) -> Prepared:
     profiles = load_profiles(policy_directory(settings))
     languages = find_languages(image, profiles)
     plan = setup_plan(settings, image, policies, profiles, languages)
+    token_keys = _token_keys(settings)
     jailer = start_jailer(plan)
     key, _made = read_or_make_key(settings, settings.state_path / KEY_FILE)
     become_ordinary_user(settings.jailer.daemon_uid, [*plan.code, settings.state_path, *visible])
-    return Prepared(settings, policy, languages, key, jailer)
+    return Prepared(settings, policy, languages, key, jailer, token_keys)

@@ -87,6 +87,48 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     authentication: Annotated[bool, _meta("ask for a credential; false only with a loopback or unix bind")] = True
     body_bytes: Annotated[int, _meta("largest JSON body", ge=1024, le=1 << 30)] = 50 << 20
     code_characters: Annotated[int, _meta("longest program", ge=1, le=1 << 26)] = 1_000_000
+    base64_bytes: Annotated[
+        int, _meta("largest file that is given as base64 inside JSON; larger ones are downloaded", ge=1, le=1 << 30)
+    ] = 25 << 20
+    cors_origins: Annotated[
+        str,
+        _meta(
+            "origins whose pages may call, separated by commas, as https://chat.example.org; empty: none",
+            pattern=r"^$|^https?://[A-Za-z0-9.:\[\]-]+(,https?://[A-Za-z0-9.:\[\]-]+)*$",
+        ),
+    ] = ""
+    documentation: Annotated[bool, _meta("serve /openapi.json and /docs, to anybody")] = True
+
+
+_RATE_RULE: Final = r"^(off|[1-9][0-9]{0,6}/[1-9][0-9]{0,5})$"
+
+
+class RatesSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[rates]``: how often one user may call, as CALLS/SECONDS, or ``off``. The defaults are LibreChat's own."""
+
+    exec: Annotated[str, _meta("executions", pattern=_RATE_RULE)] = "20/30"
+    upload: Annotated[str, _meta("uploads", pattern=_RATE_RULE)] = "30/300"
+    download: Annotated[str, _meta("downloads", pattern=_RATE_RULE)] = "60/60"
+    listing: Annotated[str, _meta("listings and questions about files and sessions", pattern=_RATE_RULE)] = "120/60"
+    shared_factor: Annotated[
+        int, _meta("a caller who names no user speaks for many, and may call so many times as often", ge=1, le=10_000)
+    ] = 20
+
+
+class JwtSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[jwt]``: LibreChat's tokens. They are accepted when one of the three places of keys is set."""
+
+    public_key: Annotated[str, _meta("file with LibreChat's public key, PEM", pattern=r"^$|^/")] = ""
+    kid: Annotated[str, _meta("id of that key", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")] = "lc-codeapi-2026-05"
+    public_keys_dir: Annotated[str, _meta("directory with files KID.pem", pattern=r"^$|^/")] = ""
+    jwks: Annotated[str, _meta("file with a JSON Web Key Set", pattern=r"^$|^/")] = ""
+    issuer: Annotated[str, _meta("who mints the tokens", pattern=r"^.{1,256}$")] = "librechat"
+    audience: Annotated[str, _meta("for whom they are", pattern=r"^.{1,256}$")] = "codeapi"
+    lifetime_seconds: Annotated[float, _meta("longest time from minting to expiry", gt=0, le=300)] = 300.0
+    leeway_seconds: Annotated[float, _meta("how far the clocks may differ", ge=0, le=30)] = 30.0
+    reuse_seconds: Annotated[
+        float, _meta("a token may be used again so long after its first use; LibreChat keeps them 30 s", ge=0, le=300)
+    ] = 30.0
 
 
 class JailerSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,6 +163,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     live: LiveSettings = LiveSettings()
     files: FilesSettings = FilesSettings()
     http: HttpSettings = HttpSettings()
+    rates: RatesSettings = RatesSettings()
+    jwt: JwtSettings = JwtSettings()
     jailer: JailerSettings = JailerSettings()
 
     @property

@@ -85,6 +85,18 @@ class Daemon:
     def upload(
         self, *files: tuple[str, bytes], fields: Mapping[str, str] | None = None, user: str | None = None
     ) -> Answer:
+        return self.multipart("/v1/upload", *files, fields=fields, user=user)
+
+    def multipart(
+        self,
+        path: str,
+        *files: tuple[str, bytes],
+        fields: Mapping[str, str] | None = None,
+        user: str | None = None,
+        key: str | None = KEY,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Upload in chunks, fields first, as LibreChat does."""
         boundary = "----gaoler-test-boundary"
         parts = [
             f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
@@ -95,8 +107,9 @@ class Daemon:
             head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{quoted}"\r\nContent-Type: text/csv\r\n\r\n'
             parts.append(head.encode("utf-8", "surrogateescape") + content + b"\r\n")
         parts.append(f"--{boundary}--\r\n".encode())
-        headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"} | ({"User-Id": user} if user else {})
-        return self.request("POST", "/v1/upload", parts, headers | {"Transfer-Encoding": "chunked"}, chunked=True)
+        sent = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Transfer-Encoding": "chunked"}
+        sent |= {"User-Id": user} if user else {}
+        return self.request("POST", path, parts, sent | dict(headers or {}), key=key, chunked=True)
 
     def lines(self) -> list[str]:
         return self.log_path.read_text().splitlines()
@@ -172,6 +185,8 @@ def spawn_daemon(state: Path, image: Path, *, settings: Mapping[str, str] | None
         "GAOLER_IMAGE_DIR": str(image),
         "GAOLER_STATE_DIR": str(state),
         "GAOLER_BIND": "127.0.0.1:0",
+        # Tests that are not about them call more often than a person does.
+        **{f"GAOLER_RATES_{kind}": "off" for kind in ("EXEC", "UPLOAD", "DOWNLOAD", "LISTING")},
         **(settings or {}),
     }
     with (state / "test.log").open("w") as log:

@@ -21,6 +21,8 @@ class SessionRow:
     owner: Owner
     created_at: float
     expires_at: float
+    language: str | None = None
+    """What code in it is written in, if its maker said so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from supervisor.store import QuotaExceeded, SavedState, SessionRow
 
 _T = TypeVar("_T")
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 _SCHEMA: Final = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, owner_kind TEXT NOT NULL, owner_id TEXT NOT NULL, owner_version INTEGER,
@@ -43,12 +43,15 @@ CREATE TABLE states (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX states_by_digest ON states (sha256);
 """
-_STEPS: Final = (_SCHEMA, _SINCE_2)
+_SINCE_3: Final = "ALTER TABLE sessions ADD COLUMN language TEXT;"
+_STEPS: Final = (_SCHEMA, _SINCE_2, _SINCE_3)
 """What brings a database from each version to the next."""
 _FILE_COLUMNS: Final = (
     "f.id, f.session_id, f.name, f.size_bytes, f.sha256, f.content_type, f.created_at, f.modified_at, f.read_only"
 )
-_SESSION_COLUMNS: Final = "s.id, s.tenant, s.owner_kind, s.owner_id, s.owner_version, s.created_at, s.expires_at"
+_SESSION_COLUMNS: Final = (
+    "s.id, s.tenant, s.owner_kind, s.owner_id, s.owner_version, s.created_at, s.expires_at, s.language"
+)
 _MANY: Final = 500
 """Variables in one statement, well under SQLite's limit."""
 
@@ -78,11 +81,20 @@ class SqliteSessions:
     async def put_session(self, row: SessionRow) -> None:
         """See :class:`supervisor.store.SessionStore`."""
         owner = row.owner
-        values = (row.id, owner.tenant, owner.kind, owner.id, owner.version, row.created_at, row.expires_at)
+        values = (
+            row.id,
+            owner.tenant,
+            owner.kind,
+            owner.id,
+            owner.version,
+            row.created_at,
+            row.expires_at,
+            row.language,
+        )
 
         def work(database: sqlite3.Connection) -> None:
             database.execute(
-                "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?) "
+                "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (id) DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)",
                 values,
             )
@@ -245,9 +257,9 @@ def _file(row: Sequence[object]) -> StoredFile:
 
 
 def _session(row: Sequence[object]) -> SessionRow:
-    session_id, tenant, kind, owner_id, version, created_at, expires_at = row
+    session_id, tenant, kind, owner_id, version, created_at, expires_at, language = row
     owner = Owner(tenant, kind, owner_id, version)  # type: ignore[arg-type]  # as above
-    return SessionRow(session_id, owner, created_at, expires_at)  # type: ignore[arg-type]  # as above
+    return SessionRow(session_id, owner, created_at, expires_at, language)  # type: ignore[arg-type]  # as above
 
 
 def _connect(path: Path) -> sqlite3.Connection:

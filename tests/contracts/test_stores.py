@@ -17,6 +17,7 @@ import trio
 from supervisor.errors import ConfigurationError, NotFound, TooLarge
 from supervisor.execution import FileId, Owner, Principal, SessionId, StoredFile, new_id
 from supervisor.files import GRACE_SECONDS, FileLimits, FileService
+from supervisor.identity.derived import DerivedIds
 from supervisor.store import QuotaExceeded, SessionRow
 from supervisor.store.disk import DiskBlobs, open_blobs
 from supervisor.store.sqlite import SqliteSessions, open_sqlite
@@ -57,7 +58,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def files(sessions: SqliteSessions, blobs: DiskBlobs, clock: Clock) -> FileService:
-    return FileService(sessions, blobs, FileLimits(1 << 20, 5, 3 << 20, 3600.0), clock=clock)
+    return FileService(sessions, blobs, FileLimits(1 << 20, 5, 3 << 20, 3600.0), DerivedIds(b"s"), clock=clock)
 
 
 def session(expires: float = 100.0) -> SessionRow:
@@ -188,6 +189,7 @@ KILLED = """
 import os, signal, sys, trio
 from pathlib import Path
 from supervisor.execution import *
+from supervisor.identity.derived import DerivedIds
 from supervisor.files import FileLimits, FileService
 from supervisor.store import sqlite
 from supervisor.store.disk import DiskBlobWriter, open_blobs
@@ -201,7 +203,7 @@ async def chunks():
     for _ in range(4): yield os.urandom(100_000)
 async def main():
     async with sqlite.open_sqlite(where / "s.sqlite") as s, open_blobs(where / "blobs", reserve_bytes=0) as b:
-        files = FileService(s, b, FileLimits(1 << 30, 9, 1 << 30, 3600.0), clock=lambda: 1.0)
+        files = FileService(s, b, FileLimits(1 << 30, 9, 1 << 30, 3600.0), DerivedIds(b"s"), clock=lambda: 1.0)
         session = await files.create_session(Owner("t", "user", "ann"), SessionId("S" * 21))
         await files.receive(session, "kept", None, chunks())
         if step == "commit": die()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -101,3 +103,37 @@ def test_refusals_are_plain_before_the_stream_and_events_in_it(daemon: Daemon) -
     link.close()
     name, data = events(daemon, lang="cobol", code="x")[-1]
     assert (name, data["status"], data["error"]) == ("error", 400, "Unsupported language: cobol")
+
+
+# -- long runs --
+
+
+def test_a_long_run_shows_signs_of_life_and_its_answer_is_the_same(daemon: Daemon) -> None:
+    link = http.client.HTTPConnection(daemon.address, timeout=60)
+    body = json.dumps({"lang": "bash", "code": "sleep 4; echo late; exit 3"})
+    link.request("POST", "/v1/exec", body, {"X-API-Key": KEY})
+    response = link.getresponse()
+    # The head comes while the program still sleeps, and white space with it.
+    assert response.status == 200
+    assert response.read(1) == b" "
+    assert daemon.names().count("sleep") >= 1
+    answer = json.loads(response.read())
+    assert (answer["stdout"], answer["code"]) == ("late\n", 3)
+    link.request("POST", "/v1/exec", json.dumps({"lang": "py", "code": "print(1)"}), {"X-API-Key": KEY})
+    assert json.loads(link.getresponse().read())["stdout"] == "1\n"
+    link.close()
+
+
+def test_a_fault_that_comes_after_the_head_is_said_where_a_client_looks(daemon: Daemon) -> None:
+    link = http.client.HTTPConnection(daemon.address, timeout=60)
+    body = json.dumps({"lang": "py", "code": "import time; time.sleep(60)"})
+    link.request("POST", "/v1/exec", body, {"X-API-Key": KEY})
+    response = link.getresponse()
+    assert response.read(1) == b" "
+    os.kill(daemon.named("gaoler-jailer"), signal.SIGKILL)
+    answer = json.loads(response.read())
+    assert answer["error"] == "sandbox_failed"
+    assert answer["stderr"] == "[gaoler] the sandbox was lost\n"
+    assert (answer["stdout"], answer["files"]) == ("", [])
+    link.close()
+    eventually(lambda: daemon.try_execute("print(1)").status == 200)

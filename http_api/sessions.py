@@ -1,0 +1,133 @@
+"""The session dialect: a session is made first, code and files go into it by path."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+from quart import Response, request
+
+from http_api import answers, execute, schemas
+from http_api.body import read_capped
+from http_api.files import calling, deliver
+from http_api.services import Door
+from http_api.uploads import Receiver
+from supervisor.access import owner_of
+from supervisor.errors import InvalidRequest
+from supervisor.execution import ExecutionRequest, Exited, SessionId
+from supervisor.identity.credentials import Caller
+from supervisor.names import check_name
+
+DEFAULT_LANGUAGE = "python"
+
+
+class _CreateBody(Struct, frozen=True):
+    language: Annotated[str, Meta(min_length=1, max_length=64)] = DEFAULT_LANGUAGE
+
+
+class _ExecuteBody(Struct, frozen=True):
+    code: str
+    language: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    stdin: Annotated[str, Meta(max_length=65_536)] | None = None
+    timeout: Annotated[float, Meta(gt=0, le=3600)] | None = None
+    """Seconds."""
+    args: list[str] | None = None
+    stateful: bool | None = None
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status=status, content_type="application/json")
+
+
+async def create(door: Door, caller: Caller) -> Response:
+    """Answer ``POST /sessions``: a new session, empty."""
+    body = schemas.decode(await read_capped(request, door.settings.body_bytes), _CreateBody)
+    if body.language.lower() not in door.health.language_names:
+        raise InvalidRequest(f"Unsupported language: {body.language}", field="language")
+    principal = calling(caller)
+    door.admit(principal, "listing")
+    session = await door.files.create_session(owner_of(principal), language=body.language.lower())
+    return _json({"session_id": session, "language": body.language.lower()}, 201)
+
+
+async def describe(door: Door, caller: Caller, session: str) -> Response:
+    """Answer ``GET /sessions/{session}``: what it is and which files it has."""
+    principal = calling(caller)
+    door.admit(principal, "listing")
+    found = await door.files.session(principal, SessionId(session))
+    files = await door.files.listing(principal, found.id)
+    body: dict[str, Any] = {
+        "session_id": found.id,
+        "language": found.language or DEFAULT_LANGUAGE,
+        "created_at": answers.timestamp(found.created_at),
+        "expires_at": answers.timestamp(found.expires_at),
+        "files": [
+            {
+                "path": file.name,
+                "id": file.id,
+                "size": file.size_bytes,
+                "content_type": file.content_type,
+                "modified_at": answers.timestamp(file.modified_at),
+            }
+            for file in files
+        ],
+    }
+    return _json(body)
+
+
+async def run(door: Door, caller: Caller, session: str) -> Response:
+    """Answer ``POST /sessions/{session}/execute``: 200 for whatever the program does."""
+    body = schemas.decode(await read_capped(request, door.settings.body_bytes), _ExecuteBody)
+    execute.check_code(body.code, door)
+    arguments = execute.check_arguments(body.args or [])
+    principal = calling(caller)
+    door.admit(principal, "exec")
+    found = await door.files.session(principal, SessionId(session))
+    execution = ExecutionRequest(
+        principal=principal,
+        language=body.language or found.language or DEFAULT_LANGUAGE,
+        code=body.code,
+        arguments=arguments,
+        session_id=found.id,
+        wall_seconds=body.timeout,
+        stdin=(body.stdin or "").encode("utf-8", "replace"),
+        stateful=body.stateful,
+    )
+    result = await door.executor.execute(execution, None, execute.holding(request))
+    flat = answers.execution(result)
+    outcome = result.outcome
+    return _json(
+        {
+            "session_id": result.session_id,
+            "stdout": flat["stdout"],
+            "stderr": flat["stderr"],
+            # A program that was killed has no exit code; the shell's habit for a kill is what such clients know.
+            "exit_code": outcome.code if isinstance(outcome, Exited) else 137,
+            "signal": flat["signal"],
+            "timed_out": flat["status"] == "TO",
+            "message": flat["message"],
+            "duration": round(result.usage.wall_seconds, 6),
+            "files": [file.name for file in await door.files.listing_or_none(principal, result.session_id)],
+            "deleted_files": flat["deleted_files"],
+            "skipped": flat["skipped"],
+        }
+    )
+
+
+async def upload(door: Door, caller: Caller, session: str) -> Response:
+    """Answer ``POST /sessions/{session}/files``: files into the session, all of them or none."""
+    principal = calling(caller)
+    door.admit(principal, "upload")
+    found = await door.files.session(principal, SessionId(session))
+    async with Receiver(door, caller, into=found.id) as receiver:
+        await receiver.read_all()
+    return _json({"session_id": found.id, "files": [file.name for file in receiver.files]}, 201)
+
+
+async def download(door: Door, caller: Caller, session: str, path: str) -> Response:
+    """Answer ``GET /sessions/{session}/files/{path}`` with the bytes."""
+    principal = calling(caller)
+    door.admit(principal, "download")
+    file = await door.files.find_by_name(principal, SessionId(session), check_name(path, field="path"))
+    return await deliver(door, principal, file.session_id, file.id)

@@ -1,0 +1,151 @@
+"""API keys: named, each of a tenant, kept as hashes in one small file that ``gaoler keys`` changes.
+
+A key is 192 random bits, so a plain SHA-256 of it cannot be turned back and needs no salt. The daemon looks at the
+file's stamp with every request: a key that is revoked does not hold for the next one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from supervisor.errors import ConfigurationError
+
+KEY_PREFIX: Final = "gk-"
+KEY_FILE: Final = "keys.json"
+MAX_KEYS: Final = 10_000
+KeyName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+TenantName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
+Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ApiKey(Struct, frozen=True, forbid_unknown_fields=True):
+    """A key as it is kept. ``created_at`` in seconds since the epoch."""
+
+    name: KeyName
+    tenant: TenantName
+    sha256: Digest
+    created_at: float = 0.0
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    keys: Annotated[list[ApiKey], Meta(max_length=MAX_KEYS)]
+
+
+def digest_of(secret: str) -> str:
+    """Hash a key as it is kept."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class KeyRing:
+    """All keys that hold now. ``fixed`` ones come from the settings, the others from ``path``, which may be absent."""
+
+    def __init__(self, fixed: Iterable[ApiKey], path: Path | None) -> None:
+        self._fixed = tuple(fixed)
+        self._path = path
+        self._stamp: tuple[int, int, int] | None = None
+        self._keys: tuple[ApiKey, ...] = self._fixed
+
+    def find(self, secret: str) -> ApiKey | None:
+        """Give the key that ``secret`` is. Every key is compared, in constant time.
+
+        Raises:
+            ConfigurationError: the file is broken; no key holds then.
+        """
+        self._refresh()
+        digest = digest_of(secret)
+        found = None
+        for key in self._keys:
+            if hmac.compare_digest(digest, key.sha256):
+                found = key
+        return found
+
+    def _refresh(self) -> None:
+        if self._path is None:
+            return
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            self._stamp, self._keys = None, self._fixed
+            return
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if stamp != self._stamp:
+            self._keys = (*self._fixed, *read_keys(self._path))
+            self._stamp = stamp
+
+
+def read_keys(path: Path) -> tuple[ApiKey, ...]:
+    """Read the kept keys; without a file there are none.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or is not what :func:`write_keys` writes.
+    """
+    try:
+        return tuple(msgspec.json.decode(path.read_bytes(), type=_File).keys)
+    except FileNotFoundError:
+        return ()
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigurationError(f"{path}: {error}", field="keys") from None
+
+
+def write_keys(path: Path, keys: Sequence[ApiKey], owner: int) -> None:
+    """Replace the kept keys, all at once; the file belongs to uid ``owner``, the daemon's, if we may give it away.
+
+    Raises:
+        ConfigurationError: it cannot be written.
+    """
+    temporary = path.with_suffix(".new")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(_File(list(keys)))) + b"\n")
+            if os.geteuid() == 0:
+                os.fchown(file.fileno(), owner, owner)
+        temporary.rename(path)
+    except OSError as error:
+        raise ConfigurationError(f"the keys cannot be written: {error}", field="keys") from None
+
+
+def add_key(path: Path, name: str, tenant: str, owner: int) -> str:
+    """Make a key and give it: it is shown once and kept as a hash.
+
+    Raises:
+        ConfigurationError: the name is taken, or name or tenant has a forbidden form.
+    """
+    keys = read_keys(path)
+    if any(key.name == name for key in keys):
+        raise ConfigurationError(f"there is a key named {name!r} already: revoke it first, or choose another name")
+    secret = KEY_PREFIX + secrets.token_hex(24)
+    try:
+        key = msgspec.convert(
+            {"name": name, "tenant": tenant, "sha256": digest_of(secret), "created_at": time.time()}, ApiKey
+        )
+    except msgspec.ValidationError:
+        raise ConfigurationError(
+            "name and tenant are 1 to 64 characters of A-Z, a-z, 0-9 and _ . - and begin with a letter or digit"
+        ) from None
+    write_keys(path, [*keys, key], owner)
+    return secret
+
+
+def revoke_key(path: Path, name: str, owner: int) -> None:
+    """Forget a key: the next request with it is refused.
+
+    Raises:
+        ConfigurationError: there is none of that name.
+    """
+    keys = read_keys(path)
+    if all(key.name != name for key in keys):
+        known = ", ".join(key.name for key in keys) or "none"
+        raise ConfigurationError(f"there is no key named {name!r}; there are: {known}")
+    write_keys(path, [key for key in keys if key.name != name], owner)
