@@ -11,7 +11,7 @@ from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from http_api import content, cors, execute, files, problems, profiles, sessions, uploads
+from http_api import content, cors, execute, files, problems, profiles, programmatic, sessions, uploads
 from http_api.body import BoundedBody, BoundedConnection, BoundedRequest
 from http_api.services import Door
 from supervisor.errors import GaolerError
@@ -22,6 +22,8 @@ Handler = Callable[..., Awaitable[Response]]
 
 ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("POST", "/exec", execute.execute),
+    ("POST", "/exec/programmatic", programmatic.run),
+    ("POST", "/exec/programmatic/cancel", programmatic.cancel),
     ("POST", "/upload", uploads.upload),
     ("POST", "/upload/batch", uploads.batch),
     ("GET", "/files/<session>", files.listing),
@@ -37,7 +39,7 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("POST", "/sessions/<session>/files", sessions.upload),
     ("GET", "/sessions/<session>/files/<path:path>", sessions.download),
 )
-_KEEPS_CONNECTION: Final = frozenset({execute.execute})
+_KEEPS_CONNECTION: Final = frozenset({execute.execute, programmatic.run, sessions.run})
 
 
 class _App(QuartTrio):

@@ -21,6 +21,7 @@ _TABLE: Final[dict[type[errors.GaolerError], tuple[int, str]]] = {
     errors.NotFound: (404, "not_found"),
     errors.TooLarge: (413, "too_large"),
     errors.Busy: (429, "rate_limited"),
+    errors.Conflict: (409, "conflict"),
     errors.Unsupported: (409, "unsupported"),
     errors.SandboxFailed: (503, "sandbox_failed"),
     errors.StorageFull: (507, "storage_full"),

@@ -21,6 +21,7 @@ from supervisor.execution import (
 )
 from supervisor.identity.credentials import Credentials
 from supervisor.rates import RateLimiter
+from supervisor.tool_calls import Leg, ProgramRequest, ToolResult
 
 
 class Executor(Protocol):
@@ -39,6 +40,25 @@ class Executor(Protocol):
         Raises:
             GaolerError: a refusal or our own fault.
         """
+
+
+class Programs(Protocol):
+    """Programs that call their caller's tools."""
+
+    async def start(self, request: ProgramRequest, on_admitted: Callable[[], None] | None = None) -> Leg:
+        """Run up to the first calls, or the end; cancelling ends the program."""
+
+    async def resume(
+        self,
+        principal: Principal,
+        token: str,
+        results: Sequence[ToolResult],
+        on_admitted: Callable[[], None] | None = None,
+    ) -> Leg:
+        """Go on with results."""
+
+    def cancel(self, principal: Principal, request_id: str) -> bool:
+        """End what the caller has started under this name."""
 
 
 class Files(Protocol):
@@ -135,6 +155,7 @@ class Door:
     credentials: Credentials
     rates: RateLimiter
     executor: Executor
+    programs: Programs
     files: Files
     health: Health
     settings: DoorSettings

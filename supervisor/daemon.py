@@ -34,6 +34,7 @@ from supervisor.jailer.client import JailerClient, open_jailer
 from supervisor.jailer.setup import JailerHandle
 from supervisor.live import LiveLimits, LiveSessions, open_live
 from supervisor.policy import Policy
+from supervisor.programmatic import ProgramLimits, Programs, open_programs
 from supervisor.rates import Rate, RateLimiter
 from supervisor.results import ResultLimits
 from supervisor.runtimes.catalogue import InstalledLanguage
@@ -64,6 +65,7 @@ class Core:
 
     files: FileService
     executor: Executor
+    programs: Programs
     jailer: JailerClient
     admission: Admission
     live: LiveSessions
@@ -99,7 +101,24 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
                 prepared.languages,
                 ids=ids,
             )
-            yield Core(files, executor, jailer, admission, live)
+            language = next(each for each in prepared.languages.values() if each.language.name == "python")
+
+            def make(nursery: trio.Nursery) -> Programs:
+                limits = _program_limits(settings)
+                return Programs(
+                    jailer,
+                    resolver,
+                    work,
+                    admission,
+                    prepared.policy,
+                    language,
+                    ids=ids,
+                    limits=limits,
+                    nursery=nursery,
+                )
+
+            async with open_programs(make) as programs:
+                yield Core(files, executor, programs, jailer, admission, live)
 
 
 def _queue_limits(settings: Settings) -> QueueLimits:
@@ -110,6 +129,11 @@ def _queue_limits(settings: Settings) -> QueueLimits:
         waiting=execution.queue_length,
         waiting_per_principal=min(execution.queue_length, execution.queue_length_per_user),
     )
+
+
+def _program_limits(settings: Settings) -> ProgramLimits:
+    tools = settings.tools
+    return ProgramLimits(tools.waiting, tools.waiting_per_user, tools.token_seconds)
 
 
 def _live_limits(prepared: Prepared) -> LiveLimits:
@@ -177,6 +201,7 @@ def _door(prepared: Prepared, core: Core) -> Door:
         credentials=_credentials(prepared),
         rates=RateLimiter(limits, rates.shared_factor),
         executor=core.executor,
+        programs=core.programs,
         files=core.files,
         health=_Health(core.jailer, names, frozenset(prepared.languages)),
         settings=DoorSettings(

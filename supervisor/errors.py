@@ -46,6 +46,10 @@ class Busy(GaolerError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class Conflict(GaolerError):
+    """It has been done already, or is being done."""
+
+
 class Unsupported(GaolerError):
     """What is asked for is not to be had here, however often one asks; ``code`` is for programs."""
 

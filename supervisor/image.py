@@ -30,7 +30,7 @@ SANDBOX_FILES: Final = Path(__file__).resolve().parent / "runtimes" / "python"
 PACKAGES: Final = SANDBOX_FILES / "packages.lock"
 DEBIAN_PACKAGES: Final = ("python3", "python3-venv", "catatonit", "graphviz", "fonts-dejavu-core", "fonts-liberation")
 NEEDED_BYTES: Final = 2 << 30
-_OUR_FILES: Final = ("gaoler_interpreter.py", "gaoler_plots.py", "gaoler_start.py")
+_OUR_FILES: Final = ("gaoler_interpreter.py", "gaoler_plots.py", "gaoler_start.py", "gaoler_tools.py")
 _REQUIREMENT: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==", re.MULTILINE)
 
 Runner = Callable[[Sequence[str], Callable[[str], None]], None]

@@ -58,6 +58,10 @@ class InJail:
         """Write the program and those inputs that are not there yet."""
         code = request.code.encode()
         await jail.put_file(language.source_name, len(code), _once(code), area="code", read_only=True)
+        await self.place_inputs(inputs, jail, present)
+
+    async def place_inputs(self, inputs: Inputs, jail: RemoteJail, present: Present) -> None:
+        """Write those inputs that are not there yet."""
         for name, each in inputs.by_name.items():
             if present.digests.get(name) == each.file.sha256:
                 continue

@@ -67,6 +67,16 @@ class LiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 2.0
 
 
+class ToolsSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[tools]``: programs that call their caller's tools, and wait for them."""
+
+    waiting: Annotated[int, _meta("such programs at once, each in a sandbox of its own", ge=1, le=4096)] = 64
+    waiting_per_user: Annotated[int, _meta("of one user", ge=1, le=4096)] = 16
+    token_seconds: Annotated[float, _meta("how long a program waits for the results of its calls", gt=0, le=3600)] = (
+        600.0
+    )
+
+
 class FilesSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[files]``: what is kept of uploads and results."""
 
@@ -161,6 +171,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     execution: ExecutionSettings = ExecutionSettings()
     cells: CellsSettings = CellsSettings()
     live: LiveSettings = LiveSettings()
+    tools: ToolsSettings = ToolsSettings()
     files: FilesSettings = FilesSettings()
     http: HttpSettings = HttpSettings()
     rates: RatesSettings = RatesSettings()

@@ -25,6 +25,7 @@ RECONNECT_SECONDS: Final = 0.2
 CONNECT_SECONDS: Final = 30
 
 _M = TypeVar("_M", bound=protocol.Message)
+OnCalls = Callable[[bytes], Awaitable[bytes]]
 OnOutput = Callable[[protocol.Output], Awaitable[None]]
 
 
@@ -76,9 +77,16 @@ class RemoteJail:
                 await self._channel.send_data(piece, hold=True)
 
     async def run(
-        self, request: protocol.Run | protocol.RunScript | protocol.RunCell, on_output: OnOutput, *, scan: bool = False
+        self,
+        request: protocol.Run | protocol.RunScript | protocol.RunCell,
+        on_output: OnOutput,
+        *,
+        scan: bool = False,
+        on_calls: OnCalls | None = None,
     ) -> protocol.Ended:
         """Run to the end; ``on_output`` is called with each piece as it comes. ``scan``: ask ahead for the manifest.
+
+        ``on_calls`` is called with each line with which the program asks for tools, and gives the line that answers it.
 
         Raises:
             JailRefused: an input was refused, so nothing ran.
@@ -98,6 +106,11 @@ class RemoteJail:
                 answer = await self._receive()
                 if isinstance(answer, protocol.Output):
                     await on_output(answer)
+                elif isinstance(answer, protocol.ToolCalls) and on_calls is not None:
+                    line = b"".join([piece async for piece in self._channel.receive_data(answer.size)])
+                    results = await on_calls(line)
+                    await self.send(protocol.ToolResults(size=len(results)), hold=True)
+                    await self._channel.send_data(results)
                 elif isinstance(answer, protocol.Ended):
                     return answer
                 else:

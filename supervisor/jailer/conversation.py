@@ -56,6 +56,10 @@ class Conversation:
 
     async def _answer(self, request: protocol.Request) -> None:
         match request:
+            case protocol.ToolResults():
+                # The program has ended while they were on their way.
+                async for _ in self._channel.receive_data(request.size):
+                    pass
             case protocol.PutFile():
                 await self._put(request)
             case protocol.Run() | protocol.RunScript() | protocol.RunCell():
@@ -94,7 +98,7 @@ class Conversation:
             return
         self._nothing_ran = False
         self._has_run = True
-        run = await self._jail.run(request, self._emit)
+        run = await self._jail.run(request, self._emit, self._emit_calls)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, run)
             ended = await run.to_its_end()
@@ -107,6 +111,8 @@ class Conversation:
             request = decode(await self._channel.receive_message())
             if isinstance(request, protocol.Interrupt):
                 run.interrupt()
+            elif isinstance(request, protocol.ToolResults):
+                await run.take_results(self._channel.receive_data(request.size))
             else:
                 self._ahead.append(request)
                 if isinstance(request, protocol.PutFile | protocol.Restore):
@@ -114,6 +120,10 @@ class Conversation:
 
     async def _emit(self, output: protocol.Output) -> None:
         await send(self._channel, output)
+
+    async def _emit_calls(self, line: bytes) -> None:
+        await send(self._channel, protocol.ToolCalls(size=len(line)), hold=True)
+        await self._channel.send_data(line)
 
     # -- the namespace --
 

@@ -22,7 +22,7 @@ from supervisor.jailer.inhabitants import Inhabitants
 from supervisor.jailer.interpreters import InterpreterSource
 from supervisor.jailer.launcher import LaunchError, Zygote
 from supervisor.jailer.nsjail_config import Mask, Places, SandboxSpec
-from supervisor.jailer.program_run import CellRun, Emit, ProgramRun, Run, ScriptRun
+from supervisor.jailer.program_run import CellRun, Emit, EmitCalls, ProgramRun, Run, ScriptRun, ToolRun
 from supervisor.jailer.workspace import Workspace, open_workspace
 from supervisor.policy import Policy
 
@@ -106,7 +106,9 @@ class Jail:
         if self._failure is not None:
             raise JailError(self._failure)
 
-    async def run(self, request: protocol.Run | protocol.RunScript | protocol.RunCell, emit: Emit) -> Run:
+    async def run(
+        self, request: protocol.Run | protocol.RunScript | protocol.RunCell, emit: Emit, emit_calls: EmitCalls
+    ) -> Run:
         """Make a run, to be brought to its end by the caller. Cancelling that leaves the jail to its destruction.
 
         Raises:
@@ -117,8 +119,10 @@ class Jail:
         match request:
             case protocol.Run():
                 return ProgramRun(self, request, emit)
-            case protocol.RunScript():
+            case protocol.RunScript(tools=None):
                 return ScriptRun(self, request, emit)
+            case protocol.RunScript():
+                return ToolRun(self, request, emit, emit_calls)
             case protocol.RunCell():
                 return CellRun(self, request, emit)
 

@@ -6,10 +6,12 @@ they start, in what their end is, and in what is left of the jail afterwards.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
+import socket
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -17,6 +19,7 @@ import trio
 
 from supervisor.jailer import protocol
 from supervisor.jailer.capture import StreamCapture
+from supervisor.jailer.channels import ProtocolError
 from supervisor.jailer.enclosure import READ_BYTES, JailError
 from supervisor.jailer.inhabitants import Stdio
 from supervisor.jailer.interpreters import Interpreter, InterpreterBroken, cell_decoder
@@ -29,6 +32,9 @@ LEAVING_LOOKS: Final = 50
 """Some milliseconds; a program that has closed its output and goes on is waited for in the ordinary way."""
 DRAIN_BYTES: Final = 1 << 20
 Emit = Callable[[protocol.Output], Awaitable[None]]
+EmitCalls = Callable[[bytes], Awaitable[None]]
+MAX_CALLS_BYTES: Final = 6 << 20
+"""Longest line with which a program asks for tools."""
 _STREAMS: Final[tuple[protocol.StreamName, ...]] = ("stdout", "stderr")
 
 
@@ -49,7 +55,16 @@ class Run(ABC):
         self._open_streams = len(_STREAMS)
         self._silent = trio.Event()
         """Nobody holds the output open any more."""
+        self._clock = trio.CancelScope()
         self.interrupted = False
+
+    async def take_results(self, _data: AsyncIterator[bytes]) -> None:
+        """Give the program the results of the tools that it has called.
+
+        Raises:
+            ProtocolError: it waits for none.
+        """
+        raise ProtocolError("results for a program that has called no tools")
 
     def interrupt(self) -> None:
         """End it now."""
@@ -72,6 +87,7 @@ class Run(ABC):
                     readers.start_soon(self._read, name, stream)
                 with self._stop:
                     with trio.move_on_after(self._wall_limit) as clock:
+                        self._clock = clock
                         await self._wait()
                 in_time = self._ended
                 if not in_time:
@@ -307,6 +323,81 @@ class ScriptRun(InterpreterRun):
     def _own_outcome(self) -> protocol.RunOutcome:
         assert self._status is not None
         return decode_status(self._status)
+
+
+class ToolRun(ScriptRun):
+    """A script that calls tools of the client's. While it waits for them it is stopped, and its clock too.
+
+    The link is a stream: a line of JSON from the program, the results as one line back. Whatever it says is hostile.
+    """
+
+    _job = "tools"
+
+    def __init__(self, jail: Jail, request: protocol.RunScript, emit: Emit, emit_calls: EmitCalls) -> None:
+        super().__init__(jail, request, emit)
+        self._emit_calls = emit_calls
+        self._language = request.tools
+        self._link: trio.SocketStream | None = None
+        self._left = 0.0
+        self._holding = False
+
+    async def _start(self, stdio: Stdio) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._link = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        with theirs:
+            job = {"do": self._job, "arguments": self._arguments, "language": self._language}
+            self._given, self._state_is_new = await self._jail.inside.give(job, [*stdio, theirs.fileno()])
+
+    async def _wait(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hear_calls)
+            await super()._wait()
+            nursery.cancel_scope.cancel()
+
+    async def _hear_calls(self) -> None:
+        assert self._link is not None
+        line = bytearray()
+        while True:
+            try:
+                data = await self._link.receive_some(READ_BYTES)
+            except trio.BrokenResourceError:
+                return
+            if not data:
+                return
+            line += data
+            if len(line) > MAX_CALLS_BYTES:
+                # No honest program asks for so much; it is ended as if it were cancelled.
+                self.interrupt()
+                return
+            if line.endswith(b"\n"):
+                self._hold()
+                await self._emit_calls(bytes(line))
+                line.clear()
+
+    def _hold(self) -> None:
+        self._jail.inside.pause()
+        self._left = max(0.0, self._clock.deadline - trio.current_time())
+        self._clock.deadline = math.inf
+        self._holding = True
+
+    async def take_results(self, data: AsyncIterator[bytes]) -> None:
+        """See :class:`Run`."""
+        if not self._holding or self._link is None:
+            raise ProtocolError("results for a program that has called no tools")
+        self._holding = False
+        self._clock.deadline = trio.current_time() + self._left
+        self._jail.inside.resume()
+        try:
+            async for piece in data:
+                await self._link.send_all(piece)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # It has ended meanwhile, or closed its end; the rest is dropped.
+            async for _ in data:
+                pass
+
+    def _release(self) -> None:
+        if self._link is not None:
+            self._link.socket.close()
 
 
 class CellRun(InterpreterRun):

@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 MAX_ARGUMENTS: Final = 256
 MAX_PATH_BYTES: Final = 4096
 MAX_UNSAVED: Final = 200
+MAX_TOOL_BYTES: Final = 64 << 20
 MAX_MANIFEST_ENTRIES: Final = 4096
 """Entries of one manifest; a workspace with more is reported as truncated."""
 
@@ -83,11 +84,22 @@ class Run(Message, frozen=True, tag="run"):
 
 
 class RunScript(Message, frozen=True, tag="script"):
-    """Run ``/code/main.py`` in the jail's interpreter as a program of its own; the jail is destroyed after it."""
+    """Run ``/code/main.py`` in the jail's interpreter as a program of its own; the jail is destroyed after it.
+
+    With ``tools`` the program, or the bash script ``/code/main.sh``, may call tools of the client's, which
+    ``/code/tools.json`` names: see :class:`ToolCalls`.
+    """
 
     arguments: Annotated[list[Text], Meta(max_length=MAX_ARGUMENTS)] = []
     wall_seconds: WallSeconds = None
     stdin: Stdin = b""
+    tools: Literal["python", "bash"] | None = None
+
+
+class ToolResults(Message, frozen=True, tag="tool_results"):
+    """Answer to :class:`ToolCalls`; exactly ``size`` bytes follow as data frames. The program goes on."""
+
+    size: Annotated[int, Meta(ge=1, le=MAX_TOOL_BYTES)]
 
 
 class RunCell(Message, frozen=True, tag="cell"):
@@ -200,6 +212,15 @@ class RunInterrupted(Message, frozen=True, tag="interrupted"):
 RunOutcome = RunExited | RunSignalled | RunOutOfMemory | RunTimedOut | RunOutputLimit | RunInterrupted
 
 
+class ToolCalls(Message, frozen=True, tag="tool_calls"):
+    """The program wants tools of the client's: exactly ``size`` bytes follow, a line of JSON, untrusted.
+
+    Until :class:`ToolResults` everything in the jail is stopped, and so is the clock of the run.
+    """
+
+    size: Annotated[int, Meta(ge=1, le=MAX_TOOL_BYTES)]
+
+
 class Ended(Message, frozen=True, tag="ended"):
     """Answer to a run, after its last :class:`Output`.
 
@@ -275,12 +296,13 @@ class Fault(Message, frozen=True, tag="fault"):
 
 
 Small = OpenJail | Weigh | Interrupt | Finish
-Request = PutFile | Run | RunScript | RunCell | Save | Restore | Scan | GetFile | Small
+Request = ToolResults | PutFile | Run | RunScript | RunCell | Save | Restore | Scan | GetFile | Small
 Answer = (
     Opened
     | Stored
     | Finished
     | Output
+    | ToolCalls
     | RunExited
     | RunSignalled
     | RunOutOfMemory

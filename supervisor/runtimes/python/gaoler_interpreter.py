@@ -8,6 +8,7 @@ comes back, and a process that breaks the conversation only loses itself.
 One JSON object a packet on a ``SOCK_SEQPACKET``, descriptors beside it:
 
 ``script``   run /code/main.py as ``python3 main.py`` would and end with its status   (stdin, stdout, stderr)
+``tools``    the same, with tools of the caller's at hand; or a bash script (stdin, stdout, stderr, link)
 ``cell``     run it in the lasting namespace, show the last expression, answer         (stdin, stdout, stderr)
 ``save``     write the namespace to the descriptor, compressed; answer what was not    (file)
 ``restore``  read it back                                                              (file)
@@ -66,6 +67,10 @@ class Interpreter:
                 self._control.close()
                 take_streams(fds)
                 run_script(job["arguments"])
+            elif job["do"] == "tools":
+                self._control.close()
+                take_streams(fds)
+                run_with_tools(job["language"], job["arguments"], fds[3])
             elif job["do"] == "cell":
                 answer = self._cell(job["arguments"], fds)
             elif job["do"] == "save":
@@ -165,6 +170,10 @@ def exit_status(error):
 def show(error):
     """Print a traceback that begins in the user's code."""
     trace = error.__traceback__
+    while trace is not None and not trace.tb_frame.f_code.co_filename.startswith((SOURCE, "<cell")):
+        trace = trace.tb_next
+    # Not in user code at all: a syntax error, or what was raised while it ended.
+    trace = trace or error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     error = error.with_traceback(trace)
@@ -178,9 +187,20 @@ def show(error):
         sys.__excepthook__(type(error), error, trace)
 
 
-def run_script(arguments):
-    """Run the program as the only one of this process and end the process with its status."""
+def run_with_tools(language, arguments, link):
+    """Run the program, or the bash script, with functions that call the tools of ``/code/tools.json``."""
+    import gaoler_tools
+
+    if language == "bash":
+        gaoler_tools.run_bash(arguments, link)
+    else:
+        run_script(arguments, gaoler_tools.functions(link))
+
+
+def run_script(arguments, given=None):
+    """Run the program as the only one of this process, with what is ``given``, and end with its status."""
     main = new_main()
+    main.__dict__.update(given or {})
     main.__file__ = SOURCE
     main.__loader__ = importlib.machinery.SourceFileLoader("__main__", SOURCE)
     main.__cached__ = None
