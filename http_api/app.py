@@ -7,11 +7,24 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import msgspec
 from quart import Response, g, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from http_api import content, cors, execute, files, problems, profiles, programmatic, sessions, uploads
+from http_api import (
+    content,
+    cors,
+    docs_page,
+    execute,
+    files,
+    openapi,
+    problems,
+    profiles,
+    programmatic,
+    sessions,
+    uploads,
+)
 from http_api.body import BoundedBody, BoundedConnection, BoundedRequest
 from http_api.services import Door
 from supervisor.errors import GaolerError
@@ -57,6 +70,8 @@ def create_app(door: Door) -> QuartTrio:
             endpoint = f"{prefix}{method} {path}".replace(".", "_")
             app.add_url_rule(prefix + path, endpoint, _authenticated(door, handler), methods=[method])
         app.add_url_rule(f"{prefix}/health", f"{prefix}health", _open(door, files.health), methods=["GET"])
+    if door.settings.documentation:
+        _add_documentation(app, door)
     app.before_request(_begin)
 
     async def finish(response: Response) -> Response:
@@ -69,6 +84,23 @@ def create_app(door: Door) -> QuartTrio:
     app.register_error_handler(HTTPException, _http_refused)
     app.register_error_handler(Exception, _failed)
     return app
+
+
+def _add_documentation(app: QuartTrio, door: Door) -> None:
+    """Serve the document and the page, made once, to anybody."""
+    described = openapi.document(door.health.version)
+    document, page = msgspec.json.encode(described), docs_page.page(described).encode()
+
+    async def serve_document() -> Response:
+        return Response(document, content_type="application/json")
+
+    async def serve_page() -> Response:
+        headers = {"Content-Security-Policy": docs_page.PAGE_POLICY}
+        return Response(page, content_type="text/html; charset=utf-8", headers=headers)
+
+    for prefix in ("", "/v1"):
+        app.add_url_rule(f"{prefix}/openapi.json", f"{prefix}openapi", serve_document, methods=["GET"])
+        app.add_url_rule(f"{prefix}/docs", f"{prefix}docs", serve_page, methods=["GET"])
 
 
 def _authenticated(door: Door, handler: Handler) -> Handler:

@@ -36,7 +36,7 @@ class _ResultBody(Struct, frozen=True):
     error_message: Annotated[str, Meta(max_length=65_536)] | None = None
 
 
-class _Body(Struct, frozen=True):
+class Body(Struct, frozen=True):
     """Of both kinds of request; unknown fields are ignored."""
 
     continuation_token: Annotated[str, Meta(max_length=4096)] | None = None
@@ -50,11 +50,13 @@ class _Body(Struct, frozen=True):
     user_id: str | None = None
     entity_id: str | None = None
     files: Annotated[list[schemas.FileBody], Meta(max_length=256)] | None = None
-    timeout: Annotated[float, Meta(gt=0, le=3_600_000)] | None = None
+    timeout: Annotated[float, Meta(ge=1, le=3_600_000)] | None = None
     """Milliseconds."""
 
 
-class _CancelBody(Struct, frozen=True):
+class CancelBody(Struct, frozen=True):
+    """Body of a cancellation."""
+
     request_id: Annotated[str, Meta(min_length=1, max_length=MAX_REQUEST_ID)]
 
 
@@ -64,7 +66,7 @@ def _json(value: object) -> Response:
 
 async def run(door: Door, caller: Caller) -> Response:
     """Answer the start of a program, and each continuation of one."""
-    body = schemas.decode(await read_capped(request, door.settings.body_bytes), _Body)
+    body = schemas.decode(await read_capped(request, door.settings.body_bytes), Body)
     profiles.check(door)
     if body.continuation_token is not None:
         results = [_result(each) for each in body.tool_results or ()]
@@ -80,12 +82,12 @@ async def run(door: Door, caller: Caller) -> Response:
 
 async def cancel(door: Door, caller: Caller) -> Response:
     """Answer ``POST /exec/programmatic/cancel``: end what was started under that request id."""
-    body = schemas.decode(await read_capped(request, door.settings.body_bytes), _CancelBody)
+    body = schemas.decode(await read_capped(request, door.settings.body_bytes), CancelBody)
     found = door.programs.cancel(calling(caller), body.request_id)
     return _json({"request_id": body.request_id, "cancelled": found})
 
 
-def _program(body: _Body, door: Door, caller: Caller) -> ProgramRequest:
+def _program(body: Body, door: Door, caller: Caller) -> ProgramRequest:
     if body.code is None:
         raise InvalidRequest("Object missing required field `code`", field="code")
     name = body.lang or body.language

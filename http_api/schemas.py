@@ -37,7 +37,7 @@ class ExecBody(Struct, frozen=True):
     entity_id: str | None = None
     session_id: str | None = None
     files: Annotated[list[FileBody], Meta(max_length=256)] | None = None
-    timeout: Annotated[float, Meta(gt=0, le=3_600_000)] | None = None
+    timeout: Annotated[float, Meta(ge=1, le=3_600_000)] | None = None
     """Milliseconds."""
     stdin: Annotated[str, Meta(max_length=65_536)] | None = None
     stateful: bool | None = None

@@ -22,15 +22,19 @@ from supervisor.names import check_name
 DEFAULT_LANGUAGE = "python"
 
 
-class _CreateBody(Struct, frozen=True):
+class CreateBody(Struct, frozen=True):
+    """Body of ``POST /sessions``."""
+
     language: Annotated[str, Meta(min_length=1, max_length=64)] = DEFAULT_LANGUAGE
 
 
-class _ExecuteBody(Struct, frozen=True):
+class ExecuteBody(Struct, frozen=True):
+    """Body of ``POST /sessions/{session}/execute``."""
+
     code: str
     language: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     stdin: Annotated[str, Meta(max_length=65_536)] | None = None
-    timeout: Annotated[float, Meta(gt=0, le=3600)] | None = None
+    timeout: Annotated[float, Meta(ge=0.001, le=3600)] | None = None
     """Seconds."""
     args: list[str] | None = None
     stateful: bool | None = None
@@ -42,7 +46,7 @@ def _json(value: object, status: int = 200) -> Response:
 
 async def create(door: Door, caller: Caller) -> Response:
     """Answer ``POST /sessions``: a new session, empty."""
-    body = schemas.decode(await read_capped(request, door.settings.body_bytes), _CreateBody)
+    body = schemas.decode(await read_capped(request, door.settings.body_bytes), CreateBody)
     if body.language.lower() not in door.health.language_names:
         raise InvalidRequest(f"Unsupported language: {body.language}", field="language")
     principal = calling(caller)
@@ -78,7 +82,7 @@ async def describe(door: Door, caller: Caller, session: str) -> Response:
 
 async def run(door: Door, caller: Caller, session: str) -> Response:
     """Answer ``POST /sessions/{session}/execute``: 200 for whatever the program does."""
-    body = schemas.decode(await read_capped(request, door.settings.body_bytes), _ExecuteBody)
+    body = schemas.decode(await read_capped(request, door.settings.body_bytes), ExecuteBody)
     execute.check_code(body.code, door)
     arguments = execute.check_arguments(body.args or [])
     principal = calling(caller)
