@@ -11,7 +11,7 @@ from http_api import answers, profiles, schemas
 from http_api.body import read_capped
 from http_api.services import Door
 from http_api.streaming import EventStream
-from supervisor.errors import InvalidRequest, TooLarge
+from supervisor.errors import InvalidRequest
 from supervisor.execution import ExecutionRequest, FileId, FileReference, SessionId, is_id
 from supervisor.identity.credentials import Caller, principal_of
 from supervisor.names import check_name
@@ -65,10 +65,11 @@ def check_code(code: str, door: Door) -> None:
     """Refuse what cannot be a program.
 
     Raises:
-        InvalidRequest, TooLarge: with the field.
+        InvalidRequest: with the field.
     """
     if len(code) > door.settings.code_characters:
-        raise TooLarge(f"a program has at most {door.settings.code_characters} characters", field="code")
+        # 400, not 413: LibreChat's client tells the model to mend its input at 400, and to try again at anything else.
+        raise InvalidRequest(f"a program has at most {door.settings.code_characters} characters", field="code")
     _refuse_unencodable(code, "code")
 
 

@@ -166,3 +166,19 @@ const abort = new AbortController();
 const aborting = program('ptc_abort', ptc, { code: "await list_users()\nimport time\ntime.sleep(30)" }, { signal: abort.signal });
 setTimeout(() => abort.abort(), 1500);
 await aborting;
+
+// What the model is told of refusals.
+async function refusal(scenario, args, base = {}) {
+  try {
+    const answer = await createCodeExecutionTool({ ...options(API_KEY), user_id: USER, ...base }).invoke(args);
+    report(scenario, { error: null, answer });
+  } catch (error) {
+    report(scenario, { error: String(error.message) });
+  }
+}
+await refusal('too_large', { lang: 'py', code: '#'.repeat(1_000_001) });
+if (process.env.LIMITED_URL) {
+  const base = { baseUrl: process.env.LIMITED_URL, authHeaders: { 'X-API-Key': API_KEY } };
+  await refusal('first_of_two', { lang: 'py', code: 'print(1)' }, base);
+  await refusal('second_of_two', { lang: 'py', code: 'print(1)' }, base);
+}

@@ -81,22 +81,37 @@ def drive(script: str, **environment: str) -> Scenes:
     return {row["scenario"]: row for row in rows}
 
 
+@pytest.fixture(scope="session")
+def limited_daemon(image_dir: Path) -> Iterator[Daemon]:
+    """One that lets a user run one program a minute."""
+    with daemon_with(image_dir, {"GAOLER_RATES_EXEC": "1/60"}) as daemon:
+        yield daemon
+
+
 @pytest.fixture(scope="session", params=["key", "url", "jwt"])
-def scenes(request: pytest.FixtureRequest, token_daemon: Daemon, client_modules: Path) -> Scenes:
+def scenes(
+    request: pytest.FixtureRequest, token_daemon: Daemon, limited_daemon: Daemon, client_modules: Path
+) -> Scenes:
     """What today's library reports."""
     assert client_modules.is_dir()
     private = SIGNING_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     daemon = token_daemon
     url = f"{daemon.base_url}/v1"
-    return drive("drive.mjs", BASE_URL=url, API_KEY=daemon.api_key, MODE=request.param, SIGNING_KEY=private)
+    mode = request.param
+    limited = {"LIMITED_URL": f"{limited_daemon.base_url}/v1"} if mode == "key" else {}
+    return drive("drive.mjs", BASE_URL=url, API_KEY=daemon.api_key, MODE=mode, SIGNING_KEY=private, **limited)
 
 
-@pytest.fixture(scope="session", params=["agents-3.1", "agents-2.4"])
+@pytest.fixture(scope="session", params=["agents-3.1 key", "agents-3.1 url", "agents-2.4 key", "agents-2.4 url"])
 def old_scenes(request: pytest.FixtureRequest, token_daemon: Daemon, client_modules: Path) -> tuple[str, Scenes]:
     """What the libraries of earlier LibreChats report."""
     assert client_modules.is_dir()
+    module, mode = request.param.split()
     key, url = token_daemon.api_key, f"{token_daemon.base_url}/v1"
-    return request.param, drive("drive_old.mjs", LIBRECHAT_CODE_BASEURL=url, API_KEY=key, MODULE=request.param)
+    if mode == "url":
+        # They send their key in a header all the same.
+        url = url.replace("://", f"://{key}@")
+    return module, drive("drive_old.mjs", LIBRECHAT_CODE_BASEURL=url, API_KEY=key, MODULE=module)
 
 
 def test_the_model_sees_the_output_and_the_app_gets_the_file(scenes: Scenes) -> None:
@@ -231,3 +246,10 @@ def test_the_python_program_of_that_time_calls_tools(old_scenes: tuple[str, Scen
         assert "ptc" not in scenes  # it had no such tool
         return
     assert scenes["ptc"]["content"].startswith("stdout:\nSF NY")
+
+
+def test_refusals_are_told_to_the_model(scenes: Scenes) -> None:
+    assert "rejected. Please check the tool input" in scenes["too_large"]["error"]
+    if "second_of_two" in scenes:
+        assert scenes["first_of_two"]["error"] is None
+        assert "rate" in scenes["second_of_two"]["error"].lower()

@@ -209,3 +209,24 @@ def test_too_many_calls_are_told_when_to_come_again_and_others_are_not_concerned
         # Who names nobody speaks for many.
         statuses = [call(daemon, "POST", "/v1/exec", {"X-API-Key": KEY}, body).status for _ in range(7)]
         assert statuses == [200] * 6 + [429]
+
+
+# -- what is never written down --
+
+
+def test_neither_bodies_nor_credentials_reach_the_log(image_dir: Path) -> None:
+    marks = ["mark-code", "mark-stdin", "mark-output", "mark-name.txt", "mark-content", "mark-key", "mark-tool"]
+    with daemon_with(image_dir, {"GAOLER_LOG_LEVEL": "DEBUG"}) as daemon:
+        code = "print('mark-output'); open('mark-name.txt', 'w').write('mark-content') # mark-code"
+        assert daemon.execute(code, stdin="mark-stdin", LIBRECHAT_CODE_API_KEY="mark-key")["files"]
+        daemon.try_execute("raise ValueError('mark-output')", stateful=True)
+        daemon.try_execute(code, lang="mark-code")
+        daemon.upload(("mark-name.txt", b"mark-content"))
+        daemon.upload(("../mark-name.txt", b"mark-content"))
+        for path in ("/v1/exec", "/v1/exec/programmatic", "/v1/sessions"):
+            call(daemon, "POST", path, {"X-API-Key": KEY}, {"code": ["mark-code"], "tools": [{"name": "mark-tool"}]})
+            call(daemon, "POST", path, {"X-API-Key": "mark-key"}, {"code": "mark-code"})
+            call(daemon, "POST", path, {"Authorization": "Bearer mark-key"}, {"code": "mark-code"})
+        log = "\n".join(daemon.lines())
+    assert "route=/v1/exec status=200" in log
+    assert [mark for mark in [*marks, KEY] if mark in log] == []

@@ -61,7 +61,7 @@ BODIES: list[tuple[str, bytes, int, str]] = [
     ("a malformed user", b'{"lang": "py", "code": "1", "user_id": "a b\\n"}', 400, "user_id"),
     ("code with NULs", json.dumps({"lang": "py", "code": "\0" * 200_000}).encode(), 400, "code"),
     ("a lone surrogate", b'{"lang": "py", "code": "\\ud800"}', 400, "body"),
-    ("too much code", json.dumps({"lang": "py", "code": "#" * 1_000_001}).encode(), 413, "code"),
+    ("too much code", json.dumps({"lang": "py", "code": "#" * 1_000_001}).encode(), 400, "code"),
 ]
 
 
