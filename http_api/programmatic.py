@@ -111,6 +111,7 @@ def _program(body: Body, door: Door, caller: Caller) -> ProgramRequest:
     tools = tuple(Tool(tool.name, tool.description or "", tool.parameters) for tool in body.tools or ())
     return ProgramRequest(
         execution=execution,
+        caller=calling(caller),
         dialect="bash" if dialect == "bash" else "python",
         tools=tools,
         request_id=(request.headers.get(REQUEST_ID) or "")[:MAX_REQUEST_ID] or None,

@@ -93,7 +93,7 @@ class _Program:
 
     @property
     def principal(self) -> Principal:
-        return self.request.execution.principal
+        return self.request.caller
 
     def take_answer(self) -> bytes | None:
         """Give what has come for the pending calls, which are pending no more."""
@@ -139,7 +139,7 @@ class Programs:
             GaolerError: as :meth:`supervisor.executor.Executor.execute`; tools that cannot be; too many programs wait.
         """
         written = specification(request.tools, request.dialect)
-        of_principal = sum(each.principal == request.execution.principal for each in self._programs.values())
+        of_principal = sum(each.principal == request.caller for each in self._programs.values())
         limits = self.limits
         if len(self._programs) >= limits.waiting or of_principal >= limits.waiting_per_principal:
             raise Busy("too many programs wait for their tools", retry_after_seconds=5.0)

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from supervisor.errors import InvalidRequest
-from supervisor.execution import ExecutionRequest, ExecutionResult, SessionId
+from supervisor.execution import ExecutionRequest, ExecutionResult, Principal, SessionId
 
 MAX_TOOLS: Final = 100
 MAX_CALLS: Final = 200
@@ -64,6 +64,9 @@ class ProgramRequest:
     """A program and its tools; ``request_id`` is the caller's name for it, to cancel it by."""
 
     execution: ExecutionRequest
+    caller: Principal
+    """Who may go on with it: as the credential and the headers say. A user who is named only in the body of the first
+    request, as LibreChat does it, is not named in the others."""
     dialect: Dialect
     tools: tuple[Tool, ...]
     request_id: str | None = None

@@ -268,6 +268,14 @@ def test_a_token_is_its_callers(daemon: Daemon) -> None:
     assert post(daemon, results(leg), ann).json["status"] == "completed"
 
 
+def test_a_user_who_is_named_in_the_first_body_only_may_go_on(daemon: Daemon) -> None:
+    leg, _ = to_the_end(daemon, start(daemon, "open('a', 'w').write('x'); await list_users()", user_id="ann"))
+    assert leg["status"] == "completed"
+    path = f"/v1/download/{leg['session_id']}/{leg['files'][0]['id']}"
+    assert daemon.request("GET", path, headers={"X-User-Id": "ann"}).status == 200
+    assert daemon.request("GET", path, headers={"X-User-Id": "bob"}).status == 404
+
+
 def forged(token: str) -> Iterator[tuple[str, str]]:
     body, _, signature = token.partition(".")
     yield "nothing", ""
