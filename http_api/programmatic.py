@@ -131,7 +131,9 @@ def _answer(leg: Leg) -> dict[str, Any]:
             "status": "tool_call_required",
             "continuation_token": leg.token,
             "session_id": leg.session_id,
-            "tool_calls": [{"id": call.id, "name": call.name, "input": call.untrusted_input} for call in leg.calls],
+            "tool_calls": [
+                {"id": call.id, "name": call.name, "input": msgspec.Raw(call.untrusted_input)} for call in leg.calls
+            ],
             "partial_stdout": leg.untrusted_stdout,
             "partial_stderr": leg.untrusted_stderr,
         }

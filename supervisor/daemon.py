@@ -133,7 +133,7 @@ def _queue_limits(settings: Settings) -> QueueLimits:
 
 def _program_limits(settings: Settings) -> ProgramLimits:
     tools = settings.tools
-    return ProgramLimits(tools.waiting, tools.waiting_per_user, tools.token_seconds)
+    return ProgramLimits(tools.waiting, tools.waiting_per_user, tools.token_seconds, tools.held_bytes)
 
 
 def _live_limits(prepared: Prepared) -> LiveLimits:

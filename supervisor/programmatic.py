@@ -64,6 +64,8 @@ class ProgramLimits:
     waiting: int = 64
     waiting_per_principal: int = 16
     token_seconds: float = 600.0
+    held_bytes: int = 256 << 20
+    """Results of all programs together that are held for a replay."""
 
 
 class _Token(Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,12 +164,16 @@ class Programs:
             NotFound: the program is over, or the token's time.
             Forbidden: it is another's token.
             Conflict: the token has been used.
+            Busy: too much is held; the token goes on holding.
             TooLarge: all results together are too much.
         """
         program = self._by_token(principal, token)
         answer = encode_results(in_order(program.pending, results))
         if sum(len(kept) for _, kept in program.history) + len(answer) > MAX_HISTORY_BYTES:
             raise TooLarge(f"the results of one program have at most {MAX_HISTORY_BYTES} bytes", field="tool_results")
+        held = sum(len(kept) for each in self._programs.values() for _, kept in each.history)
+        if held + len(answer) > self.limits.held_bytes:
+            raise Busy("too many results are held for programs that wait", retry_after_seconds=5.0)
         program.busy, program.nonce = True, ""
         program.leg_over = trio.Event()
         program.history.append((program.pending, answer))

@@ -72,6 +72,9 @@ class ToolsSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     waiting: Annotated[int, _meta("such programs at once, each in a sandbox of its own", ge=1, le=4096)] = 64
     waiting_per_user: Annotated[int, _meta("of one user", ge=1, le=4096)] = 16
+    held_bytes: Annotated[
+        int, _meta("results of all of them that are held, in case one has to be run again", ge=1 << 20, le=1 << 40)
+    ] = 256 << 20
     token_seconds: Annotated[float, _meta("how long a program waits for the results of its calls", gt=0, le=3600)] = (
         600.0
     )

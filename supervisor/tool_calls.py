@@ -22,7 +22,6 @@ MAX_CALLS: Final = 200
 """In one execution, all its round trips together."""
 MAX_RESULT_BYTES: Final = 5 << 20
 MAX_HISTORY_BYTES: Final = 40 << 20
-MAX_INPUT_BYTES: Final = 5 << 20
 
 Dialect = Literal["python", "bash"]
 ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_ .:/-]{1,128}$")]
@@ -43,11 +42,11 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One call; ``input`` is the sandbox's, typed and bounded, otherwise unchecked."""
+    """One call. Its input stays the JSON text of an object, as the sandbox wrote it: what waits must not grow."""
 
     id: str
     name: str
-    untrusted_input: Mapping[str, Any]
+    untrusted_input: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +150,7 @@ def _parameters(tool: Tool) -> list[tuple[str, bool]]:
 
 class _Call(Struct, frozen=True, forbid_unknown_fields=True):
     name: ToolName
-    input: dict[str, Any]
+    input: msgspec.Raw
 
 
 class _Calls(Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,9 +173,13 @@ def decode_calls(untrusted_line: bytes, tools: frozenset[str], made: int) -> tup
     if made + len(calls) > MAX_CALLS:
         raise SandboxBabbles(f"the program makes more than {MAX_CALLS} tool calls")
     for call in calls:
+        if not bytes(call.input).startswith(b"{"):
+            raise SandboxBabbles("Sandbox sent a malformed tool call")
         if call.name not in tools:
             raise SandboxBabbles(f"Sandbox requested an unregistered tool: {call.name}")
-    return tuple(ToolCall(f"call_{made + index:03d}", call.name, call.input) for index, call in enumerate(calls, 1))
+    return tuple(
+        ToolCall(f"call_{made + index:03d}", call.name, bytes(call.input)) for index, call in enumerate(calls, 1)
+    )
 
 
 def encode_results(results: Sequence[ToolResult]) -> bytes:

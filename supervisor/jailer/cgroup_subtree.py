@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -101,8 +102,13 @@ def remove_leaves(directory: Path) -> None:
         return
     for leaf in directory.iterdir():
         if leaf.is_dir():
-            _empty(leaf)
-            leaf.rmdir()
+            try:
+                _empty(leaf)
+                leaf.rmdir()
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENODEV):
+                    raise
+                # A jailer that is just ending has removed it itself.
 
 
 def _empty(leaf: Path) -> None:

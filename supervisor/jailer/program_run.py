@@ -33,7 +33,7 @@ LEAVING_LOOKS: Final = 50
 DRAIN_BYTES: Final = 1 << 20
 Emit = Callable[[protocol.Output], Awaitable[None]]
 EmitCalls = Callable[[bytes], Awaitable[None]]
-MAX_CALLS_BYTES: Final = 6 << 20
+MAX_CALLS_BYTES: Final = 2 << 20
 """Longest line with which a program asks for tools."""
 _STREAMS: Final[tuple[protocol.StreamName, ...]] = ("stdout", "stderr")
 

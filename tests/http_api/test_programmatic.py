@@ -27,7 +27,7 @@ from supervisor.tool_calls import (
     in_order,
     specification,
 )
-from tests.daemon import KEY, Answer, Daemon, daemon_with, eventually
+from tests.daemon import KEY, Answer, Daemon, daemon_with, eventually, process_name
 
 pytestmark = pytest.mark.root
 TOOLS = [
@@ -237,6 +237,15 @@ def test_waiting_programs_take_no_place_in_the_queue(image_dir: Path) -> None:
             assert to_the_end(daemon, leg)[0]["status"] == "completed"
 
 
+def test_what_is_held_for_all_programs_is_bounded_and_a_refusal_costs_nothing(image_dir: Path) -> None:
+    with daemon_with(image_dir, {"GAOLER_TOOLS_HELD_BYTES": str(1 << 20)}) as daemon:
+        leg = start(daemon, "print(len(await list_users()))")
+        refused = post(daemon, results(leg, lambda _: {"result": "x" * (1 << 20)}))
+        assert (refused.status, refused.json["error"]) == (429, "rate_limited")
+        leg, _ = to_the_end(daemon, leg, lambda _: {"result": "x" * 1000})
+        assert leg["stdout"] == "1000\n"
+
+
 def test_the_token_of_a_program_that_waited_too_long_is_gone(image_dir: Path) -> None:
     with daemon_with(image_dir, {"GAOLER_TOOLS_TOKEN_SECONDS": "0.5"}) as daemon:
         leg = start(daemon, "import ctypes\nctypes.CDLL(None).prctl(15, b'too-late', 0, 0, 0)\nawait list_users()")
@@ -355,7 +364,7 @@ def test_a_program_whose_cell_is_lost_while_it_waits_is_run_again_with_the_same_
     leg = post(daemon, results(leg)).json
     jailer = daemon.named("gaoler-jailer")
     os.kill(jailer, signal.SIGKILL)
-    eventually(lambda: "gaoler-jailer" in daemon.names() and daemon.named("gaoler-jailer") != jailer)
+    eventually(lambda: any(pid != jailer and process_name(pid) == "gaoler-jailer" for pid in daemon.family()))
     leg, batches = to_the_end(daemon, leg)
     assert leg["status"] == "completed", leg
     # What was answered is not asked again.
@@ -368,7 +377,7 @@ def test_a_program_that_does_something_else_the_second_time_is_told_so(daemon: D
     leg = start(daemon, "import random\nfor _ in range(3): await get_weather(city=str(random.random()))")
     jailer = daemon.named("gaoler-jailer")
     os.kill(jailer, signal.SIGKILL)
-    eventually(lambda: "gaoler-jailer" in daemon.names() and daemon.named("gaoler-jailer") != jailer)
+    eventually(lambda: any(pid != jailer and process_name(pid) == "gaoler-jailer" for pid in daemon.family()))
     leg, _ = to_the_end(daemon, leg)
     assert leg["status"] == "error"
     assert "does not do the same" in leg["error"]
@@ -393,6 +402,7 @@ BABBLE = {
     "no calls": ("b'{\"calls\": []}\\n'", "malformed"),
     "a list for an input": ('b\'{"calls": [{"name": "get_weather", "input": []}]}\\n\'', "malformed"),
     "deep": ("b'{\"calls\": ' + b'[' * 100000 + b'\\n'", "malformed"),
+    "half an object": ('b\'{"calls": [{"name": "get_weather", "input": {"a"}]}\\n\'', "malformed"),
     "too many": (
         "b'{\"calls\": [' + b','.join([b'{\"name\": \"get_weather\", \"input\": {}}'] * 201) + b']}\\n'",
         "malformed",
@@ -478,7 +488,7 @@ def test_whatever_a_sandbox_says_is_calls_or_babble(line: bytes) -> None:
 
 
 def test_results_go_back_in_the_order_of_the_calls() -> None:
-    calls = [ToolCall("call_001", "a", {}), ToolCall("call_002", "b", {})]
+    calls = [ToolCall("call_001", "a", b"{}"), ToolCall("call_002", "b", b"{}")]
     ordered = in_order(calls, [ToolResult("call_002", "two"), ToolResult("call_001", error="one")])
     assert encode_results(ordered) == b'{"results":[{"error":"one"},{"result":"two"}]}\n'
     with pytest.raises(InvalidRequest):
