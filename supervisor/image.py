@@ -97,6 +97,7 @@ def build_image(plan: ImagePlan, progress: BuildProgress, *, run: Runner | None 
         return existing
     plan.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     with _locked(plan.directory):
+        remove_unused(plan.directory)
         _check_room(plan.directory)
         building = plan.directory / "building"
         shutil.rmtree(building, ignore_errors=True)
@@ -107,7 +108,9 @@ def build_image(plan: ImagePlan, progress: BuildProgress, *, run: Runner | None 
             (building / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         finally:
             os.umask(previous)
-        return _publish(plan.directory, building, manifest)
+        built = _publish(plan.directory, building, manifest)
+        remove_unused(plan.directory)
+        return built
 
 
 def _fill(plan: ImagePlan, building: Path, progress: BuildProgress, run: Runner) -> None:
@@ -253,13 +256,48 @@ def _publish(directory: Path, building: Path, manifest: Manifest) -> Image:
     """Give the image its name and switch the link; both are atomic."""
     final = directory / manifest.inputs[:16]
     if final.exists():
-        shutil.rmtree(final)
+        # One of an earlier time that a daemon still uses; it loses its name and nothing else.
+        final.rename(directory / f"{final.name}.{os.urandom(4).hex()}")
     building.rename(final)
     link = directory / "current.new"
     link.unlink(missing_ok=True)
     link.symlink_to(final.name)
     link.rename(directory / "current")
     return Image(final, manifest)
+
+
+def hold(image: Image) -> int | None:
+    """Keep an image from being removed for as long as the descriptor is open; ``None``: it is gone already."""
+    try:
+        fd = os.open(image.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    if not (image.path / "manifest.json").exists():
+        os.close(fd)
+        return None
+    return fd
+
+
+def remove_unused(directory: Path) -> list[str]:
+    """Remove the images that are neither current nor held by a daemon; give their names. The build lock is held."""
+    current = (directory / "current").resolve()
+    removed: list[str] = []
+    for path in sorted(directory.iterdir()):
+        if not re.fullmatch(r"[0-9a-f]{16}(\.[0-9a-f]{8})?", path.name) or path == current:
+            continue
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # First what makes it an image, so that nobody begins to use it.
+            (path / "manifest.json").unlink(missing_ok=True)
+            shutil.rmtree(path)
+            removed.append(path.name)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(fd)
+    return removed
 
 
 def _check_room(directory: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 from supervisor.daemon import Prepared, read_or_make_key
 from supervisor.errors import ConfigurationError
 from supervisor.identity.tokens import PublicKey, load_public_keys
-from supervisor.image import Image, current_image
+from supervisor.image import Image, current_image, hold
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.setup import SetupPlan, become_ordinary_user, start_jailer
@@ -79,7 +79,8 @@ def find_image(settings: Settings) -> Image:
         ConfigurationError: there is none yet.
     """
     image = current_image(settings.image_path)
-    if image is None:
+    # Held until this process ends, so that a later build leaves it alone.
+    if image is None or hold(image) is None:
         raise ConfigurationError(
             f"there is no runtime image in {settings.image_path}: run 'gaoler image build'", field="image_dir"
         )

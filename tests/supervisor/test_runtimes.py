@@ -14,9 +14,10 @@ import pytest
 
 from supervisor import image
 from supervisor.errors import ConfigurationError
-from supervisor.image import ImageError, ImagePlan, build_image, current_image
+from supervisor.image import ImageError, ImagePlan, build_image, current_image, hold
 from supervisor.progress import StepProgress
 from supervisor.runtimes.catalogue import LANGUAGES, installed_languages, load_languages
+from tests.daemon import Daemon
 
 LIBRECHAT = [
     "py",
@@ -130,6 +131,34 @@ def test_a_build_that_was_interrupted_goes_on_and_an_unchanged_one_runs_nothing(
     changed = build_image(work, Quiet(), run=Recorder())
     assert changed.path != built.path
     assert current_image(work.directory) == changed
+
+
+def test_images_that_nobody_uses_are_removed_and_one_that_is_used_stays(tmp_path: Path) -> None:
+    work = plan(tmp_path / "w")
+    first = build_image(work, Quiet(), run=Recorder())
+    held = hold(first)
+    assert held is not None
+    work.requirements.write_text("tiny==2.0 --hash=sha256:00\n")
+    second = build_image(work, Quiet(), run=Recorder())
+    assert first.path.is_dir()
+    os.close(held)
+    work.requirements.write_text("tiny==3.0 --hash=sha256:00\n")
+    third = build_image(work, Quiet(), run=Recorder())
+    assert [path.is_dir() for path in (first.path, second.path, third.path)] == [False, False, True]
+    assert hold(first) is None
+    assert (work.directory / "build.lock").exists()
+
+
+def test_a_running_daemon_holds_its_image(daemon: Daemon, image_dir: Path) -> None:
+    image = current_image(image_dir)
+    assert image is not None
+    fd = os.open(image.path, os.O_RDONLY)
+    try:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(fd)
+    assert daemon.execute("print(1)")["stdout"] == "1\n"
 
 
 def test_two_builds_at_once_are_refused(tmp_path: Path) -> None:
