@@ -283,7 +283,7 @@ def remove_unused(directory: Path) -> list[str]:
     """Remove the images that are neither current nor held by a daemon; give their names. The build lock is held."""
     current = (directory / "current").resolve()
     removed: list[str] = []
-    for path in sorted(directory.iterdir()):
+    for path in sorted(directory.resolve().iterdir()):
         if not re.fullmatch(r"[0-9a-f]{16}(\.[0-9a-f]{8})?", path.name) or path == current:
             continue
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -14,7 +14,7 @@ import pytest
 
 from supervisor import image
 from supervisor.errors import ConfigurationError
-from supervisor.image import ImageError, ImagePlan, build_image, current_image, hold
+from supervisor.image import ImageError, ImagePlan, build_image, current_image, hold, remove_unused
 from supervisor.progress import StepProgress
 from supervisor.runtimes.catalogue import LANGUAGES, installed_languages, load_languages
 from tests.daemon import Daemon
@@ -146,6 +146,9 @@ def test_images_that_nobody_uses_are_removed_and_one_that_is_used_stays(tmp_path
     third = build_image(work, Quiet(), run=Recorder())
     assert [path.is_dir() for path in (first.path, second.path, third.path)] == [False, False, True]
     assert hold(first) is None
+    # By another way to the same directory it is the current one all the same.
+    (tmp_path / "link").symlink_to(work.directory)
+    assert remove_unused(tmp_path / "link") == []
     assert (work.directory / "build.lock").exists()
 
 
