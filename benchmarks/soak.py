@@ -26,7 +26,6 @@ def holdings(daemon: Daemon) -> dict[str, int]:
             status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
             found[f"{name}: anonymous memory, KiB"] = int(status.split("RssAnon:")[1].split()[0])
     found["cgroups"] = sum(1 for _ in Path("/sys/fs/cgroup").rglob("jail-*"))
-    found["workspaces"] = sum(1 for _ in daemon.state_dir.glob("**/work/*"))
     return found
 
 

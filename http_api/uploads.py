@@ -91,14 +91,19 @@ class Receiver:
         if any(file.name == name for file in self.files):
             # The later one would silently replace the earlier one.
             raise InvalidRequest("two files of one upload have the same name", field="file.filename")
-        session = await self._session()
+        session = await self.begin()
         read_only = self.fields.get("read_only", "").lower() == "true"
         content_type = _content_type(part.content_type)
         file = await self.door.files.receive(session, name, content_type, part.chunks, read_only=read_only)
         self.files.append(file)
         return file
 
-    async def _session(self) -> SessionId:
+    async def begin(self) -> SessionId:
+        """Decide whose it is and give its session, at the first call.
+
+        Raises:
+            GaolerError: the fields are wrong, or the caller uploads too often.
+        """
         if not self._counted:
             principal, owner, shared = _owner(self.caller, self.fields)
             self.door.admit(principal, "upload")
@@ -153,7 +158,7 @@ async def batch(door: Door, caller: Caller) -> Response:
 async def _receive_one(receiver: Receiver, part: FilePart) -> dict[str, Any]:
     try:
         # Whose it is, and whether he may upload now, concerns the whole batch.
-        await receiver._session()  # noqa: SLF001 - the two are one
+        await receiver.begin()
         file = await receiver.receive(part)
     except GaolerError as error:
         if not receiver.session_id:
