@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -76,11 +77,27 @@ class BoundedBody(TrioBody):
         return data
 
 
+class Hold:
+    """Called when the answer will come, but perhaps late. Who was asked to call it may outlive the request."""
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        self._begin: Callable[[], None] | None = begin
+
+    def __call__(self) -> None:
+        """Let the connection know, if the request is not over."""
+        if self._begin is not None:
+            self._begin()
+
+    def end(self) -> None:
+        """From here on it does nothing."""
+        self._begin = None
+
+
 class BoundedRequest(TrioRequest):
-    """A request with such a body. ``hold_connection``: called when its answer will come, but perhaps late."""
+    """A request with such a body."""
 
     body_class = BoundedBody
-    hold_connection: Callable[[], None] | None = None
+    hold_connection: Hold | None = None
 
 
 class BoundedConnection(TrioASGIHTTPConnection):
@@ -105,8 +122,11 @@ class BoundedConnection(TrioASGIHTTPConnection):
         """Have the request answered; while that takes long, show the client that it is being worked on."""
         assert isinstance(request, BoundedRequest)
         trickle = Trickle(send)
-        request.hold_connection = lambda: nursery.start_soon(trickle.run)
-        response = await self.app.handle_request(request)
+        request.hold_connection = hold = Hold(partial(nursery.start_soon, trickle.run))
+        try:
+            response = await self.app.handle_request(request)
+        finally:
+            hold.end()
         assert isinstance(response, Response)
         if await trickle.stop():
             await trickle.finish(response)

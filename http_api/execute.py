@@ -32,7 +32,7 @@ async def execute(door: Door, caller: Caller) -> Response:
 
 
 def holding(current: Request) -> Callable[[], None] | None:
-    """Give what tells the connection that its answer may take long."""
+    """Give what tells the connection that its answer may take long; when the request is over it does nothing."""
     return getattr(current, "hold_connection", None)
 
 

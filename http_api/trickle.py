@@ -14,6 +14,7 @@ import trio
 from quart import Response
 
 TRICKLE_SECONDS: Final = 3.0
+SEND_SECONDS: Final = 5.0
 
 
 class Trickle:
@@ -31,7 +32,7 @@ class Trickle:
             while True:
                 await trio.sleep(TRICKLE_SECONDS)
                 # A piece is sent whole or not at all.
-                with trio.CancelScope(shield=True):
+                with trio.move_on_after(SEND_SECONDS, shield=True):
                     async with self._turn:
                         await self._space()
 

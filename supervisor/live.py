@@ -238,6 +238,8 @@ class LiveSessions:
             await self._do_jobs(session)
         except* GaolerError as group:
             log.error("session lost session=%s reason=%s", session.id, ascii(str(group.exceptions[0])))
+        except* Exception as group:
+            log.error("session lost session=%s", session.id, exc_info=group)
         finally:
             self._end(session)
             self._refuse_rest(session)
@@ -310,7 +312,7 @@ class LiveSessions:
         output = Collector(listener=job.hear)
         results = Results(skipped=list(inputs.skipped))
         async with self._admission.place(request.principal) as standing:
-            if job.on_admitted is not None:
+            if job.on_admitted is not None and not job.abandoned:
                 job.on_admitted()
             with refusals_typed():
                 await jail.weigh(standing.share)

@@ -6,11 +6,12 @@ import http.client
 import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.daemon import KEY, Daemon, eventually
+from tests.daemon import KEY, Daemon, daemon_with, eventually
 
 pytestmark = pytest.mark.root
 
@@ -122,6 +123,24 @@ def test_a_long_run_shows_signs_of_life_and_its_answer_is_the_same(daemon: Daemo
     link.request("POST", "/v1/exec", json.dumps({"lang": "py", "code": "print(1)"}), {"X-API-Key": KEY})
     assert json.loads(link.getresponse().read())["stdout"] == "1\n"
     link.close()
+
+
+def test_hanging_up_while_a_live_session_waits_for_its_place_harms_nobody(image_dir: Path) -> None:
+    with daemon_with(image_dir, {"GAOLER_EXECUTION_CONCURRENT": "1"}) as daemon:
+        made = daemon.execute("x = 1", stateful=True)
+        blocker = http.client.HTTPConnection(daemon.address, timeout=60)
+        body = {"lang": "bash", "code": "exec sleep 30"}
+        blocker.request("POST", "/v1/exec", json.dumps(body), {"X-API-Key": KEY})
+        eventually(lambda: "sleep" in daemon.names())
+        waiting = http.client.HTTPConnection(daemon.address, timeout=60)
+        live = {"lang": "py", "code": "x", "stateful": True, "session_id": made["session_id"]}
+        for _ in range(3):
+            waiting.request("POST", "/v1/exec", json.dumps(live), {"X-API-Key": KEY})
+            daemon.request("GET", "/v1/health")
+            waiting.close()
+        blocker.close()
+        assert daemon.execute("x", stateful=True, session_id=made["session_id"])["stdout"] == "1\n"
+        assert daemon.process.poll() is None
 
 
 def test_a_fault_that_comes_after_the_head_is_said_where_a_client_looks(daemon: Daemon) -> None:
