@@ -191,6 +191,29 @@ def test_a_killed_zygote_is_replaced_and_no_request_fails(image_dir: Path) -> No
         assert daemon.execute("x", stateful=True, session_id=live["session_id"])["stdout"] == "1\n"
 
 
+LATE = """
+import ctypes, os, threading, time
+def late():
+    time.sleep(0.5)
+    open('late.txt', 'w').write('x')
+    os._exit(7)
+{}
+os.closerange(0, 3)
+ctypes.CDLL(None).syscall(60, 0)  # exit(2): this thread only
+"""
+
+
+def test_a_thread_that_outlives_a_closed_output_and_the_main_thread_is_waited_for(daemon: Daemon) -> None:
+    """The answer does not wait for memory to be given back, but it does for whoever can still run code."""
+    result = daemon.execute(LATE.format("threading.Thread(target=late).start()"))
+    assert (result["code"], [file["name"] for file in result["files"]]) == (7, ["late.txt"])
+
+
+def test_a_child_that_outlives_a_program_with_closed_output_is_dead_before_the_answer(daemon: Daemon) -> None:
+    result = daemon.execute(LATE.format("os.fork() or late()"))
+    assert (result["code"], result["files"]) == (0, [])
+
+
 def test_what_runs_weighs_by_who_runs_it(daemon: Daemon) -> None:
     """Read from the kernel: three sleepers of one user, then one of another."""
     users = ["crowd", "crowd", "crowd", "alone"]
