@@ -32,8 +32,10 @@ from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
 from supervisor.jailer.client import JailerClient, open_jailer
 from supervisor.jailer.setup import JailerHandle
-from supervisor.live import LiveLimits, LiveSessions, open_live
+from supervisor.live import LiveSessions, open_live
+from supervisor.live_session import LiveLimits
 from supervisor.policy import Policy
+from supervisor.processes import ProcessLimits
 from supervisor.programmatic import ProgramLimits, Programs, open_programs
 from supervisor.rates import Rate, RateLimiter
 from supervisor.results import ResultLimits
@@ -149,6 +151,7 @@ def _live_limits(prepared: Prepared) -> LiveLimits:
         interrupt_seconds=live.interrupt_seconds,
         policy=prepared.policy.name,
         profile=min(profiles),
+        process=ProcessLimits(live.process_minutes * 60, live.process_output_bytes),
     )
 
 

@@ -193,6 +193,7 @@ class StoredFile:
     created_at: float
     modified_at: float
     read_only: bool = False
+    executable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,8 @@ class SessionInfo:
     language: str | None
     created_at: float
     expires_at: float
+    files: int = 0
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

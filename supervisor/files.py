@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from supervisor.access import may_use
+from supervisor.access import may_use, owner_of
 from supervisor.errors import GaolerError, NotFound, TooLarge
 from supervisor.execution import (
     FileId,
@@ -27,7 +27,7 @@ from supervisor.execution import (
 )
 from supervisor.identity.derived import DerivedIds
 from supervisor.names import check_name
-from supervisor.store import BlobStore, QuotaExceeded, SavedState, SessionRow, SessionStore
+from supervisor.store import BlobStore, FileChange, QuotaExceeded, SavedState, SessionRow, SessionStore
 
 log: Final = logging.getLogger("gaoler.files")
 
@@ -75,6 +75,8 @@ class FileService:
         self._clock = clock
         self.on_deleted: Callable[[SessionId], None] = lambda _session_id: None
         """Called when a session is deleted by its owner."""
+        self.on_changed: Callable[[SessionId], None] = lambda _session_id: None
+        """Called when files of a session have changed."""
 
     # -- sessions --
 
@@ -107,6 +109,14 @@ class FileService:
         """
         row = await self.open_session(principal, session_id)
         return SessionInfo(row.id, row.language, row.created_at, row.expires_at)
+
+    async def sessions(self, principal: Principal, limit: int) -> list[SessionInfo]:
+        """List the caller's own sessions, the newest first; one who names no user has those that are nobody's."""
+        found = await self._sessions.sessions_of(owner_of(principal), self._clock(), limit)
+        return [
+            SessionInfo(row.id, row.language, row.created_at, row.expires_at, usage.files, usage.size_bytes)
+            for row, usage in found
+        ]
 
     def shared_session(self, owner: Owner) -> SessionId:
         """Name the session of a user's lasting files, which are in all of its workspaces. Nobody can guess it."""
@@ -214,7 +224,14 @@ class FileService:
         return Blob(digest, size)
 
     def describe(
-        self, session_id: SessionId, name: str, blob: Blob, *, content_type: str | None = None, read_only: bool = False
+        self,
+        session_id: SessionId,
+        name: str,
+        blob: Blob,
+        *,
+        content_type: str | None = None,
+        read_only: bool = False,
+        executable: bool = False,
     ) -> StoredFile:
         """Make the record of a new file."""
         now = self._clock()
@@ -228,6 +245,7 @@ class FileService:
             created_at=now,
             modified_at=now,
             read_only=read_only,
+            executable=executable,
         )
 
     async def keep(self, files: Sequence[StoredFile]) -> None:
@@ -237,9 +255,19 @@ class FileService:
             TooLarge: the session would be over a limit.
             NotFound: the session was deleted meanwhile.
         """
+        await self.change(files[0].session_id, FileChange(put=files))
+
+    async def change(self, session_id: SessionId, change: FileChange) -> None:
+        """Change the files of a session of the caller's, all or nothing. It then lives for the retention time again.
+
+        Raises:
+            TooLarge: the session would be over a limit.
+            NotFound: the session was deleted meanwhile.
+        """
         try:
-            await self._sessions.put_files(
-                files,
+            await self._sessions.change_files(
+                session_id,
+                change,
                 expires_at=self._clock() + self._limits.retention_seconds,
                 max_files=self._limits.files_per_session,
                 max_bytes=self._limits.session_bytes,
@@ -248,6 +276,7 @@ class FileService:
             raise TooLarge(str(error), field="file") from None
         except KeyError:
             raise NotFound(_NO_SESSION, field="session_id") from None
+        self.on_changed(session_id)
 
     # -- files out --
 
@@ -280,11 +309,16 @@ class FileService:
 
     async def drop_files(self, files: Sequence[StoredFile]) -> None:
         """Forget files that the caller itself has just stored."""
-        await self._sessions.delete_files([file.id for file in files])
+        await self._delete(files)
 
-    async def session_files(self, row: SessionRow) -> list[StoredFile]:
-        """List the files of a session that was looked up already."""
-        return await self._sessions.files(row.id)
+    async def _delete(self, files: Sequence[StoredFile]) -> None:
+        await self._sessions.delete_files([file.id for file in files])
+        for session_id in {file.session_id for file in files}:
+            self.on_changed(session_id)
+
+    async def contents(self, row: SessionRow) -> tuple[list[StoredFile], frozenset[str]]:
+        """List the files, and the empty directories, of a session that was looked up already."""
+        return await self._sessions.contents(row.id)
 
     async def find(self, principal: Principal, session_id: SessionId, file_id: FileId) -> StoredFile:
         """Look a file up by its id, which is unique; the session named beside it need not be its own.
@@ -332,9 +366,9 @@ class FileService:
             yield file, chunks
 
     @asynccontextmanager
-    async def content(self, file: StoredFile) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Give the bytes of a file that was looked up already."""
-        async with self._blobs.open(file.sha256) as chunks:
+    async def content(self, file: StoredFile, start: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Give the bytes of a file that was looked up already, from byte ``start``."""
+        async with self._blobs.open(file.sha256, start) as chunks:
             yield chunks
 
     async def delete_file(self, principal: Principal, session_id: SessionId, file_id: FileId) -> None:
@@ -343,12 +377,7 @@ class FileService:
         Raises:
             NotFound: as :meth:`find`.
         """
-        file = await self.find(principal, session_id, file_id)
-        await self._sessions.delete_files([file.id])
-
-    async def forget(self, files: Sequence[StoredFile]) -> None:
-        """Forget files that the caller was shown to own."""
-        await self._sessions.delete_files([file.id for file in files])
+        await self._delete([await self.find(principal, session_id, file_id)])
 
     # -- expiry --
 

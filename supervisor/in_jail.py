@@ -33,6 +33,7 @@ from supervisor.jailer.client import JailRefused, RemoteJail
 from supervisor.names import name_fault
 from supervisor.results import Collector, Input, Inputs, ResultLimits, Results, Room, inherited, shown_name, usable_name
 from supervisor.runtimes.catalogue import InstalledLanguage
+from supervisor.store import FileChange
 
 log: Final = logging.getLogger("gaoler.execution")
 
@@ -41,7 +42,11 @@ log: Final = logging.getLogger("gaoler.execution")
 class Present:
     """What is known to be in a workspace: digests by name, and what is in it but not kept."""
 
-    digests: dict[str, str] = field(default_factory=dict)
+    digests: dict[str, tuple[str, bool]] = field(default_factory=dict)
+    """By name: the SHA-256, and whether it is executable."""
+    own: set[str] = field(default_factory=set)
+    """Those that are the session's own: deleted there, they have to go here."""
+    directories: set[str] = field(default_factory=set)
     ignored: set[bytes] = field(default_factory=set)
 
 
@@ -61,13 +66,27 @@ class InJail:
         await self.place_inputs(inputs, jail, present)
 
     async def place_inputs(self, inputs: Inputs, jail: RemoteJail, present: Present) -> None:
-        """Write those inputs that are not there yet."""
+        """Bring the workspace up to the session: write what is not there yet, remove what was deleted meanwhile."""
+        for name in [name for name in present.own if name not in inputs.by_name]:
+            await jail.remove_file(name.encode())
+            present.own.discard(name)
+            present.digests.pop(name, None)
+        for name in sorted(present.directories - inputs.directories, reverse=True):
+            await jail.remove_file(name.encode())
+        for name in inputs.directories - present.directories:
+            await jail.make_directory(name.encode())
+        present.directories = set(inputs.directories)
         for name, each in inputs.by_name.items():
-            if present.digests.get(name) == each.file.sha256:
+            file = each.file
+            if present.digests.get(name) == (file.sha256, file.executable):
                 continue
-            async with self._files.content(each.file) as chunks:
-                await jail.put_file(name.encode(), each.file.size_bytes, chunks, read_only=each.file.read_only)
-            present.digests[name] = each.file.sha256
+            async with self._files.content(file) as chunks:
+                await jail.put_file(
+                    name.encode(), file.size_bytes, chunks, read_only=file.read_only, executable=file.executable
+                )
+            present.digests[name] = (file.sha256, file.executable)
+            if file.session_id == inputs.session_id:
+                present.own.add(name)
 
     async def run_alone(
         self, request: ExecutionRequest, language: InstalledLanguage, jail: RemoteJail, output: Collector
@@ -137,6 +156,8 @@ class InJail:
         room = Room(self._limits, inputs)
         for entry in manifest.entries:
             await self._take(jail, entry, inputs, results, room, present)
+        if not manifest.truncated:
+            self._compare_directories(manifest, inputs, results, present)
         seen = {entry.untrusted_name for entry in manifest.entries}
         for name, each in inputs.by_name.items():
             if each.file.read_only:
@@ -144,8 +165,29 @@ class InJail:
             elif name.encode() not in seen and not manifest.truncated:
                 results.deleted.append(name)
                 present.digests.pop(name, None)
+                present.own.discard(name)
                 if each.file.session_id == inputs.session_id:
                     results.forget.append(each.file)
+
+    def _compare_directories(
+        self, manifest: protocol.Manifest, inputs: Inputs, results: Results, present: Present
+    ) -> None:
+        """Note which empty directories the session has gained and lost."""
+        filled: set[bytes] = set()
+        names = [entry.untrusted_name for entry in manifest.entries]
+        names += [name.encode() for name, each in inputs.by_name.items() if each.file.read_only]
+        for name in names:
+            parent = name.rpartition(b"/")[0]
+            while parent and parent not in filled:
+                filled.add(parent)
+                parent = parent.rpartition(b"/")[0]
+        there = [usable_name(name) for name in manifest.directories]
+        empty = [usable_name(name) for name in manifest.directories if name not in filled]
+        results.drop_directories = inputs.directories - {name for name in there if name is not None}
+        room = self._limits.session_files // 2 - len(inputs.directories)
+        fresh = sorted({name for name in empty if name is not None} - inputs.directories)
+        results.add_directories = frozenset(fresh[: max(0, room)])
+        present.directories = set((inputs.directories | results.add_directories) - results.drop_directories)
 
     async def _take(
         self,
@@ -178,15 +220,18 @@ class InJail:
                 raise SandboxFailed("a result file changed while nothing ran")
             blob = await self._files.store(chunks)
         present.ignored.discard(entry.untrusted_name)
-        present.digests[name] = blob.digest
-        if source is not None and blob.digest == source.file.sha256:
+        present.digests[name] = (blob.digest, entry.executable)
+        if source is not None and present.digests[name] == (source.file.sha256, source.file.executable):
             results.files += inherited(name, source)
             return
-        self._add(name, blob, source, inputs, results)
+        present.own.add(name)
+        self._add(entry, name, blob, source, inputs, results)
         room.take(entry.size)
 
-    def _add(self, name: str, blob: Blob, source: Input | None, inputs: Inputs, results: Results) -> None:
-        file = self._files.describe(inputs.session_id, name, blob)
+    def _add(
+        self, entry: protocol.Entry, name: str, blob: Blob, source: Input | None, inputs: Inputs, results: Results
+    ) -> None:
+        file = self._files.describe(inputs.session_id, name, blob, executable=entry.executable)
         results.new.append(file)
         origin = None
         if source is not None:
@@ -199,12 +244,17 @@ class InJail:
         Raises:
             TooLarge, NotFound: the session is full, or was deleted meanwhile.
         """
-        if inputs.is_new and results.new:
+        change = FileChange(
+            put=results.new,
+            drop=[file.id for file in results.forget],
+            add_directories=results.add_directories,
+            drop_directories=results.drop_directories,
+        )
+        if change.empty:
+            return
+        if inputs.is_new and (results.new or results.add_directories):
             await self._files.create_session(inputs.owner, inputs.session_id)
-        if results.new:
-            await self._files.keep(results.new)
-        if results.forget:
-            await self._files.forget(results.forget)
+        await self._files.change(inputs.session_id, change)
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -34,9 +34,10 @@ class InputResolver:
         if request.shared_files and principal.user is not None:
             for file in await self._files.shared_files(owner_of(principal)):
                 by_name[file.name] = Input(file, None)
+        directories: frozenset[str] = frozenset()
         if row is not None:
-            for file in await self._files.session_files(row):
-                by_name[file.name] = Input(file, None)
+            files_there, directories = await self._files.contents(row)
+            by_name |= {file.name: Input(file, None) for file in files_there}
         skipped: list[SkippedFile] = []
         named: set[str] = set()
         for reference, file in zip(request.files, files, strict=True):
@@ -52,6 +53,7 @@ class InputResolver:
             is_new=row is None,
             by_name=by_name,
             skipped=tuple(skipped),
+            directories=directories,
         )
 
     def _check_room(self, by_name: Mapping[str, Input]) -> None:

@@ -1,17 +1,16 @@
 """Sessions that keep their interpreter: variables, functions, open files, whatever cannot be pickled.
 
-Each has one task that owns its jail and does one execution after the other. Between executions everything in the jail
-is stopped. A session that is not used for long, or has to make room, is saved (inside the sandbox, as bytes that are
-never read outside one) and ended; at its next use it is restored into another cell, and the answer says what was not.
+Each has one task (:mod:`supervisor.live_session`). A session that is not used for long, or has to make room, is saved
+(inside the sandbox, as bytes that are never read outside one) and ended; at its next use it is restored into another
+cell, and the answer says what was not.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -19,97 +18,21 @@ import trio
 
 from supervisor.access import may_use
 from supervisor.admission import Admission
-from supervisor.errors import Busy, GaolerError, NotFound, SandboxFailed
-from supervisor.execution import (
-    ExecutionRequest,
-    ExecutionResult,
-    Listener,
-    OutputPiece,
-    Owner,
-    Principal,
-    Runtime,
-    SessionId,
-)
+from supervisor.errors import Busy, NotFound
+from supervisor.execution import ExecutionRequest, ExecutionResult, Listener, Principal, SessionId
 from supervisor.files import FileService
-from supervisor.in_jail import InJail, Present, refusals_typed, result_of
+from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
-from supervisor.jailer import protocol
-from supervisor.jailer.client import JailerClient, JailRefused, RemoteJail
-from supervisor.results import Collector, Results, shown_text
+from supervisor.jailer.client import JailerClient
+from supervisor.live_session import LiveLimits, LiveSession, Means
+from supervisor.processes import BackgroundProcess, ProcessInfo
 from supervisor.runtimes.catalogue import InstalledLanguage
 
 log: Final = logging.getLogger("gaoler.live")
 
-QUEUE_LENGTH: Final = 16
-"""Executions that wait for their turn in one session."""
 PRESSURE_SECONDS: Final = 5.0
-FINISH_SECONDS: Final = 15.0
-"""For an execution whose caller has gone to be interrupted and its files to be read back."""
 STOP_SECONDS: Final = 10.0
-SHOWN_UNSAVED: Final = 8
 REMEMBERED_LOSSES: Final = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class LiveLimits:
-    """How many, how long, how much."""
-
-    sessions: int
-    idle_seconds: float
-    reserve_memory_bytes: int
-    state_bytes: int
-    archive_seconds: float
-    save_seconds: float
-    interrupt_seconds: float
-    policy: str
-    profile: str
-    """Of the interpreter that every lasting session has, whatever its first execution is."""
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    request: ExecutionRequest
-    language: InstalledLanguage
-    listener: Listener | None
-    on_admitted: Callable[[], None] | None
-    done: trio.Event = field(default_factory=trio.Event)
-    result: ExecutionResult | None = None
-    error: GaolerError | None = None
-    abandoned: bool = False
-
-    async def hear(self, piece: OutputPiece) -> None:
-        if self.listener is not None and not self.abandoned:
-            await self.listener(piece)
-
-
-@dataclass(eq=False, slots=True)
-class _Session:
-    id: SessionId
-    jobs: trio.MemorySendChannel[_Job]
-    inbox: trio.MemoryReceiveChannel[_Job]
-    owner: Owner | None = None
-    current: _Job | None = None
-    jail: RemoteJail | None = None
-    present: Present = field(default_factory=Present)
-    used: bool = False
-    """Python code has run in the interpreter, so it has a state."""
-    has_state: bool = False
-    """It has, unless it has ended meanwhile, what earlier executions left."""
-    last_use: float = 0.0
-    ending: bool = False
-    """It does what it was given, saves itself and ends."""
-    waiting: trio.CancelScope | None = None
-    """Around the wait for the next job."""
-    discarded: bool = False
-    """Deleted by its owner: nothing is saved."""
-    gone: trio.Event = field(default_factory=trio.Event)
-    predecessor: trio.Event | None = None
-    """``gone`` of the session of the same id that is still saving itself."""
-
-    @property
-    def queued(self) -> int:
-        """Jobs that wait."""
-        return self.jobs.statistics().current_buffer_used
 
 
 class LiveSessions:
@@ -125,23 +48,22 @@ class LiveSessions:
         limits: LiveLimits,
         nursery: trio.Nursery,
     ) -> None:
-        self._jailer = jailer
-        self._files = files
-        self._resolver = resolver
-        self._work = work
-        self._admission = admission
+        self._means = Means(
+            jailer, files, resolver, work, admission, limits, note_loss=self._note_loss, take_loss=self._take_loss
+        )
         self._limits = limits
         self._nursery = nursery
-        self._sessions: dict[SessionId, _Session] = {}
+        self._sessions: dict[SessionId, LiveSession] = {}
         self._leaving: dict[SessionId, trio.Event] = {}
         self._lost: OrderedDict[SessionId, str] = OrderedDict()
-        """Why the variables of a session are gone, until its next use is told."""
         self._stopping = False
 
     @property
     def count(self) -> int:
         """Sessions that have an interpreter now."""
         return len(self._sessions)
+
+    # -- work in a session --
 
     async def execute(
         self,
@@ -157,33 +79,77 @@ class LiveSessions:
         """
         assert request.session_id is not None
         session = self._session(request.session_id, request.principal)
-        job = _Job(request, language, listener, on_admitted)
-        try:
-            session.jobs.send_nowait(job)
-        except trio.WouldBlock:
-            raise Busy("the session has too many executions waiting", retry_after_seconds=2.0) from None
-        try:
-            await job.done.wait()
-        except trio.Cancelled:
-            job.abandoned = True
-            if session.current is job:
-                self._nursery.start_soon(self._interrupt, session)
-            raise
-        if job.error is not None:
-            raise job.error
-        assert job.result is not None
-        return job.result
+        return await session.execute(request, language, listener, on_admitted, lambda: self._interrupt(session))
+
+    async def start_process(
+        self,
+        principal: Principal,
+        session_id: SessionId,
+        command: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+    ) -> ProcessInfo:
+        """Start a program in the background of a session. It ends with the session at the latest.
+
+        Raises:
+            GaolerError: as :meth:`supervisor.executor.Executor.execute`.
+        """
+        session = self._session(session_id, principal)
+        return await session.start_process(principal, command, arguments, environment)
+
+    def processes(self, principal: Principal, session_id: SessionId) -> list[ProcessInfo]:
+        """List the background programs of a session; one that has no interpreter now has none.
+
+        Raises:
+            NotFound: the session is another's.
+        """
+        session = self._known(principal, session_id)
+        return session.processes() if session is not None else []
+
+    def process(self, principal: Principal, session_id: SessionId, process_id: str) -> BackgroundProcess:
+        """Give a background program.
+
+        Raises:
+            NotFound: there is none, or it is another's.
+        """
+        session = self._known(principal, session_id)
+        if session is None:
+            raise NotFound("no such process: the session has no sandbox now", field="process")
+        return session.process(process_id)
+
+    async def synchronise(self, session_id: SessionId) -> None:
+        """If background programs run in the session, bring its workspace and its kept files together.
+
+        Raises:
+            GaolerError: as :meth:`LiveSession.synchronise`.
+        """
+        session = self._sessions.get(session_id)
+        if session is not None and session.running_processes:
+            await session.synchronise()
+
+    def state(self, session_id: SessionId) -> str:
+        """Say what a session is doing: ``live``, with an interpreter or programs in memory, or ``resting``."""
+        return "live" if session_id in self._sessions else "resting"
 
     def discard(self, session_id: SessionId) -> None:
-        """End a session that its owner has deleted, at once and without saving it."""
+        """End a session that its owner has deleted or closed, at once and without saving it."""
         session = self._sessions.get(session_id)
         if session is not None:
             session.discarded = True
             self._end(session)
-            if session.current is not None:
-                self._nursery.start_soon(self._interrupt, session)
+            self._interrupt(session)
 
-    def _session(self, session_id: SessionId, principal: Principal) -> _Session:
+    def _known(self, principal: Principal, session_id: SessionId) -> LiveSession | None:
+        session = self._sessions.get(session_id)
+        if session is None or session.owner is None:
+            return None
+        if not may_use(principal, session.owner):
+            raise NotFound("no such session", field="session_id")
+        return session
+
+    # -- the table --
+
+    def _session(self, session_id: SessionId, principal: Principal) -> LiveSession:
         if self._stopping:
             raise Busy("the server is stopping", retry_after_seconds=5.0)
         session = self._sessions.get(session_id)
@@ -193,11 +159,19 @@ class LiveSessions:
                 raise NotFound("no such session", field="session_id")
             return session
         self._make_room()
-        jobs, inbox = trio.open_memory_channel[_Job](QUEUE_LENGTH)
-        session = self._sessions[session_id] = _Session(session_id, jobs, inbox, last_use=trio.current_time())
-        session.predecessor = self._leaving.get(session_id)
+        session = self._sessions[session_id] = LiveSession(session_id, self._means, self._leaving.get(session_id))
         self._nursery.start_soon(self._serve, session)
         return session
+
+    async def _serve(self, session: LiveSession) -> None:
+        try:
+            await session.serve()
+        finally:
+            self._end(session)
+            session.refuse_rest()
+            session.gone.set()
+            if self._leaving.get(session.id) is session.gone:
+                del self._leaving[session.id]
 
     def _make_room(self) -> None:
         if len(self._sessions) < self._limits.sessions:
@@ -207,181 +181,29 @@ class LiveSessions:
             raise Busy("all lasting sessions are at work", retry_after_seconds=2.0)
         self._end(idle[0])
 
-    def _idle(self) -> list[_Session]:
-        """Sessions without work, the longest unused first."""
-        idle = [each for each in self._sessions.values() if each.current is None and not each.queued]
-        return sorted(idle, key=lambda each: each.last_use)
+    def _idle(self) -> list[LiveSession]:
+        """Sessions without work: those without background programs first, then the longest unused."""
+        idle = [each for each in self._sessions.values() if each.idle]
+        return sorted(idle, key=lambda each: (each.running_processes > 0, each.last_use))
 
-    def _end(self, session: _Session) -> None:
-        """Have it save itself and end, when its current job is done; a request for it makes a new one meanwhile."""
+    def _end(self, session: LiveSession) -> None:
+        """Have it save itself and end; a request for it makes a new one meanwhile."""
         if self._sessions.get(session.id) is session:
             del self._sessions[session.id]
             self._leaving[session.id] = session.gone
-        session.ending = True
-        if session.waiting is not None:
-            session.waiting.cancel()
+        session.end()
 
-    async def _interrupt(self, session: _Session) -> None:
-        if session.jail is not None:
-            try:
-                await session.jail.interrupt()
-            except SandboxFailed:
-                return
+    def _interrupt(self, session: LiveSession) -> None:
+        self._nursery.start_soon(session.interrupt)
 
-    # -- the task of a session --
+    def _note_loss(self, session_id: SessionId, why: str) -> None:
+        earlier = self._lost.get(session_id)
+        self._lost[session_id] = f"{earlier}; {why}" if earlier else why
+        while len(self._lost) > REMEMBERED_LOSSES:
+            self._lost.popitem(last=False)
 
-    async def _serve(self, session: _Session) -> None:
-        """Do the session's jobs. Named boundary: whatever goes wrong ends this session and no other."""
-        try:
-            if session.predecessor is not None:
-                await session.predecessor.wait()
-            await self._do_jobs(session)
-        except* GaolerError as group:
-            log.error("session lost session=%s reason=%s", session.id, ascii(str(group.exceptions[0])))
-        except* Exception as group:
-            log.error("session lost session=%s", session.id, exc_info=group)
-        finally:
-            self._end(session)
-            self._refuse_rest(session)
-            session.gone.set()
-            if self._leaving.get(session.id) is session.gone:
-                del self._leaving[session.id]
-
-    async def _do_jobs(self, session: _Session) -> None:
-        first = await self._next(session)
-        if first is None:
-            return
-        async with self._jailer.open_jail(self._limits.policy, self._limits.profile) as jail:
-            session.jail = jail
-            job: _Job | None = first
-            while job is not None:
-                session.current = job
-                await self._do(session, job, is_first=job is first)
-                session.current = None
-                session.last_use = trio.current_time()
-                if jail.lost:
-                    self._note_loss(session, "the sandbox was lost")
-                    return
-                job = await self._next(session)
-            if session.used and not session.discarded:
-                await self._save(session, jail)
-
-    async def _next(self, session: _Session) -> _Job | None:
-        """Wait for the next job that somebody still wants; ``None``: it is time to end."""
-        while not session.discarded:
-            try:
-                job = session.inbox.receive_nowait()
-            except trio.WouldBlock:
-                if session.ending:
-                    return None
-                job = None
-                with trio.move_on_after(self._limits.idle_seconds) as session.waiting:
-                    job = await session.inbox.receive()
-                session.waiting = None
-            if job is None or not job.abandoned:
-                return job
-        return None
-
-    def _refuse_rest(self, session: _Session) -> None:
-        while True:
-            try:
-                job = session.inbox.receive_nowait()
-            except trio.WouldBlock:
-                return
-            job.error = Busy("the session has just ended", retry_after_seconds=1.0)
-            job.done.set()
-
-    async def _do(self, session: _Session, job: _Job, *, is_first: bool) -> None:
-        try:
-            job.result = await self._execute(session, job, is_first=is_first)
-        except GaolerError as error:
-            job.error = error
-        except BaseException:
-            job.error = SandboxFailed("the execution was lost")
-            raise
-        finally:
-            job.done.set()
-
-    async def _execute(self, session: _Session, job: _Job, *, is_first: bool) -> ExecutionResult:
-        request, jail = job.request, session.jail
-        assert jail is not None
-        inputs = await self._resolver.resolve(request)
-        if inputs.is_new:
-            await self._files.create_session(inputs.owner, inputs.session_id)
-        session.owner = inputs.owner
-        output = Collector(listener=job.hear)
-        results = Results(skipped=list(inputs.skipped))
-        async with self._admission.place(request.principal) as standing:
-            if job.on_admitted is not None and not job.abandoned:
-                job.on_admitted()
-            with refusals_typed():
-                await jail.weigh(standing.share)
-                status = await self._restore(session, jail, results) if is_first else "reused"
-                await self._work.place(request, job.language, inputs, jail, session.present)
-                session.used = session.used or job.language.profile is not None
-                ended = await self._work.run_live(request, job.language, jail, output, self._limits.interrupt_seconds)
-                await self._work.collect(jail, inputs, results, session.present)
-        self._note_state(session, ended, results)
-        await self._work.keep(inputs, results)
-        return result_of(inputs, ended, output, results, Runtime(session.id, status, ended.state_lives))
-
-    def _note_state(self, session: _Session, ended: protocol.Ended, results: Results) -> None:
-        """Say what became of the variables where that is not what anybody would expect."""
-        if ended.state_is_new and session.has_state:
-            results.notes.append("the interpreter had ended: the variables of earlier executions are gone")
-        session.has_state = session.used and ended.state_lives
-        if not ended.state_lives:
-            if session.used:
-                results.notes.append("the interpreter has ended: its variables are gone, the files are kept")
-            session.used = False
-        elif session.used and isinstance(ended.outcome, protocol.RunTimedOut):
-            results.notes.append("it was interrupted: the variables that it had set so far are kept")
-
-    def _note_loss(self, session: _Session, why: str) -> None:
-        if session.used and not session.discarded:
-            self._lost[session.id] = why
-            while len(self._lost) > REMEMBERED_LOSSES:
-                self._lost.popitem(last=False)
-
-    # -- saving --
-
-    async def _restore(self, session: _Session, jail: RemoteJail, results: Results) -> str:
-        """Bring the saved namespace back, if there is one; the caller is told."""
-        lost = self._lost.pop(session.id, None)
-        state = await self._files.saved_state(session.id)
-        if state is None or state.profile != self._limits.profile:
-            if lost is not None:
-                results.notes.append(f"the variables of earlier executions are gone: {lost}")
-            return "new"
-        try:
-            with trio.fail_after(self._limits.save_seconds):
-                async with self._files.state_content(state) as content:
-                    await jail.restore(state.size_bytes, content)
-        except (JailRefused, NotFound, trio.TooSlowError) as error:
-            reason = shown_text(str(error) or "it took too long")
-            log.warning("state not restored session=%s reason=%s", session.id, ascii(reason))
-            results.notes.append(f"the variables of earlier executions could not be restored: {reason}")
-            return "new"
-        session.used = True
-        results.notes.append(restored_note(state.untrusted_unsaved))
-        return "restored"
-
-    async def _save(self, session: _Session, jail: RemoteJail) -> None:
-        limits = self._limits
-        with trio.CancelScope(shield=True), trio.move_on_after(limits.save_seconds) as patience:
-            try:
-                async with jail.save(limits.state_bytes) as (saved, content):
-                    blob = await self._files.store(content, limits.state_bytes)
-                await self._files.keep_state(
-                    session.id, limits.profile, blob, limits.archive_seconds, saved.untrusted_unsaved
-                )
-                log.info("session saved session=%s bytes=%d", session.id, saved.size)
-            except (JailRefused, GaolerError) as error:
-                log.warning("session not saved session=%s reason=%s", session.id, ascii(str(error)))
-                self._note_loss(session, f"they could not be saved: {shown_text(str(error))}")
-        if patience.cancelled_caught:
-            log.warning("session not saved session=%s reason=it took too long", session.id)
-            self._note_loss(session, "saving them took too long")
+    def _take_loss(self, session_id: SessionId) -> str | None:
+        return self._lost.pop(session_id, None)
 
     # -- the table's own tasks --
 
@@ -399,18 +221,7 @@ class LiveSessions:
         self._stopping = True
         for session in list(self._sessions.values()):
             self._end(session)
-            if session.current is not None:
-                self._nursery.start_soon(self._interrupt, session)
-
-
-def restored_note(untrusted_unsaved: tuple[tuple[str, str], ...]) -> str:
-    """Say what came back and what did not."""
-    note = "the interpreter was started anew and the variables of earlier executions were restored"
-    if untrusted_unsaved:
-        shown = [f"{shown_text(name)} ({shown_text(why)})" for name, why in untrusted_unsaved[:SHOWN_UNSAVED]]
-        more = len(untrusted_unsaved) - len(shown)
-        note += ", except " + ", ".join(shown) + (f" and {more} more" if more else "")
-    return note
+            self._interrupt(session)
 
 
 def available_memory() -> int:

@@ -42,6 +42,8 @@ class Inputs:
     """The session has no row yet; it gets one when there is a file to keep."""
     by_name: Mapping[str, Input]
     skipped: tuple[SkippedFile, ...]
+    directories: frozenset[str] = frozenset()
+    """The session's directories without a file in them."""
 
 
 @dataclass(slots=True)
@@ -85,6 +87,8 @@ class Results:
     new: list[StoredFile] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     forget: list[StoredFile] = field(default_factory=list)
+    add_directories: frozenset[str] = frozenset()
+    drop_directories: frozenset[str] = frozenset()
     skipped: list[SkippedFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

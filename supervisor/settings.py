@@ -65,6 +65,12 @@ class LiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     interrupt_seconds: Annotated[
         float, _meta("after SIGINT, the time that code has to end before it is killed", gt=0, le=60)
     ] = 2.0
+    process_minutes: Annotated[
+        float, _meta("a background program is killed after it; its session ends it sooner if unused", gt=0, le=24 * 60)
+    ] = 120.0
+    process_output_bytes: Annotated[
+        int, _meta("latest output of each background program that is kept", ge=4096, le=1 << 26)
+    ] = 1 << 20
 
 
 class ToolsSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -57,7 +57,7 @@ class Channel:
 
     def __init__(self, connection: Connection, number: int) -> None:
         self.number = number
-        self._connection = connection
+        self.connection = connection
         self._incoming: deque[tuple[int, bytes]] = deque()
         self._incoming_bytes = 0
         self._consumed = 0
@@ -99,7 +99,7 @@ class Channel:
         if self._closed or self.peer_gone.is_set():
             raise ChannelClosed
         self._credit -= len(payload)
-        await self._connection.send_frame(self, kind, payload, hold=hold)
+        await self.connection.send_frame(self, kind, payload, hold=hold)
 
     async def receive(self) -> tuple[int, bytes]:
         """Wait for the next frame; return its kind (``MESSAGE`` or ``DATA``) and payload.
@@ -118,7 +118,7 @@ class Channel:
         # Telling the peer about half a window at a time keeps credit frames rare.
         if self._consumed >= WINDOW_BYTES // 2 and not self._peer_closed:
             consumed, self._consumed = self._consumed, 0
-            await self._connection.send_frame(self, CREDIT, _CREDIT.pack(consumed))
+            await self.connection.send_frame(self, CREDIT, _CREDIT.pack(consumed))
         return kind, payload
 
     async def receive_message(self) -> bytes:
@@ -155,7 +155,7 @@ class Channel:
         self._closed = True
         self._incoming.clear()
         self._wake()
-        await self._connection.close_channel(self)
+        await self.connection.close_channel(self)
 
     # -- called by the connection's reader --
 

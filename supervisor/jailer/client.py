@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -63,6 +63,7 @@ class RemoteJail:
         *,
         area: protocol.Area = "workspace",
         read_only: bool = False,
+        executable: bool = False,
     ) -> None:
         """Write a file of exactly ``size`` bytes.
 
@@ -71,10 +72,77 @@ class RemoteJail:
             SandboxFailed: the jail was lost.
         """
         with _LostIsTyped():
-            request = protocol.PutFile(area=area, name=name, size=size, read_only=read_only)
+            request = protocol.PutFile(
+                area=area, name=name, size=size, read_only=read_only, executable=executable
+            )
             await self._ask(request, protocol.Stored, name)
             async for piece in content:
                 await self._channel.send_data(piece, hold=True)
+
+    async def remove_file(self, name: bytes) -> None:
+        """Remove a file, or an empty directory; what is not there is no error.
+
+        Raises:
+            JailRefused, SandboxFailed: as :meth:`put_file`.
+        """
+        with _LostIsTyped():
+            await self._ask(protocol.RemoveFile(name=name), protocol.Stored, name)
+
+    async def make_directory(self, name: bytes) -> None:
+        """Make a directory unless it is there.
+
+        Raises:
+            JailRefused, SandboxFailed: as :meth:`put_file`.
+        """
+        with _LostIsTyped():
+            await self._ask(protocol.MakeDirectory(name=name), protocol.Stored, name)
+
+    async def pause(self) -> None:
+        """Stop everything in the jail, for what is asked next.
+
+        Raises:
+            SandboxFailed: the jail was lost.
+        """
+        with _LostIsTyped():
+            await self.send(protocol.Pause(), hold=True)
+
+    async def resume(self) -> None:
+        """Let what lives in the jail go on.
+
+        Raises:
+            SandboxFailed: the jail was lost.
+        """
+        with _LostIsTyped():
+            await self._settle()
+            await self.send(protocol.Resume())
+
+    @asynccontextmanager
+    async def open_background(
+        self, arguments: Sequence[str], environment: Mapping[str, str]
+    ) -> AsyncIterator[RemoteProgram]:
+        """Have a program run beside the others for the block; at its end it is killed with all of its session.
+
+        Raises:
+            JailRefused: it cannot be started.
+            SandboxFailed: the jail was lost.
+        """
+        with _LostIsTyped():
+            await self._settle()
+            channel = await self._channel.connection.open_channel()
+        try:
+            with _LostIsTyped():
+                request = protocol.Background(
+                    jail=self._channel.number, arguments=list(arguments), environment=dict(environment)
+                )
+                await channel.send_message(protocol.encode(request))
+                answer = protocol.decode_answer(await channel.receive_message())
+                if isinstance(answer, protocol.Refused):
+                    raise JailRefused(answer.reason, full=answer.full)
+                if not isinstance(answer, protocol.Started):
+                    raise ProtocolError(f"{type(answer).__name__} where Started was due")
+            yield RemoteProgram(channel)
+        finally:
+            await channel.aclose()
 
     async def run(
         self,
@@ -255,6 +323,56 @@ class RemoteJail:
         if not isinstance(answer, kind):
             raise ProtocolError(f"{type(answer).__name__} where {kind.__name__} was due")
         return answer
+
+
+class RemoteProgram:
+    """A program in the background. Use :meth:`RemoteJail.open_background`. One task reads, others may write."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._written: deque[int] = deque()
+        self._news = trio.Condition()
+
+    async def next(self) -> protocol.Output | protocol.BackgroundEnded:
+        """Wait for the next piece of output, or for the end.
+
+        Raises:
+            SandboxFailed: the jail was lost.
+        """
+        with _LostIsTyped():
+            while True:
+                answer = protocol.decode_answer(await self._channel.receive_message())
+                if isinstance(answer, protocol.Output | protocol.BackgroundEnded):
+                    return answer
+                if not isinstance(answer, protocol.Written):
+                    raise ProtocolError(f"{type(answer).__name__} from a background program")
+                async with self._news:
+                    self._written.append(answer.size)
+                    self._news.notify()
+
+    async def write(self, data: bytes, *, close: bool) -> int:
+        """Write to its standard input what the pipe takes now, in at most 64 KiB; say how much that was.
+
+        Needs another task in :meth:`next`; a cancelled call may have written.
+
+        Raises:
+            SandboxFailed: the jail was lost.
+        """
+        with _LostIsTyped():
+            await self._channel.send_message(protocol.encode(protocol.WriteStdin(data=data, close=close)))
+        async with self._news:
+            while not self._written:
+                await self._news.wait()
+            return self._written.popleft()
+
+    async def signal(self, number: int) -> None:
+        """Signal it and all that is in its session.
+
+        Raises:
+            SandboxFailed: the jail was lost.
+        """
+        with _LostIsTyped():
+            await self._channel.send_message(protocol.encode(protocol.SignalSession(signal=number)))
 
 
 class _LostIsTyped:

@@ -30,7 +30,6 @@ class Conversation:
         self._channel = channel
         self._jail = jail
         self._work = work
-        self._has_run = False
         self._refused: str | None = None
         """Why the next run is refused: an input is missing."""
         self._nothing_ran = False
@@ -51,7 +50,8 @@ class Conversation:
 
     async def _next(self) -> protocol.Request:
         """Wait for a request; a session that is paused meanwhile is no work for the machine."""
-        with self._work.absent() if self._jail.inside.paused else nullcontext():
+        resting = self._jail.inside.paused or self._jail.background
+        with self._work.absent() if resting else nullcontext():
             return decode(await self._channel.receive_message())
 
     async def _answer(self, request: protocol.Request) -> None:
@@ -62,6 +62,8 @@ class Conversation:
                     pass
             case protocol.PutFile():
                 await self._put(request)
+            case protocol.RemoveFile() | protocol.MakeDirectory():
+                await self._rearrange(request)
             case protocol.Run() | protocol.RunScript() | protocol.RunCell():
                 await self._run(request)
             case protocol.Save():
@@ -72,6 +74,8 @@ class Conversation:
                 await self._scan()
             case protocol.GetFile():
                 await self._get(request)
+            case protocol.Background() | protocol.WriteStdin() | protocol.SignalSession():
+                raise ProtocolError(f"channel {self._channel.number}: {type(request).__name__} on a jail's channel")
             case _:
                 await self._answer_small(request)
 
@@ -81,6 +85,10 @@ class Conversation:
                 self._jail.weigh(request.share)
             case protocol.Interrupt():
                 pass  # what it was meant for has just ended
+            case protocol.Pause():
+                self._jail.inside.pause()
+            case protocol.Resume():
+                self._jail.inside.resume()
             case protocol.Finish():
                 await self._jail.finish()
                 await send(self._channel, protocol.Finished())
@@ -97,7 +105,7 @@ class Conversation:
             self._refused, self._nothing_ran = None, True
             return
         self._nothing_ran = False
-        self._has_run = True
+        self._jail.used = True
         run = await self._jail.run(request, self._emit, self._emit_calls)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, run)
@@ -115,7 +123,7 @@ class Conversation:
                 await run.take_results(self._channel.receive_data(request.size))
             else:
                 self._ahead.append(request)
-                if isinstance(request, protocol.PutFile | protocol.Restore):
+                if isinstance(request, protocol.Filling | protocol.Restore):
                     raise ProtocolError(f"channel {self._channel.number}: data behind a run that has not ended")
 
     async def _emit(self, output: protocol.Output) -> None:
@@ -188,7 +196,9 @@ class Conversation:
         pieces = self._channel.receive_data(request.size)
         answer: protocol.Stored | protocol.Refused = protocol.Stored()
         try:
-            with self._jail.workspace.writing(request.area, request.name, read_only=request.read_only) as fd:
+            with self._jail.workspace.writing(
+                request.area, request.name, read_only=request.read_only, executable=request.executable
+            ) as fd:
                 async for piece in pieces:
                     _write_all(fd, piece)
         except WorkspaceFull:
@@ -200,6 +210,22 @@ class Conversation:
         # After a refusal the rest of the announced bytes is still on its way.
         async for _ in pieces:
             pass
+        await send(self._channel, answer, hold=self._channel.pending)
+
+    async def _rearrange(self, request: protocol.RemoveFile | protocol.MakeDirectory) -> None:
+        self._require_idle(type(request).__name__)
+        answer: protocol.Stored | protocol.Refused = protocol.Stored()
+        try:
+            if isinstance(request, protocol.RemoveFile):
+                self._jail.workspace.remove(request.name)
+            else:
+                self._jail.workspace.make_directory(request.name)
+        except WorkspaceFull:
+            answer = protocol.Refused(reason="the workspace is full", full=True)
+        except BadName as error:
+            answer = protocol.Refused(reason=str(error))
+        if isinstance(answer, protocol.Refused):
+            self._refused = "an input was refused"
         await send(self._channel, answer, hold=self._channel.pending)
 
     async def _scan(self) -> None:
@@ -239,7 +265,7 @@ class Conversation:
 
     def _require_idle(self, what: str) -> None:
         """Before the first run nothing but a waiting interpreter is in the jail; after one it has to be stopped."""
-        if self._has_run and not self._jail.quiet:
+        if self._jail.used and not self._jail.quiet:
             raise ProtocolError(f"channel {self._channel.number}: {what} while the jail is not quiet")
 
 

@@ -231,14 +231,18 @@ class Inhabitants:
                 self._enclosure.signal(pid, signal.SIGCONT)
 
     def kill_session(self, process: Process) -> None:
-        """Kill a program with all that is in its session; what has left the session is a background process."""
+        """Kill a program with all that is in its session; what has left the session goes on."""
+        self.signal_session(process, signal.SIGKILL)
+
+    def signal_session(self, process: Process, number: int) -> None:
+        """Signal a program and all that is in its session."""
         for pid in self._enclosure.inhabitants():
             try:
-                if os.getsid(pid) == process.pid:
-                    self._enclosure.signal(pid, signal.SIGKILL)
+                if pid != process.pid and os.getsid(pid) == process.pid:
+                    self._enclosure.signal(pid, number)
             except ProcessLookupError:
                 continue
-        process.signal(signal.SIGKILL)
+        process.signal(number)
 
     # -- the end --
 

@@ -83,6 +83,10 @@ class Jail:
         self.inside = Inhabitants(self._enclosure, policy, yard.launcher, source)
         self.policy = policy
         self.workspace = workspace
+        self.background = 0
+        """Programs that run beside the others."""
+        self.used = False
+        """Code of the caller's has run in it."""
 
     async def build(self, spec: SandboxSpec, *, modest: bool) -> None:
         """Have nsjail make it and somebody wait in it. A failure is kept for whoever waits for the jail."""

@@ -66,6 +66,25 @@ class PutFile(Message, frozen=True, tag="put"):
     name: Name
     size: Size
     read_only: bool = False
+    executable: bool = False
+
+
+class RemoveFile(Message, frozen=True, tag="remove"):
+    """Remove a file of the workspace, or an empty directory; what is not there is no error. Not while something runs.
+
+    Answered with :class:`Stored`.
+    """
+
+    name: Name
+
+
+class MakeDirectory(Message, frozen=True, tag="mkdir"):
+    """Make a directory of the workspace, with its parents, unless it is there. Not while something runs.
+
+    Answered with :class:`Stored`.
+    """
+
+    name: Name
 
 
 class Run(Message, frozen=True, tag="run"):
@@ -113,6 +132,40 @@ class RunCell(Message, frozen=True, tag="cell"):
     wall_seconds: WallSeconds = None
     stdin: Stdin = b""
     interrupt_seconds: Annotated[float, Meta(gt=0, le=60)] = 2.0
+
+
+class Background(Message, frozen=True, tag="background"):
+    """First message of a channel of its own: start a program in the jail of channel ``jail``, beside whatever runs.
+
+    The jail is of the same connection and has an interpreter, or lasts. Answered with :class:`Started`; then
+    :class:`Output` as it comes, never cut (who does not read stops the program), and :class:`BackgroundEnded`. Closing
+    the channel kills the program with all that is in its session; so does the end of the jail.
+    """
+
+    jail: Annotated[int, Meta(ge=1)]
+    arguments: Annotated[list[Text], Meta(min_length=1, max_length=MAX_ARGUMENTS)]
+    environment: Annotated[dict[Text, Text], Meta(max_length=256)]
+
+
+class WriteStdin(Message, frozen=True, tag="stdin"):
+    """Write to a background program's standard input, and close it if so wished. Answered with :class:`Written`."""
+
+    data: Stdin = b""
+    close: bool = False
+
+
+class SignalSession(Message, frozen=True, tag="signal"):
+    """Send a signal to a background program and all that is in its session. Has no answer."""
+
+    signal: Annotated[int, Meta(ge=1, le=64)]
+
+
+class Pause(Message, frozen=True, tag="pause"):
+    """Stop everything in the jail, so that its files can be looked at. Has no answer."""
+
+
+class Resume(Message, frozen=True, tag="resume"):
+    """Let what lives in the jail go on until the next :class:`Pause` or the end of the next run. Has no answer."""
 
 
 class Weigh(Message, frozen=True, tag="weigh"):
@@ -166,6 +219,16 @@ class Finished(Message, frozen=True, tag="finished"):
     """Answer to :class:`Finish`: nothing runs any more."""
 
 
+class Started(Message, frozen=True, tag="started"):
+    """Answer to :class:`Background`: the program runs."""
+
+
+class Written(Message, frozen=True, tag="written"):
+    """Answer to :class:`WriteStdin`: so many bytes went into the pipe; the program does not read the rest now."""
+
+    size: Size
+
+
 class Output(Message, frozen=True, tag="output"):
     """A piece of output as it is produced. ``omitted_before`` bytes were cut between the last piece and this one."""
 
@@ -207,6 +270,13 @@ class RunOutputLimit(Message, frozen=True, tag="output-limit"):
 
 class RunInterrupted(Message, frozen=True, tag="interrupted"):
     """Outcome: it was ended at :class:`Interrupt`."""
+
+
+class BackgroundEnded(Message, frozen=True, tag="background_ended"):
+    """A background program has ended, after its last :class:`Output`. Exactly one of the two is there."""
+
+    code: Annotated[int, Meta(ge=0, le=255)] | None
+    signal: Annotated[int, Meta(ge=1, le=64)] | None
 
 
 RunOutcome = RunExited | RunSignalled | RunOutOfMemory | RunTimedOut | RunOutputLimit | RunInterrupted
@@ -257,6 +327,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
     untrusted_name: Name
     size: Size
     unchanged: bool
+    executable: bool = False
 
 
 class Skip(Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
@@ -267,11 +338,15 @@ class Skip(Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
 
 
 class Manifest(Message, frozen=True, tag="manifest"):
-    """Answer to :class:`Scan`. ``missing``: inputs that are gone. ``truncated``: there was more than is listed."""
+    """Answer to :class:`Scan`. ``missing``: inputs that are gone. ``truncated``: there was more than is listed.
+
+    ``directories``: all of them, without those that are skipped.
+    """
 
     entries: Annotated[list[Entry], Meta(max_length=MAX_MANIFEST_ENTRIES)]
     skipped: Annotated[list[Skip], Meta(max_length=MAX_MANIFEST_ENTRIES)]
     missing: Annotated[list[Name], Meta(max_length=MAX_MANIFEST_ENTRIES)]
+    directories: Annotated[list[Name], Meta(max_length=MAX_MANIFEST_ENTRIES)]
     truncated: bool
 
 
@@ -295,12 +370,17 @@ class Fault(Message, frozen=True, tag="fault"):
     reason: Annotated[str, Meta(max_length=2048)]
 
 
-Small = OpenJail | Weigh | Interrupt | Finish
-Request = ToolResults | PutFile | Run | RunScript | RunCell | Save | Restore | Scan | GetFile | Small
+Filling = PutFile | RemoveFile | MakeDirectory
+Small = OpenJail | Weigh | Interrupt | Finish | Pause | Resume
+OfBackground = Background | WriteStdin | SignalSession
+Request = ToolResults | Filling | Run | RunScript | RunCell | Save | Restore | Scan | GetFile | Small | OfBackground
 Answer = (
     Opened
     | Stored
     | Finished
+    | Started
+    | Written
+    | BackgroundEnded
     | Output
     | ToolCalls
     | RunExited

@@ -23,13 +23,14 @@ import trio
 from msgspec import Meta, Struct
 
 from supervisor.jailer import kernel, protocol
+from supervisor.jailer.background import BackgroundProgram
 from supervisor.jailer.cells import Cells, PoolPlan, first, open_cells
 from supervisor.jailer.cgroup import Layout
 from supervisor.jailer.channels import Channel, ChannelClosed, Connection, ProtocolError, open_connection
 from supervisor.jailer.conversation import Conversation, decode, send
 from supervisor.jailer.enclosure import JailError
 from supervisor.jailer.interpreters import RuntimeProfile, open_source
-from supervisor.jailer.jail import LEAF_PREFIX, Ids, Yard
+from supervisor.jailer.jail import LEAF_PREFIX, Ids, Jail, Yard
 from supervisor.jailer.launcher import ZygoteDied, open_launcher
 from supervisor.jailer.nsjail_config import Mask, Places
 from supervisor.jailer.orphans import Orphans
@@ -82,16 +83,17 @@ class Jailer:
             pass
 
     async def _accept_channels(self, connection: Connection) -> None:
+        jails: dict[int, Jail] = {}
         async with trio.open_nursery() as nursery:
             try:
                 while True:
-                    nursery.start_soon(self._serve_channel, await connection.accept())
+                    nursery.start_soon(self._serve_channel, await connection.accept(), jails)
             except ChannelClosed:
                 nursery.cancel_scope.cancel()
 
-    async def _serve_channel(self, channel: Channel) -> None:
+    async def _serve_channel(self, channel: Channel, jails: dict[int, Jail]) -> None:
         try:
-            await self._until_closed(channel)
+            await self._until_closed(channel, jails)
         except* ChannelClosed:
             pass
         except* (JailError, OSError) as group:
@@ -101,7 +103,7 @@ class Jailer:
         finally:
             await channel.aclose()
 
-    async def _until_closed(self, channel: Channel) -> None:
+    async def _until_closed(self, channel: Channel, jails: dict[int, Jail]) -> None:
         """Serve the channel; when the peer closes it, cancel whatever is going on, which destroys the jail."""
         async with trio.open_nursery() as nursery:
 
@@ -110,13 +112,24 @@ class Jailer:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(watch)
-            await self._serve_jail(channel)
+            await self._serve_first(channel, jails)
             nursery.cancel_scope.cancel()
 
-    async def _serve_jail(self, channel: Channel) -> None:
+    async def _serve_first(self, channel: Channel, jails: dict[int, Jail]) -> None:
+        """A channel is a jail, or a program in the background of a jail of the same connection."""
         request = decode(await channel.receive_message())
-        if not isinstance(request, protocol.OpenJail):
-            raise ProtocolError(f"channel {channel.number}: the first message has to be OpenJail")
+        if isinstance(request, protocol.OpenJail):
+            await self._serve_jail(channel, request, jails)
+        elif isinstance(request, protocol.Background):
+            jail = jails.get(request.jail)
+            if jail is None:
+                await send(channel, protocol.Refused(reason="there is no such jail"))
+            else:
+                await BackgroundProgram(channel, jail).run(request)
+        else:
+            raise ProtocolError(f"channel {channel.number}: the first message has to be OpenJail or Background")
+
+    async def _serve_jail(self, channel: Channel, request: protocol.OpenJail, jails: dict[int, Jail]) -> None:
         if not self._cells.knows(request.policy, request.profile):
             reason = f"no policy named {request.policy!r}, or no profile named {request.profile!r}"
             await send(channel, protocol.Refused(reason=reason))
@@ -127,7 +140,11 @@ class Jailer:
         async with self._cells.claim(request.policy, request.profile, modest=request.modest) as jail:
             jail.weigh(request.share)
             await send(channel, protocol.Opened(), hold=channel.pending)
-            await Conversation(channel, jail, self._cells.work).run()
+            jails[channel.number] = jail
+            try:
+                await Conversation(channel, jail, self._cells.work).run()
+            finally:
+                del jails[channel.number]
 
     async def _tell_fault(self, channel: Channel, reason: str) -> None:
         with trio.move_on_after(1):

@@ -57,7 +57,7 @@ class Workspace:
         self._read_only: set[bytes] = set()
 
     @contextmanager
-    def writing(self, area: str, name: bytes, *, read_only: bool) -> Iterator[int]:
+    def writing(self, area: str, name: bytes, *, read_only: bool, executable: bool = False) -> Iterator[int]:
         """Make the file ``name`` and give a descriptor to write it; at the end it gets its owner and mode.
 
         A file that has the name is replaced, not written to: whoever holds it open keeps the old one.
@@ -78,7 +78,7 @@ class Workspace:
                 try:
                     yield fd
                     os.fchown(fd, owner, owner)
-                    os.fchmod(fd, 0o444 if read_only else 0o644)
+                    os.fchmod(fd, (0o444 if read_only else 0o644) | (0o111 if executable else 0))
                     if area == "workspace":
                         self._remember(name, os.fstat(fd), read_only=read_only)
                 finally:
@@ -98,17 +98,54 @@ class Workspace:
         finally:
             os.close(at)
 
+    def remove(self, name: bytes) -> None:
+        """Remove a file, or an empty directory; what is not there, or is a directory in use, stays as it is.
+
+        Raises:
+            BadName: it is no plain relative name.
+        """
+        _check_parts(name)
+        parent, _, last = name.rpartition(b"/")
+        root = os.open(self.data, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            at = kernel.openat2(root, parent or b".", os.O_PATH | os.O_DIRECTORY, resolve=_RESOLVE)
+            try:
+                try:
+                    os.unlink(last, dir_fd=at)
+                except IsADirectoryError:
+                    os.rmdir(last, dir_fd=at)
+            finally:
+                os.close(at)
+        except OSError:
+            pass  # not there, not empty, or the sandbox has put something else into its way
+        finally:
+            os.close(root)
+        self._baseline.pop(name, None)
+        self._read_only.discard(name)
+
+    def make_directory(self, name: bytes) -> None:
+        """Make a directory with its parents, unless it is there.
+
+        Raises:
+            BadName: it is no plain relative name, or a file is in its way.
+            WorkspaceFull: no room.
+        """
+        root = os.open(self.data, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with _full_is_typed():
+                self._make_parents(root, name + b"/.keep")
+        except (FileExistsError, NotADirectoryError):
+            raise BadName("there is a file of this name already") from None
+        finally:
+            os.close(root)
+
     def _remember(self, name: bytes, status: os.stat_result, *, read_only: bool) -> None:
         self._baseline[name] = _Baseline(status.st_ino, status.st_size, status.st_ctime_ns)
         if read_only:
             self._read_only.add(name)
 
     def _make_parents(self, root: int, name: bytes) -> None:
-        parts = name.split(b"/")
-        if any(part in (b"", b".", b"..") or len(part) > 255 or b"\0" in part for part in parts):
-            raise BadName("a name is relative, without empty, '.' and '..' parts, each at most 255 bytes")
-        if len(parts) > MAX_DEPTH:
-            raise BadName(f"a name has at most {MAX_DEPTH} parts")
+        parts = _check_parts(name)
         for depth in range(1, len(parts)):
             parent = b"/".join(parts[:depth])
             try:
@@ -162,6 +199,15 @@ class Workspace:
         return fd, status.st_size
 
 
+def _check_parts(name: bytes) -> list[bytes]:
+    parts = name.split(b"/")
+    if any(part in (b"", b".", b"..") or len(part) > 255 or b"\0" in part for part in parts):
+        raise BadName("a name is relative, without empty, '.' and '..' parts, each at most 255 bytes")
+    if len(parts) > MAX_DEPTH:
+        raise BadName(f"a name has at most {MAX_DEPTH} parts")
+    return parts
+
+
 class _Walk:
     """One pass over a workspace: iterative, fd-relative, bounded in entries, bytes and depth."""
 
@@ -170,6 +216,7 @@ class _Walk:
         self._read_only = read_only
         self._entries: list[Entry] = []
         self._skipped: list[Skip] = []
+        self._directories: list[bytes] = []
         self.seen: dict[bytes, _Baseline] = {}
         self._bytes = 0
         self._truncated = False
@@ -188,6 +235,7 @@ class _Walk:
             entries=self._entries,
             skipped=self._skipped,
             missing=[] if self._truncated else missing,
+            directories=self._directories,
             truncated=self._truncated,
         )
 
@@ -221,7 +269,8 @@ class _Walk:
             self._skip(full, "hidden directory")
         elif full.count(b"/") + 1 >= MAX_DEPTH:
             self._skip(full, f"deeper than {MAX_DEPTH} levels")
-        else:
+        elif self._room(full):
+            self._directories.append(full)
             return True
         return False
 
@@ -233,7 +282,10 @@ class _Walk:
         now = _Baseline(status.st_ino, status.st_size, status.st_ctime_ns)
         self.seen[full] = now
         if full not in self._read_only and self._room(full):
-            self._entries.append(Entry(untrusted_name=full, size=status.st_size, unchanged=before == now))
+            executable = bool(status.st_mode & stat.S_IXUSR)
+            self._entries.append(
+                Entry(untrusted_name=full, size=status.st_size, unchanged=before == now, executable=executable)
+            )
 
     def _skip(self, full: bytes, reason: str) -> None:
         if self._room(full):
@@ -241,7 +293,8 @@ class _Walk:
 
     def _room(self, name: bytes) -> bool:
         self._bytes += len(name) + 32
-        if self._bytes > MAX_MANIFEST_BYTES or len(self._entries) + len(self._skipped) >= MAX_MANIFEST_ENTRIES:
+        listed = len(self._entries) + len(self._skipped) + len(self._directories)
+        if self._bytes > MAX_MANIFEST_BYTES or listed >= MAX_MANIFEST_ENTRIES:
             self._truncated = True
         return not self._truncated
 

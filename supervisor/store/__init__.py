@@ -39,6 +39,32 @@ class SavedState:
     """What could not be saved: names and reasons, as the sandbox gave them."""
 
 
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """What becomes of the files of a session, all of it or nothing. A file of the same name is replaced.
+
+    Directories are kept for those without a file in them, which would vanish otherwise.
+    """
+
+    put: Sequence[StoredFile] = ()
+    drop: Sequence[FileId] = ()
+    add_directories: frozenset[str] = frozenset()
+    drop_directories: frozenset[str] = frozenset()
+
+    @property
+    def empty(self) -> bool:
+        """Nothing changes."""
+        return not (self.put or self.drop or self.add_directories or self.drop_directories)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a session holds."""
+
+    files: int
+    size_bytes: int
+
+
 class QuotaExceeded(Exception):
     """The files would pass a limit of their session; nothing was stored. The message names the limit."""
 
@@ -52,10 +78,13 @@ class SessionStore(Protocol):
     async def session(self, session_id: SessionId, now: float) -> SessionRow | None:
         """Look a living session up."""
 
-    async def put_files(
-        self, files: Sequence[StoredFile], *, expires_at: float, max_files: int, max_bytes: int
+    async def sessions_of(self, owner: Owner, now: float, limit: int) -> list[tuple[SessionRow, Usage]]:
+        """List the living sessions of exactly this owner, the newest first."""
+
+    async def change_files(
+        self, session_id: SessionId, change: FileChange, *, expires_at: float, max_files: int, max_bytes: int
     ) -> None:
-        """Store files of one existing session; a file of the same name is replaced.
+        """Change the files of an existing session. Directories count as files.
 
         Raises:
             QuotaExceeded: the session would pass ``max_files`` or ``max_bytes``.
@@ -64,6 +93,9 @@ class SessionStore(Protocol):
 
     async def files(self, session_id: SessionId) -> list[StoredFile]:
         """List the files of a session by name."""
+
+    async def contents(self, session_id: SessionId) -> tuple[list[StoredFile], frozenset[str]]:
+        """List the files of a session by name, and its directories that have none."""
 
     async def find(self, file_ids: Sequence[FileId], now: float) -> dict[FileId, tuple[StoredFile, SessionRow]]:
         """Look living files up by id, with their sessions; unknown ones are left out."""
@@ -111,8 +143,8 @@ class BlobStore(Protocol):
     def writer(self) -> AbstractAsyncContextManager[BlobWriter]:
         """Write a blob in the block; one that is not committed leaves nothing."""
 
-    def open(self, digest: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Read a blob in chunks.
+    def open(self, digest: str, start: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Read a blob in chunks, from byte ``start``.
 
         Raises:
             NotFound: there is no such blob.

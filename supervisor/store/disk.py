@@ -161,12 +161,14 @@ class DiskBlobs:
             await writer.aclose()
 
     @asynccontextmanager
-    async def open(self, digest: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def open(self, digest: str, start: int = 0) -> AsyncIterator[AsyncIterator[bytes]]:
         """See :class:`supervisor.store.BlobStore`."""
         path = self.path(digest)
 
         def begin() -> tuple[int, bytes]:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            if start:
+                os.lseek(fd, start, os.SEEK_SET)
             return fd, os.read(fd, CHUNK_BYTES)
 
         try:

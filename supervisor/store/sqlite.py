@@ -18,11 +18,11 @@ import trio
 
 from supervisor.errors import ConfigurationError, StorageFull
 from supervisor.execution import FileId, Owner, SessionId, StoredFile
-from supervisor.store import QuotaExceeded, SavedState, SessionRow
+from supervisor.store import FileChange, QuotaExceeded, SavedState, SessionRow, Usage
 
 _T = TypeVar("_T")
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 _SCHEMA: Final = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, owner_kind TEXT NOT NULL, owner_id TEXT NOT NULL, owner_version INTEGER,
@@ -44,10 +44,19 @@ CREATE TABLE states (
 CREATE INDEX states_by_digest ON states (sha256);
 """
 _SINCE_3: Final = "ALTER TABLE sessions ADD COLUMN language TEXT;"
-_STEPS: Final = (_SCHEMA, _SINCE_2, _SINCE_3)
+_SINCE_4: Final = """
+ALTER TABLE files ADD COLUMN executable INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE directories (
+    session_id TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE, name TEXT NOT NULL,
+    PRIMARY KEY (session_id, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sessions_by_owner ON sessions (tenant, owner_kind, owner_id, created_at);
+"""
+_STEPS: Final = (_SCHEMA, _SINCE_2, _SINCE_3, _SINCE_4)
 """What brings a database from each version to the next."""
 _FILE_COLUMNS: Final = (
-    "f.id, f.session_id, f.name, f.size_bytes, f.sha256, f.content_type, f.created_at, f.modified_at, f.read_only"
+    "f.id, f.session_id, f.name, f.size_bytes, f.sha256, f.content_type, f.created_at, f.modified_at, f.read_only, "
+    "f.executable"
 )
 _SESSION_COLUMNS: Final = (
     "s.id, s.tenant, s.owner_kind, s.owner_id, s.owner_version, s.created_at, s.expires_at, s.language"
@@ -112,20 +121,43 @@ class SqliteSessions:
 
         return await self._transaction(work)
 
-    async def put_files(
-        self, files: Sequence[StoredFile], *, expires_at: float, max_files: int, max_bytes: int
+    async def sessions_of(self, owner: Owner, now: float, limit: int) -> list[tuple[SessionRow, Usage]]:
+        """See :class:`supervisor.store.SessionStore`."""
+
+        def work(database: sqlite3.Connection) -> list[tuple[SessionRow, Usage]]:
+            rows = database.execute(
+                f"SELECT {_SESSION_COLUMNS}, count(f.id), total(f.size_bytes) FROM sessions s "
+                "LEFT JOIN files f ON f.session_id = s.id "
+                "WHERE s.tenant = ? AND s.owner_kind = ? AND s.owner_id = ? AND s.owner_version IS ? "
+                "AND s.expires_at > ? GROUP BY s.id ORDER BY s.created_at DESC, s.id LIMIT ?",
+                (owner.tenant, owner.kind, owner.id, owner.version, now, limit),
+            )
+            return [(_session(row[:8]), Usage(row[8], int(row[9]))) for row in rows]
+
+        return await self._transaction(work)
+
+    async def change_files(
+        self, session_id: SessionId, change: FileChange, *, expires_at: float, max_files: int, max_bytes: int
     ) -> None:
         """See :class:`supervisor.store.SessionStore`."""
-        session_id = files[0].session_id
 
         def work(database: sqlite3.Connection) -> None:
             if not database.execute("SELECT 1 FROM sessions WHERE id = ?", (session_id,)).fetchone():
                 raise KeyError(session_id)
-            for file in files:
+            database.executemany(
+                "DELETE FROM files WHERE session_id = ? AND id = ?", [(session_id, each) for each in change.drop]
+            )
+            for file in change.put:
                 database.execute("DELETE FROM files WHERE session_id = ? AND name = ?", (session_id, file.name))
-                database.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", _file_values(file))
+                database.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _file_values(file))
+            dropped = [(session_id, name) for name in change.drop_directories]
+            database.executemany("DELETE FROM directories WHERE session_id = ? AND name = ?", dropped)
+            added = [(session_id, name) for name in change.add_directories]
+            database.executemany("INSERT OR IGNORE INTO directories VALUES (?, ?)", added)
             count, size = database.execute(
-                "SELECT count(*), total(size_bytes) FROM files WHERE session_id = ?", (session_id,)
+                "SELECT count(*) + (SELECT count(*) FROM directories WHERE session_id = ?1), total(size_bytes) "
+                "FROM files WHERE session_id = ?1",
+                (session_id,),
             ).fetchone()
             if count > max_files:
                 raise QuotaExceeded(f"a session holds at most {max_files} files")
@@ -148,6 +180,19 @@ class SqliteSessions:
 
         return await self._transaction(work)
 
+    async def contents(self, session_id: SessionId) -> tuple[list[StoredFile], frozenset[str]]:
+        """See :class:`supervisor.store.SessionStore`."""
+
+        def work(database: sqlite3.Connection) -> tuple[list[StoredFile], frozenset[str]]:
+            rows = database.execute(
+                f"SELECT {_FILE_COLUMNS} FROM files f WHERE session_id = ? ORDER BY name", (session_id,)
+            )
+            files = [_file(row) for row in rows]
+            names = database.execute("SELECT name FROM directories WHERE session_id = ?", (session_id,))
+            return files, frozenset(name for (name,) in names)
+
+        return await self._transaction(work)
+
     async def find(self, file_ids: Sequence[FileId], now: float) -> dict[FileId, tuple[StoredFile, SessionRow]]:
         """See :class:`supervisor.store.SessionStore`."""
 
@@ -162,8 +207,8 @@ class SqliteSessions:
                     (*part, now),
                 )
                 for row in rows:
-                    file = _file(row[:9])
-                    found[file.id] = (file, _session(row[9:]))
+                    file = _file(row[:10])
+                    found[file.id] = (file, _session(row[10:]))
             return found
 
         return await self._transaction(work) if file_ids else {}
@@ -248,12 +293,13 @@ def _file_values(file: StoredFile) -> tuple[str | int | float, ...]:
         file.created_at,
         file.modified_at,
         int(file.read_only),
+        int(file.executable),
     )
 
 
 def _file(row: Sequence[object]) -> StoredFile:
-    *values, read_only = row
-    return StoredFile(*values, bool(read_only))  # type: ignore[arg-type, call-arg]  # the STRICT tables hold the types
+    *values, read_only, executable = row
+    return StoredFile(*values, bool(read_only), bool(executable))  # type: ignore[arg-type, call-arg]  # the STRICT tables hold the types
 
 
 def _session(row: Sequence[object]) -> SessionRow:

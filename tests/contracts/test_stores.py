@@ -18,7 +18,7 @@ from supervisor.errors import ConfigurationError, NotFound, TooLarge
 from supervisor.execution import FileId, Owner, Principal, SessionId, StoredFile, new_id
 from supervisor.files import GRACE_SECONDS, FileLimits, FileService
 from supervisor.identity.derived import DerivedIds
-from supervisor.store import QuotaExceeded, SessionRow
+from supervisor.store import FileChange, QuotaExceeded, SessionRow
 from supervisor.store.disk import DiskBlobs, open_blobs
 from supervisor.store.sqlite import SqliteSessions, open_sqlite
 
@@ -69,11 +69,15 @@ def file(row: SessionRow, name: str, size: int = 1, digest: str = "0" * 64) -> S
     return StoredFile(FileId(new_id()), row.id, name, size, digest, "text/plain", 1.0, 2.0, read_only=True)
 
 
+async def put(sessions: SqliteSessions, files: list[StoredFile], **limits: float) -> None:
+    await sessions.change_files(files[0].session_id, FileChange(put=files), **limits)  # type: ignore[arg-type]
+
+
 async def test_what_is_stored_is_found_until_it_expires(sessions: SqliteSessions) -> None:
     row = session()
     await sessions.put_session(row)
     stored = file(row, "a")
-    await sessions.put_files([stored], **BIG)  # type: ignore[arg-type]
+    await put(sessions, [stored], **BIG)
     assert await sessions.session(row.id, 50) == row
     assert await sessions.files(row.id) == [stored]
     assert await sessions.find([stored.id, FileId("x")], 50) == {stored.id: (stored, row)}
@@ -87,8 +91,8 @@ async def test_a_file_of_the_same_name_is_replaced_and_lives_longer(sessions: Sq
     row = session()
     await sessions.put_session(row)
     old, new = file(row, "a", digest="1" * 64), file(row, "a", digest="2" * 64)
-    await sessions.put_files([old], **BIG)  # type: ignore[arg-type]
-    await sessions.put_files([new], expires_at=500.0, max_files=100, max_bytes=100)
+    await put(sessions, [old], **BIG)
+    await put(sessions, [new], expires_at=500.0, max_files=100, max_bytes=100)
     assert await sessions.files(row.id) == [new]
     assert await sessions.find([old.id], 1) == {}
     found = await sessions.session(row.id, 300)
@@ -110,19 +114,19 @@ async def test_over_a_quota_nothing_is_stored(sessions: SqliteSessions) -> None:
     row = session()
     await sessions.put_session(row)
     with pytest.raises(QuotaExceeded, match="2 files"):
-        await sessions.put_files([file(row, name) for name in "abc"], expires_at=1.0, max_files=2, max_bytes=100)
+        await put(sessions, [file(row, name) for name in "abc"], expires_at=1.0, max_files=2, max_bytes=100)
     with pytest.raises(QuotaExceeded, match="10 bytes"):
-        await sessions.put_files([file(row, name, 6) for name in "ab"], expires_at=1.0, max_files=9, max_bytes=10)
+        await put(sessions, [file(row, name, 6) for name in "ab"], expires_at=1.0, max_files=9, max_bytes=10)
     assert await sessions.files(row.id) == []
     with pytest.raises(KeyError):
-        await sessions.put_files([file(session(), "a")], **BIG)  # type: ignore[arg-type]
+        await put(sessions, [file(session(), "a")], **BIG)
 
 
 async def test_deleting_a_session_takes_its_files(sessions: SqliteSessions) -> None:
     row = session()
     await sessions.put_session(row)
     stored = file(row, "a")
-    await sessions.put_files([stored, file(row, "b")], **BIG)  # type: ignore[arg-type]
+    await put(sessions, [stored, file(row, "b")], **BIG)
     await sessions.delete_files([stored.id, FileId("x")])
     assert [each.name for each in await sessions.files(row.id)] == ["b"]
     await sessions.delete_session(row.id)

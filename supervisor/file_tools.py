@@ -1,0 +1,464 @@
+"""The files of a session as tools and editors need them: read a part, write, edit, look around, move, delete.
+
+They work on what is kept, not in the sandbox: a session needs no sandbox to be looked at, both doors see the same, and
+nothing that code could have shaped is ever opened as a path. If a background program runs in the session, workspace
+and kept files are brought together before a reader looks and after a writer has written.
+"""
+
+from __future__ import annotations
+
+import codecs
+import fnmatch
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
+
+import trio
+
+from supervisor.access import owner_of
+from supervisor.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from supervisor.execution import FileId, Principal, SessionId, StoredFile, new_id
+from supervisor.files import FileService
+from supervisor.live import LiveSessions
+from supervisor.names import check_name
+from supervisor.store import FileChange
+
+WORKSPACE: Final = "/mnt/data"
+MAX_EDIT_BYTES: Final = 8 << 20
+"""Files up to this size are edited as a whole, in memory."""
+MAX_PATTERN: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class FileView:
+    """A file or directory of a session. Of a directory only ``path`` says something."""
+
+    path: str
+    directory: bool
+    size_bytes: int = 0
+    content_type: str = ""
+    modified_at: float = 0.0
+    executable: bool = False
+    read_only: bool = False
+    sha256: str = ""
+    file_id: FileId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """Lines of a text file: ``first_line`` (from 1) to ``last_line``. ``cut``: the last one is not whole."""
+
+    file: FileView
+    untrusted_text: str
+    first_line: int
+    last_line: int
+    total_lines: int
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BytesPart:
+    """Bytes of a file from ``offset``."""
+
+    file: FileView
+    untrusted_data: bytes
+    offset: int
+
+
+class FileTools:
+    """Works on the files of sessions. Whatever is not the caller's is ``NotFound``."""
+
+    def __init__(self, files: FileService, live: LiveSessions) -> None:
+        self._files = files
+        self._live = live
+
+    # -- looking --
+
+    async def read_text(
+        self, principal: Principal, session_id: SessionId, path: str, *, first_line: int, lines: int, limit: int
+    ) -> TextPart:
+        """Read at most ``lines`` lines from ``first_line`` on, of at most ``limit`` bytes together.
+
+        Raises:
+            NotFound: no such session or file.
+            InvalidRequest: the path cannot be one, or the file is no UTF-8 text.
+        """
+        file = await self._file(principal, session_id, path)
+        taken: list[bytes] = []
+        size, number, total, cut, ends_with_newline = 0, 1, 0, False, True
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        async with self._files.content(file) as chunks, aclosing(_pieces(chunks)) as pieces:
+            async for line in pieces:
+                self._check_text(decoder, line, file)
+                if first_line <= number < first_line + lines and not cut:
+                    room = limit - size
+                    cut = len(line) > room
+                    taken.append(line[:room])
+                    size += len(line)
+                ends_with_newline = line.endswith(b"\n")
+                number += ends_with_newline
+                total = number if not ends_with_newline else number - 1
+        text = b"".join(taken)
+        count = text.count(b"\n") + (not text.endswith(b"\n") and bool(text))
+        return TextPart(
+            _view(file),
+            text.decode("utf-8", "ignore" if cut else "strict"),
+            first_line if count else 0,
+            first_line + count - 1 if count else 0,
+            total,
+            cut,
+        )
+
+    def _check_text(self, decoder: codecs.IncrementalDecoder, line: bytes, file: StoredFile) -> None:
+        try:
+            text = decoder.decode(line)
+        except UnicodeDecodeError:
+            text = "\0"
+        if "\0" in text:
+            raise InvalidRequest(
+                f"{file.name} is not UTF-8 text but {file.content_type}: read it with encoding 'base64'", field="path"
+            )
+
+    async def read_bytes(
+        self, principal: Principal, session_id: SessionId, path: str, *, offset: int, length: int
+    ) -> BytesPart:
+        """Read at most ``length`` bytes from ``offset`` on.
+
+        Raises:
+            NotFound: no such session or file.
+        """
+        file = await self._file(principal, session_id, path)
+        found = bytearray()
+        if offset < file.size_bytes:
+            async with self._files.content(file, offset) as chunks:
+                async for chunk in chunks:
+                    found += chunk[: length - len(found)]
+                    if len(found) >= length:
+                        break
+        return BytesPart(_view(file), bytes(found), offset)
+
+    async def entries(self, principal: Principal, session_id: SessionId) -> list[FileView]:
+        """List all files and directories by path.
+
+        Raises:
+            NotFound: no such session.
+        """
+        await self._live.synchronise(session_id)
+        files, empty = await self._contents(principal, session_id)
+        directories = set(empty)
+        for file in files:
+            directories.update(_parents(file.name))
+        for name in empty:
+            directories.update(_parents(name))
+        views = [_view(file) for file in files] + [FileView(name, directory=True) for name in directories]
+        return sorted(views, key=lambda view: view.path)
+
+    async def stat(self, principal: Principal, session_id: SessionId, path: str) -> FileView:
+        """Describe a file or directory.
+
+        Raises:
+            NotFound: no such session, file or directory.
+        """
+        name = workspace_name(path)
+        for view in await self.entries(principal, session_id):
+            if view.path == name:
+                return view
+        if not name:
+            return FileView("", directory=True)
+        raise NotFound(f"there is no {shown(name)}", field="path")
+
+    # -- changing --
+
+    async def write(
+        self,
+        principal: Principal,
+        session_id: SessionId,
+        path: str,
+        data: bytes,
+        *,
+        append: bool = False,
+        executable: bool | None = None,
+        content_type: str | None = None,
+    ) -> FileView:
+        """Write a file, or append to it; directories are made as needed. ``executable``: ``None`` leaves it.
+
+        Raises:
+            NotFound: no such session.
+            InvalidRequest, Conflict: the path cannot be one, or something else has it.
+            TooLarge, StorageFull: no room.
+        """
+        name = check_name(workspace_name(path), field="path")
+        if append:
+            await self._live.synchronise(session_id)
+        files, directories = await self._contents(principal, session_id)
+        by_name = {file.name: file for file in files}
+        _check_free(name, by_name, directories)
+        old = by_name.get(name)
+        if old is not None and old.read_only:
+            raise Conflict(f"{shown(name)} is read-only", field="path")
+
+        async def content() -> AsyncIterator[bytes]:
+            if append and old is not None:
+                async with self._files.content(old) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            yield data
+
+        blob = await self._files.store(content())
+        if executable is None:
+            executable = old is not None and old.executable
+        file = self._files.describe(session_id, name, blob, content_type=content_type, executable=executable)
+        if old is not None:
+            file = replace(file, created_at=old.created_at)
+        await self._change(session_id, FileChange(put=[file]))
+        return _view(file)
+
+    async def edit(
+        self, principal: Principal, session_id: SessionId, path: str, old: str, new: str, *, every: bool
+    ) -> tuple[FileView, int, int]:
+        """Replace text that is there exactly once, or ``every`` time; also give how often, and its first line.
+
+        Raises:
+            NotFound: no such session or file, or the text is not in it.
+            Conflict: it is there more than once.
+            InvalidRequest: the file is no text.
+            TooLarge: it is too large to be edited.
+        """
+        file = await self._file(principal, session_id, path)
+        if file.size_bytes > MAX_EDIT_BYTES:
+            raise TooLarge(f"a file of more than {MAX_EDIT_BYTES >> 20} MiB is edited by running code", field="path")
+        async with self._files.content(file) as chunks:
+            data = b"".join([chunk async for chunk in chunks])
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            raise InvalidRequest(f"{file.name} is not UTF-8 text", field="path") from None
+        count = text.count(old)
+        if not count:
+            raise NotFound(
+                f"old_text is not in {shown(file.name)}: it has to match exactly, with all spaces and line ends",
+                field="old_text",
+            )
+        if count > 1 and not every:
+            raise Conflict(
+                f"old_text is {count} times in {shown(file.name)}: add lines around it until it is there once, "
+                "or set replace_all",
+                field="old_text",
+            )
+        line = text.count("\n", 0, text.index(old)) + 1
+        changed = text.replace(old, new).encode()
+        view = await self.write(principal, session_id, path, changed, content_type=file.content_type)
+        return view, count, line
+
+    async def move(
+        self, principal: Principal, session_id: SessionId, source: str, target: str, *, overwrite: bool
+    ) -> list[FileView]:
+        """Give a file, or a directory with all in it, another name; give what was moved.
+
+        Raises:
+            NotFound: no such session or source.
+            InvalidRequest, Conflict: the target cannot be one, or is there already.
+        """
+        await self._live.synchronise(session_id)
+        old, new = workspace_name(source), check_name(workspace_name(target), field="target")
+        files, directories = await self._contents(principal, session_id)
+        by_name = {file.name: file for file in files}
+        moved = [file for file in files if file.name == old or file.name.startswith(f"{old}/")]
+        moved_directories = {each for each in directories if each == old or each.startswith(f"{old}/")}
+        if not old or not (moved or moved_directories):
+            raise NotFound(f"there is no {shown(old)}", field="source")
+        if new == old or new.startswith(f"{old}/"):
+            raise InvalidRequest("it cannot be moved into itself", field="target")
+        replaced = by_name.get(new)
+        is_file = old in by_name
+        if replaced is not None and not (overwrite and is_file):
+            raise Conflict(f"{shown(new)} is there already", field="target")
+        _check_free(new, by_name, directories if is_file else frozenset(), target_field="target")
+        if not is_file and any(each.startswith(f"{new}/") for each in (*by_name, *directories)):
+            raise Conflict(f"{shown(new)} is there already", field="target")
+        put = [
+            replace(file, id=FileId(new_id()), name=check_name(new + file.name[len(old) :], field="target"))
+            for file in moved
+        ]
+        change = FileChange(
+            put=put,
+            drop=[file.id for file in moved],
+            add_directories=frozenset(
+                check_name(new + name[len(old) :], field="target") for name in moved_directories
+            ),
+            drop_directories=frozenset(moved_directories),
+        )
+        await self._change(session_id, change)
+        return [_view(file) for file in put] or [FileView(new, directory=True)]
+
+    async def delete(
+        self, principal: Principal, session_id: SessionId, path: str, *, recursive: bool
+    ) -> tuple[int, int]:
+        """Delete a file or a directory; give how many files and how many bytes.
+
+        Raises:
+            NotFound: there is no such thing.
+            Conflict: a directory that is not empty, and not ``recursive``.
+        """
+        await self._live.synchronise(session_id)
+        name = workspace_name(path)
+        files, directories = await self._contents(principal, session_id)
+        under = [file for file in files if file.name.startswith(f"{name}/") or not name]
+        own = [file for file in files if file.name == name]
+        empty = {each for each in directories if each == name or each.startswith(f"{name}/") or not name}
+        if not (under or own or empty):
+            raise NotFound(f"there is no {shown(name)}", field="path")
+        if (under or empty - {name}) and not recursive:
+            raise Conflict(f"{shown(name)} is a directory with {len(under)} files: set recursive", field="path")
+        gone = [*under, *own]
+        await self._change(
+            session_id, FileChange(drop=[file.id for file in gone], drop_directories=frozenset(empty))
+        )
+        return len(gone), sum(file.size_bytes for file in gone)
+
+    async def make_directory(self, principal: Principal, session_id: SessionId, path: str) -> FileView:
+        """Make a directory with its parents; one that is there is no error.
+
+        Raises:
+            NotFound: no such session.
+            InvalidRequest, Conflict: the path cannot be one, or a file has it.
+        """
+        name = check_name(workspace_name(path), field="path")
+        files, directories = await self._contents(principal, session_id)
+        by_name = {file.name: file for file in files}
+        _check_free(f"{name}/.", by_name, directories)
+        await self._change(session_id, FileChange(add_directories=frozenset({name})))
+        return FileView(name, directory=True)
+
+    # -- inside --
+
+    async def _contents(
+        self, principal: Principal, session_id: SessionId
+    ) -> tuple[list[StoredFile], frozenset[str]]:
+        return await self._files.contents(await self._files.open_session(principal, session_id))
+
+    async def _file(self, principal: Principal, session_id: SessionId, path: str) -> StoredFile:
+        await self._live.synchronise(session_id)
+        name = workspace_name(path)
+        files, directories = await self._contents(principal, session_id)
+        for file in files:
+            if file.name == name:
+                return file
+        if not name or name in directories or any(file.name.startswith(f"{name}/") for file in files):
+            raise InvalidRequest(f"{shown(name)} is a directory", field="path")
+        close = [file.name for file in files if file.name.rpartition("/")[2] == name.rpartition("/")[2]][:3]
+        hint = f"; did you mean {', '.join(map(shown, close))}?" if close else "; list_files shows what is there"
+        raise NotFound(f"there is no file {shown(name)}{hint}", field="path")
+
+    async def _change(self, session_id: SessionId, change: FileChange) -> None:
+        await self._files.change(session_id, change)
+        await self._live.synchronise(session_id)
+
+    async def make_session(self, principal: Principal, session_id: SessionId | None, language: str | None) -> SessionId:
+        """Make a session of the caller's, unless it is there."""
+        return await self._files.create_session(owner_of(principal), session_id, language=language)
+
+
+def workspace_name(path: str) -> str:
+    """Give a path of the workspace as the name that files have there; the workspace itself is empty.
+
+    Raises:
+        InvalidRequest: it leads out of the workspace.
+    """
+    text = path.strip()
+    if text == WORKSPACE or text.startswith(f"{WORKSPACE}/"):
+        text = text[len(WORKSPACE) + 1 :]
+    elif text.startswith("/"):
+        raise InvalidRequest(f"files are below {WORKSPACE}; this path leads elsewhere", field="path")
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise InvalidRequest(f"a path has no '..'; files are below {WORKSPACE}", field="path")
+    return "/".join(parts)
+
+
+def matching(views: Iterable[FileView], pattern: str, depth: int | None) -> list[FileView]:
+    """Choose by a glob (``*`` and ``?`` inside a part, ``**`` for any parts) and by how deep they are.
+
+    A pattern without a slash is for the last part, wherever it is.
+
+    Raises:
+        InvalidRequest: the pattern is too long.
+    """
+    if len(pattern) > MAX_PATTERN:
+        raise InvalidRequest(f"a pattern has at most {MAX_PATTERN} characters", field="glob")
+    name = workspace_name(pattern) if pattern else ""
+    parts = tuple(name.split("/")) if name else ("**",)
+    if len(parts) == 1 and parts != ("**",):
+        parts = ("**", *parts)
+    return [
+        view
+        for view in views
+        if (depth is None or view.path.count("/") < depth) and _match(tuple(view.path.split("/")), parts)
+    ]
+
+
+def _match(path: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Both are short: a path has ten parts at most."""
+
+    @lru_cache(maxsize=None)
+    def match(at: int, by: int) -> bool:
+        if by == len(pattern):
+            return at == len(path)
+        if pattern[by] == "**":
+            return match(at, by + 1) or (at < len(path) and match(at + 1, by))
+        return at < len(path) and fnmatch.fnmatchcase(path[at], pattern[by]) and match(at + 1, by + 1)
+
+    return match(0, 0)
+
+
+def shown(name: str) -> str:
+    """Quote a path for a message: no control characters, bounded."""
+    text = f"{WORKSPACE}/{name}" if name else WORKSPACE
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[:300])
+
+
+def _view(file: StoredFile) -> FileView:
+    return FileView(
+        path=file.name,
+        directory=False,
+        size_bytes=file.size_bytes,
+        content_type=file.content_type,
+        modified_at=file.modified_at,
+        executable=file.executable,
+        read_only=file.read_only,
+        sha256=file.sha256,
+        file_id=file.id,
+    )
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split("/")[:-1]
+    return ["/".join(parts[: end + 1]) for end in range(len(parts))]
+
+
+def _check_free(
+    name: str, by_name: dict[str, StoredFile], directories: frozenset[str], *, target_field: str = "path"
+) -> None:
+    """A file may take this name: none of its parents is a file, and it is no directory itself."""
+    for parent in _parents(name):
+        if parent in by_name:
+            raise Conflict(f"{shown(parent)} is a file, not a directory", field=target_field)
+    if name in directories or any(each.startswith(f"{name}/") for each in (*by_name, *directories)):
+        raise Conflict(f"{shown(name)} is a directory", field=target_field)
+
+
+async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Cut into lines, each with its end; a line longer than a chunk comes in pieces."""
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line + b"\n"
+        if len(rest) > 1 << 20:
+            yield rest
+            rest = b""
+        await trio.lowlevel.checkpoint()
+    if rest:
+        yield rest

@@ -1,0 +1,499 @@
+"""One session that lasts: its task owns its jail and does one job after the other.
+
+Between jobs everything in the jail is stopped, unless a background program runs there; then it is stopped only while
+files are looked at. A session that ends is saved first, inside its sandbox.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar, cast
+
+import trio
+
+from supervisor.admission import Admission
+from supervisor.errors import Busy, GaolerError, NotFound, SandboxFailed
+from supervisor.execution import (
+    ExecutionRequest,
+    ExecutionResult,
+    Listener,
+    OutputPiece,
+    Owner,
+    Principal,
+    Runtime,
+    SessionId,
+)
+from supervisor.files import FileService
+from supervisor.in_jail import InJail, Present, refusals_typed, result_of
+from supervisor.inputs import InputResolver
+from supervisor.jailer import protocol
+from supervisor.jailer.client import JailerClient, JailRefused, RemoteJail
+from supervisor.processes import BackgroundProcess, ProcessInfo, ProcessLimits
+from supervisor.results import Collector, Inputs, Results, shown_text
+from supervisor.runtimes.catalogue import InstalledLanguage
+
+log: Final = logging.getLogger("gaoler.live")
+
+QUEUE_LENGTH: Final = 16
+"""Jobs that wait for their turn in one session."""
+SHOWN_UNSAVED: Final = 8
+KEPT_PROCESSES: Final = 32
+"""Records of background programs; the oldest that has ended goes first."""
+BACKGROUND_SHARE: Final = 0.25
+"""Of one caller's part of the CPU, for what runs while nobody waits for it."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLimits:
+    """How many, how long, how much."""
+
+    sessions: int
+    idle_seconds: float
+    reserve_memory_bytes: int
+    state_bytes: int
+    archive_seconds: float
+    save_seconds: float
+    interrupt_seconds: float
+    policy: str
+    profile: str
+    """Of the interpreter that every lasting session has, whatever its first execution is."""
+    process: ProcessLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all sessions work with."""
+
+    jailer: JailerClient
+    files: FileService
+    resolver: InputResolver
+    work: InJail
+    admission: Admission
+    limits: LiveLimits
+    note_loss: Callable[[SessionId, str], None]
+    """Remember why the state of a session is gone, until it is told."""
+    take_loss: Callable[[SessionId], str | None]
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    work: Callable[[_Job], Awaitable[Any]]
+    done: trio.Event = field(default_factory=trio.Event)
+    result: Any = None
+    error: GaolerError | None = None
+    abandoned: bool = False
+
+
+class LiveSession:
+    """Made and kept by :class:`supervisor.live.LiveSessions`, which runs :meth:`serve`."""
+
+    def __init__(self, session_id: SessionId, means: Means, predecessor: trio.Event | None) -> None:
+        self.id = session_id
+        self._means = means
+        self._jobs, self._inbox = trio.open_memory_channel[_Job](QUEUE_LENGTH)
+        self._predecessor = predecessor
+        self._current: _Job | None = None
+        self._jail: RemoteJail | None = None
+        self._present = Present()
+        self._fresh = True
+        """Nothing was restored yet."""
+        self._used = False
+        """Python code has run in the interpreter, so it has a state."""
+        self._has_state = False
+        """It has, unless it has ended meanwhile, what earlier executions left."""
+        self._waiting: trio.CancelScope | None = None
+        self._nursery: trio.Nursery | None = None
+        """Of the background programs; it ends with the jail."""
+        self._processes: dict[str, BackgroundProcess] = {}
+        self._made = 0
+        self.owner: Owner | None = None
+        """Known from the first job on."""
+        self.last_use = trio.current_time()
+        self.ending = False
+        """It does what it was given, saves itself and ends."""
+        self.discarded = False
+        """Deleted by its owner: nothing is saved."""
+        self.gone = trio.Event()
+
+    # -- asked from outside its task --
+
+    @property
+    def idle(self) -> bool:
+        """It has no work."""
+        return self._current is None and not self._jobs.statistics().current_buffer_used
+
+    @property
+    def running_processes(self) -> int:
+        """Background programs that have not ended."""
+        return sum(process.running for process in self._processes.values())
+
+    def processes(self) -> list[ProcessInfo]:
+        """List the background programs."""
+        return [process.info() for process in self._processes.values()]
+
+    def process(self, process_id: str) -> BackgroundProcess:
+        """Give a background program.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
+        try:
+            return self._processes[process_id]
+        except KeyError:
+            raise NotFound("no such process in this session", field="process") from None
+
+    def end(self) -> None:
+        """Have it save itself and end, when its current job is done."""
+        self.ending = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def interrupt(self) -> None:
+        """Interrupt what runs."""
+        if self._jail is not None and self._current is not None:
+            try:
+                await self._jail.interrupt()
+            except SandboxFailed:
+                return
+
+    async def submit(
+        self, work: Callable[[_Job], Awaitable[_T]], on_abandoned: Callable[[], None] = lambda: None
+    ) -> _T:
+        """Have a job done. Cancelling leaves it undone, or calls ``on_abandoned`` if it is being done.
+
+        Raises:
+            Busy: too many wait already.
+            GaolerError: what the job raises.
+        """
+        job = _Job(work)
+        try:
+            self._jobs.send_nowait(job)
+        except trio.WouldBlock:
+            raise Busy("the session has too many executions waiting", retry_after_seconds=2.0) from None
+        try:
+            await job.done.wait()
+        except trio.Cancelled:
+            job.abandoned = True
+            if self._current is job:
+                on_abandoned()
+            raise
+        if job.error is not None:
+            raise job.error
+        return cast("_T", job.result)
+
+    # -- its task --
+
+    async def serve(self) -> None:
+        """Do the jobs. Named boundary: whatever goes wrong ends this session and no other."""
+        try:
+            if self._predecessor is not None:
+                await self._predecessor.wait()
+            await self._do_jobs()
+        except* GaolerError as group:
+            found: BaseException = group
+            while isinstance(found, BaseExceptionGroup):
+                found = found.exceptions[0]
+            log.error("session lost session=%s reason=%s", self.id, ascii(str(found)))
+        except* Exception as group:
+            log.error("session lost session=%s", self.id, exc_info=group)
+
+    def refuse_rest(self) -> None:
+        """Answer those who wait, after :meth:`serve`."""
+        while True:
+            try:
+                job = self._inbox.receive_nowait()
+            except trio.WouldBlock:
+                return
+            job.error = Busy("the session has just ended", retry_after_seconds=1.0)
+            job.done.set()
+
+    async def _do_jobs(self) -> None:
+        job = await self._next()
+        if job is None:
+            return
+        limits = self._means.limits
+        async with (
+            self._means.jailer.open_jail(limits.policy, limits.profile) as jail,
+            trio.open_nursery() as self._nursery,
+        ):
+            self._jail = jail
+            while job is not None:
+                self._current = job
+                await self._do(job)
+                self._current = None
+                self.last_use = trio.current_time()
+                if jail.lost:
+                    self._note_loss("the sandbox was lost")
+                    break
+                job = await self._next()
+            else:
+                await self._leave(jail)
+            self._nursery.cancel_scope.cancel()
+
+    async def _leave(self, jail: RemoteJail) -> None:
+        """Save what can be saved."""
+        if self.discarded:
+            return
+        running = self.running_processes
+        if running:
+            await self._look_after(jail)
+        if self._used:
+            await self._save(jail)
+        if running:
+            self._means.note_loss(self.id, f"{running} background process(es) were ended")
+
+    async def _next(self) -> _Job | None:
+        """Wait for the next job that somebody still wants; ``None``: it is time to end."""
+        while not self.discarded:
+            try:
+                job = self._inbox.receive_nowait()
+            except trio.WouldBlock:
+                if self.ending:
+                    return None
+                job = None
+                with trio.move_on_after(self._means.limits.idle_seconds) as self._waiting:
+                    job = await self._inbox.receive()
+                self._waiting = None
+            if job is None or not job.abandoned:
+                return job
+        return None
+
+    async def _do(self, job: _Job) -> None:
+        try:
+            job.result = await job.work(job)
+        except GaolerError as error:
+            job.error = error
+        except BaseException:
+            job.error = SandboxFailed("the execution was lost")
+            raise
+        finally:
+            job.done.set()
+
+    # -- executions --
+
+    async def execute(
+        self,
+        request: ExecutionRequest,
+        language: InstalledLanguage,
+        listener: Listener | None,
+        on_admitted: Callable[[], None] | None,
+        on_abandoned: Callable[[], None],
+    ) -> ExecutionResult:
+        """Run code.
+
+        Raises:
+            GaolerError: as :meth:`supervisor.executor.Executor.execute`.
+        """
+
+        async def work(job: _Job) -> ExecutionResult:
+            async def hear(piece: OutputPiece) -> None:
+                if listener is not None and not job.abandoned:
+                    await listener(piece)
+
+            def admitted() -> None:
+                if on_admitted is not None and not job.abandoned:
+                    on_admitted()
+
+            return await self._execute(request, language, hear, admitted)
+
+        return await self.submit(work, on_abandoned)
+
+    async def _execute(
+        self, request: ExecutionRequest, language: InstalledLanguage, hear: Listener, on_admitted: Callable[[], None]
+    ) -> ExecutionResult:
+        means, jail = self._means, self._jail
+        assert jail is not None
+        inputs = await self._enter(request)
+        output = Collector(listener=hear)
+        results = Results(skipped=list(inputs.skipped))
+        async with means.admission.place(request.principal) as standing:
+            on_admitted()
+            with refusals_typed():
+                await jail.weigh(standing.share)
+                status = await self._make_ready(results)
+                await means.work.place(request, language, inputs, jail, self._present)
+                self._used = self._used or language.profile is not None
+                ended = await means.work.run_live(request, language, jail, output, means.limits.interrupt_seconds)
+                await means.work.collect(jail, inputs, results, self._present)
+        self._note_state(ended, results)
+        await self._go_on(jail)
+        await means.work.keep(inputs, results)
+        return result_of(inputs, ended, output, results, Runtime(self.id, status, ended.state_lives))
+
+    async def _enter(self, request: ExecutionRequest) -> Inputs:
+        """Look the session up, or make it, for this caller."""
+        inputs = await self._means.resolver.resolve(request)
+        if inputs.is_new:
+            await self._means.files.create_session(inputs.owner, inputs.session_id)
+        self.owner = inputs.owner
+        return inputs
+
+    async def _make_ready(self, results: Results) -> str:
+        """Bring back what was saved, at the first job; stop what runs in the background, so that files can be put."""
+        assert self._jail is not None
+        if self._fresh:
+            self._fresh = False
+            return await self._restore(self._jail, results)
+        if self.running_processes:
+            await self._jail.pause()
+        return "reused"
+
+    async def _go_on(self, jail: RemoteJail) -> None:
+        """Let what runs in the background go on."""
+        if self.running_processes and not jail.lost:
+            await jail.weigh(BACKGROUND_SHARE)
+            await jail.resume()
+
+    def _note_state(self, ended: protocol.Ended, results: Results) -> None:
+        """Say what became of the variables where that is not what anybody would expect."""
+        if ended.state_is_new and self._has_state:
+            results.notes.append("the interpreter had ended: the variables of earlier executions are gone")
+        self._has_state = self._used and ended.state_lives
+        if not ended.state_lives:
+            if self._used:
+                results.notes.append("the interpreter has ended: its variables are gone, the files are kept")
+            self._used = False
+        elif self._used and isinstance(ended.outcome, protocol.RunTimedOut):
+            results.notes.append("it was interrupted: the variables that it had set so far are kept")
+
+    def _note_loss(self, why: str) -> None:
+        if self._used and not self.discarded:
+            self._means.note_loss(self.id, f"the variables of earlier executions are gone: {why}")
+
+    # -- background programs --
+
+    async def start_process(
+        self, principal: Principal, command: str, arguments: Sequence[str], environment: Mapping[str, str]
+    ) -> ProcessInfo:
+        """Start a program that runs until it ends, beside all that the session does.
+
+        Raises:
+            GaolerError: as :meth:`supervisor.executor.Executor.execute`.
+        """
+
+        async def work(_job: _Job) -> ProcessInfo:
+            jail, nursery = self._jail, self._nursery
+            assert jail is not None
+            assert nursery is not None
+            inputs = await self._enter(self._bare_request(principal))
+            self._forget_old_processes()
+            self._made += 1
+            process = BackgroundProcess(f"p{self._made}", command, self._means.limits.process)
+            async with self._means.admission.place(principal):
+                with refusals_typed():
+                    await self._make_ready(Results())
+                    await self._means.work.place_inputs(inputs, jail, self._present)
+                    await nursery.start(self._run_process, process, jail, arguments, environment)
+            self._processes[process.id] = process
+            await self._go_on(jail)
+            return process.info()
+
+        return await self.submit(work)
+
+    async def _run_process(
+        self,
+        process: BackgroundProcess,
+        jail: RemoteJail,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        await process.run(jail, arguments, environment, task_status=task_status)
+        if not self.running_processes and self.idle:
+            # The last one has ended: everything is stopped again, and its files are kept.
+            try:
+                self._jobs.send_nowait(_Job(lambda _job: self._look_after(jail)))
+            except trio.WouldBlock:
+                return
+
+    def _forget_old_processes(self) -> None:
+        ended = [each.id for each in self._processes.values() if not each.running]
+        for process_id in ended[: max(0, len(self._processes) - KEPT_PROCESSES + 1)]:
+            del self._processes[process_id]
+
+    async def synchronise(self) -> None:
+        """Bring workspace and kept files together while background programs run.
+
+        What was changed from outside goes in, what the programs have written comes out.
+
+        Raises:
+            GaolerError: the session is gone, or the files do not fit.
+        """
+
+        async def work(_job: _Job) -> None:
+            if self.running_processes and self._jail is not None:
+                await self._look_after(self._jail)
+                await self._go_on(self._jail)
+
+        await self.submit(work)
+
+    async def _look_after(self, jail: RemoteJail) -> None:
+        """Stop everything, put what changed outside, keep what changed inside."""
+        if self.owner is None or jail.lost:
+            return
+        owner = self.owner
+        user = owner.id if owner.kind == "user" else None
+        inputs = await self._means.resolver.resolve(self._bare_request(Principal(owner.tenant, "gaoler", user)))
+        results = Results()
+        with refusals_typed():
+            await jail.pause()
+            await self._means.work.place_inputs(inputs, jail, self._present)
+            await self._means.work.collect(jail, inputs, results, self._present)
+        await self._means.work.keep(inputs, results)
+
+    def _bare_request(self, principal: Principal) -> ExecutionRequest:
+        return ExecutionRequest(principal, language="", code="", session_id=self.id)
+
+    # -- saving --
+
+    async def _restore(self, jail: RemoteJail, results: Results) -> str:
+        """Bring the saved namespace back, if there is one; the caller is told."""
+        limits = self._means.limits
+        lost = self._means.take_loss(self.id)
+        if lost is not None:
+            results.notes.append(lost)
+        state = await self._means.files.saved_state(self.id)
+        if state is None or state.profile != limits.profile:
+            return "new"
+        try:
+            with trio.fail_after(limits.save_seconds):
+                async with self._means.files.state_content(state) as content:
+                    await jail.restore(state.size_bytes, content)
+        except (JailRefused, NotFound, trio.TooSlowError) as error:
+            reason = shown_text(str(error) or "it took too long")
+            log.warning("state not restored session=%s reason=%s", self.id, ascii(reason))
+            results.notes.append(f"the variables of earlier executions could not be restored: {reason}")
+            return "new"
+        self._used = True
+        results.notes.append(restored_note(state.untrusted_unsaved))
+        return "restored"
+
+    async def _save(self, jail: RemoteJail) -> None:
+        limits, files = self._means.limits, self._means.files
+        with trio.CancelScope(shield=True), trio.move_on_after(limits.save_seconds) as patience:
+            try:
+                async with jail.save(limits.state_bytes) as (saved, content):
+                    blob = await files.store(content, limits.state_bytes)
+                await files.keep_state(self.id, limits.profile, blob, limits.archive_seconds, saved.untrusted_unsaved)
+                log.info("session saved session=%s bytes=%d", self.id, saved.size)
+            except (JailRefused, GaolerError) as error:
+                log.warning("session not saved session=%s reason=%s", self.id, ascii(str(error)))
+                self._note_loss(f"they could not be saved: {shown_text(str(error))}")
+        if patience.cancelled_caught:
+            log.warning("session not saved session=%s reason=it took too long", self.id)
+            self._note_loss("saving them took too long")
+
+
+def restored_note(untrusted_unsaved: tuple[tuple[str, str], ...]) -> str:
+    """Say what came back and what did not."""
+    note = "the interpreter was started anew and the variables of earlier executions were restored"
+    if untrusted_unsaved:
+        shown = [f"{shown_text(name)} ({shown_text(why)})" for name, why in untrusted_unsaved[:SHOWN_UNSAVED]]
+        more = len(untrusted_unsaved) - len(shown)
+        note += ", except " + ", ".join(shown) + (f" and {more} more" if more else "")
+    return note
