@@ -5,7 +5,6 @@ The clients show the model nothing but ``stdout`` and ``stderr``, so whatever it
 
 from __future__ import annotations
 
-import signal
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
@@ -22,13 +21,14 @@ from supervisor.execution import (
     StoredFile,
     TimedOut,
 )
+from supervisor.wording import explanation, signal_name, skip_notes
 
 
 def execution(result: ExecutionResult) -> dict[str, Any]:
     """Build the flat answer of ``POST /exec``."""
     code, signal_name, status = _codes(result.outcome)
     stderr = result.stderr.text()
-    notes = [note for note in (explanation(result.outcome), *result.notes, *_skip_notes(result)) if note]
+    notes = [note for note in (explanation(result.outcome), *result.notes, *skip_notes(result)) if note]
     if notes:
         stderr += ("" if not stderr or stderr.endswith("\n") else "\n") + "".join(
             f"[gaoler] {note}\n" for note in notes
@@ -60,36 +60,13 @@ def execution(result: ExecutionResult) -> dict[str, Any]:
     }
 
 
-def explanation(outcome: Outcome) -> str | None:  # noqa: PLR0911 - one for each outcome
-    """Say in words for a model why the program did not simply succeed."""
-    match outcome:
-        case Exited(0):
-            return None
-        case Exited(code):
-            return f"the program exited with code {code}"
-        case Signalled(number) if number == signal.SIGSYS:
-            return "the program was killed: it made a system call that the sandbox forbids (SIGSYS)"
-        case Signalled(number):
-            return f"the program was killed by signal {_signal_name(number)}"
-        case OutOfMemory(limit_bytes):
-            return f"the program was killed: out of memory (the limit is {limit_bytes >> 20} MiB)"
-        case TimedOut(limit_seconds):
-            return f"the program timed out after {limit_seconds:g} s"
-        case OutputLimit(stream, limit_bytes):
-            return f"the program was killed: it wrote more than {limit_bytes >> 20} MiB to {stream}"
-        case Cancelled():
-            return "the execution was cancelled"
-        case _:
-            assert_never(outcome)
-
-
 def _codes(outcome: Outcome) -> tuple[int | None, str | None, str | None]:
     """Give exit code, signal name and the official status: TO (time), OL / EL (output), SG (signal)."""
     match outcome:
         case Exited(code):
             return code, None, None
         case Signalled(number):
-            return None, _signal_name(number), "SG"
+            return None, signal_name(number), "SG"
         case OutOfMemory():
             return None, "SIGKILL", "SG"
         case TimedOut():
@@ -100,19 +77,6 @@ def _codes(outcome: Outcome) -> tuple[int | None, str | None, str | None]:
             return None, "SIGKILL", "SG"
         case _:
             assert_never(outcome)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIG{number}"
-
-
-def _skip_notes(result: ExecutionResult) -> list[str]:
-    shown = [f"not kept: {skip.untrusted_name or 'files'} ({skip.reason})" for skip in result.skipped[:20]]
-    more = len(result.skipped) - len(shown)
-    return [*shown, f"not kept: {more} more"] if more else shown
 
 
 def _hidden(file: ResultFile) -> bool:

@@ -70,6 +70,8 @@ def create_app(door: Door) -> QuartTrio:
             endpoint = f"{prefix}{method} {path}".replace(".", "_")
             app.add_url_rule(prefix + path, endpoint, _authenticated(door, handler), methods=[method])
         app.add_url_rule(f"{prefix}/health", f"{prefix}health", _open(door, files.health), methods=["GET"])
+        shared = f"{prefix}/shared/<token>/<name>"
+        app.add_url_rule(shared, f"{prefix}shared", _open(door, files.shared), methods=["GET"])
     if door.settings.documentation:
         _add_documentation(app, door)
     app.before_request(_begin)
@@ -114,8 +116,8 @@ def _authenticated(door: Door, handler: Handler) -> Handler:
 
 
 def _open(door: Door, handler: Handler) -> Handler:
-    async def view() -> Response:
-        return await handler(door)
+    async def view(**values: Any) -> Response:
+        return await handler(door, **values)
 
     return view
 

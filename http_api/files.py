@@ -85,6 +85,18 @@ def _download_headers(file: StoredFile) -> dict[str, str]:
     }
 
 
+async def shared(door: Door, token: str, name: str) -> Response:  # noqa: ARG001 - it is a part of the URL
+    """Answer ``GET /shared/{token}/{name}``: a file by a signed link, for a person's browser; nobody is asked.
+
+    The name is for the person only; what the link leads to is in the token.
+    """
+    principal, session, file = door.links.read(token)
+    response = await deliver(door, principal, session, file)
+    response.headers["Cache-Control"] = "private, no-store"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return response
+
+
 async def delete_file(door: Door, caller: Caller, session: str, file: str) -> Response:
     """Answer ``DELETE`` of one file, in both forms."""
     await door.files.delete_file(calling(caller), SessionId(session), FileId(file))

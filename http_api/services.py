@@ -116,6 +116,13 @@ class Files(Protocol):
         """Forget a file."""
 
 
+class Links(Protocol):
+    """Links to files."""
+
+    def read(self, token: str) -> tuple[Principal, SessionId, FileId]:
+        """Give what a link leads to, and as whom it may be read."""
+
+
 class Health(Protocol):
     """Says how the daemon is."""
 
@@ -157,6 +164,7 @@ class Door:
     executor: Executor
     programs: Programs
     files: Files
+    links: Links
     health: Health
     settings: DoorSettings
 

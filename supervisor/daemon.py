@@ -9,20 +9,31 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve as serve_http
+from hypercorn.typing import ASGIFramework
 
 from http_api.app import create_app
 from http_api.services import Door, DoorSettings
+from mcp_server.server import open_server
+from mcp_server.services import Door as McpDoor
+from mcp_server.services import DoorSettings as McpSettings
+from mcp_server.services import LanguageInfo
+from mcp_server.transport import McpApp, serves
 from supervisor import __version__
 from supervisor.admission import Admission
+from supervisor.assistants import Assistants, as_picture
+from supervisor.background import Background
 from supervisor.errors import SandboxFailed
 from supervisor.executor import Executor
 from supervisor.fair_queue import QueueLimits
+from supervisor.file_tools import FileTools
 from supervisor.files import FileLimits, FileService, run_sweeper
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.derived import DerivedIds
@@ -32,8 +43,10 @@ from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
 from supervisor.jailer.client import JailerClient, open_jailer
 from supervisor.jailer.setup import JailerHandle
+from supervisor.links import FileLinks
 from supervisor.live import LiveSessions, open_live
 from supervisor.live_session import LiveLimits
+from supervisor.network import explain
 from supervisor.policy import Policy
 from supervisor.processes import ProcessLimits
 from supervisor.programmatic import ProgramLimits, Programs, open_programs
@@ -43,6 +56,7 @@ from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.settings import Settings
 from supervisor.store.disk import open_blobs
 from supervisor.store.sqlite import open_sqlite
+from supervisor.wording import policy_in_words
 
 log: Final = logging.getLogger("gaoler.daemon")
 
@@ -71,6 +85,11 @@ class Core:
     jailer: JailerClient
     admission: Admission
     live: LiveSessions
+    ids: DerivedIds
+
+    def links(self, settings: Settings) -> FileLinks:
+        """Make links to files."""
+        return FileLinks(self.ids, settings.http.link_minutes * 60, clock=time.time)
 
 
 @asynccontextmanager
@@ -120,7 +139,7 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
                 )
 
             async with open_programs(make) as programs:
-                yield Core(files, executor, programs, jailer, admission, live)
+                yield Core(files, executor, programs, jailer, admission, live, ids)
 
 
 def _queue_limits(settings: Settings) -> QueueLimits:
@@ -174,8 +193,11 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
         SandboxFailed: the jailer cannot be kept alive; a supervisor should start the daemon again.
     """
     settings = prepared.settings
-    async with open_core(prepared) as core, trio.open_nursery() as nursery:
-        app = create_app(_door(prepared, core))
+    async with (
+        open_core(prepared) as core,
+        _open_application(prepared, core) as app,
+        trio.open_nursery() as nursery,
+    ):
         nursery.start_soon(run_sweeper, core.files, settings.files.sweep_minutes * 60)
         nursery.start_soon(_watch_keeper, prepared.jailer)
         stop = trio.Event()
@@ -195,17 +217,101 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
         nursery.cancel_scope.cancel()
 
 
-def _door(prepared: Prepared, core: Core) -> Door:
-    settings = prepared.settings
-    http, rates = settings.http, settings.rates
-    names = tuple(sorted({each.language.name for each in prepared.languages.values()}))
+@asynccontextmanager
+async def _open_application(prepared: Prepared, core: Core) -> AsyncIterator[ASGIFramework]:
+    """Both doors behind one bind: each path belongs to one of them."""
+    credentials, rates = _credentials(prepared), _rates(prepared.settings)
+    http = create_app(_door(prepared, core, credentials, rates))
+    if not prepared.settings.mcp.enabled:
+        yield cast("ASGIFramework", http)
+        return
+    door = mcp_door(prepared, core, credentials, rates)
+    async with open_server(door) as (server, note_change):
+        core.files.on_changed = note_change
+        mcp = McpApp(server, door)
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            chosen = mcp if scope["type"] == "http" and serves(scope["path"]) else http
+            await chosen(scope, receive, send)
+
+        async with mcp.run():
+            yield cast("ASGIFramework", app)
+
+
+def mcp_door(prepared: Prepared, core: Core, credentials: Credentials, rates: RateLimiter) -> McpDoor:
+    """Put together what the MCP door works with."""
+    settings, policy = prepared.settings, prepared.policy
+    mcp, http = settings.mcp, settings.http
+    hosts = {*filter(None, mcp.allowed_hosts.lower().split(",")), *_own_names(settings)}
+    by_name = {each.language.name: each for each in prepared.languages.values()}
+    return McpDoor(
+        version=__version__,
+        credentials=credentials,
+        rates=rates,
+        ids=core.ids,
+        executor=core.executor,
+        programs=core.programs,
+        sessions=core.files,
+        files=FileTools(core.files, core.live),
+        processes=Background(core.live, core.files, policy, prepared.languages),
+        assistants=Assistants(core.executor, core.files, core.live),
+        links=core.links(settings),
+        explain_network=partial(explain, policy),
+        recognise_picture=as_picture,
+        languages=tuple(
+            LanguageInfo(name, each.language.title, tuple(each.language.aliases), each.profile is not None)
+            for name, each in sorted(by_name.items())
+        ),
+        policy_words=policy_in_words(policy),
+        settings=McpSettings(
+            body_bytes=mcp.body_bytes,
+            code_characters=http.code_characters,
+            base64_bytes=http.base64_bytes,
+            sessions=mcp.sessions,
+            sessions_per_user=mcp.sessions_per_user,
+            idle_seconds=mcp.idle_minutes * 60,
+            resume_seconds=mcp.resume_seconds,
+            text_bytes=mcp.text_bytes,
+            image_pixels=mcp.image_pixels,
+            image_bytes=mcp.image_bytes,
+            inline_bytes=mcp.inline_bytes,
+            display_bytes=mcp.display_bytes,
+            recent_bytes=mcp.recent_bytes,
+            wall_seconds=policy.limits.wall_seconds,
+            queue_seconds=settings.execution.queue_seconds,
+            allowed_hosts=frozenset(hosts),
+            allowed_origins=frozenset(filter(None, mcp.allowed_origins.split(","))),
+            public_url=http.public_url,
+            authorization_server=mcp.authorization_server,
+            stateful=policy.state != "never",
+        ),
+    )
+
+
+def _own_names(settings: Settings) -> set[str]:
+    """Names under which this server is reached, as far as the settings say."""
+    public = urlsplit(settings.http.public_url)
+    bound = settings.bind.rpartition(":")[0].strip("[]").lower() if not settings.bind.startswith("unix:") else ""
+    return {name for name in (public.hostname, public.netloc.lower(), bound) if name}
+
+
+def _rates(settings: Settings) -> RateLimiter:
+    rates = settings.rates
     limits = {kind: Rate.parse(getattr(rates, kind)) for kind in ("exec", "upload", "download", "listing")}
+    return RateLimiter(limits, rates.shared_factor)
+
+
+def _door(prepared: Prepared, core: Core, credentials: Credentials, rates: RateLimiter) -> Door:
+    settings = prepared.settings
+    http = settings.http
+    names = tuple(sorted({each.language.name for each in prepared.languages.values()}))
     return Door(
-        credentials=_credentials(prepared),
-        rates=RateLimiter(limits, rates.shared_factor),
+        credentials=credentials,
+        rates=rates,
         executor=core.executor,
         programs=core.programs,
         files=core.files,
+        links=core.links(settings),
         health=_Health(core.jailer, names, frozenset(prepared.languages)),
         settings=DoorSettings(
             body_bytes=http.body_bytes,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import string
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NewType
 
@@ -95,6 +95,8 @@ class ExecutionRequest:
     """The user's own lasting files are in the workspace too."""
     runtime_hint: str | None = None
     """LibreChat's name for a lasting runtime, unique in its tenant; asks for ``stateful``."""
+    display_bytes: int = 0
+    """Take what Python shows beside its output (figures, tables, pages), up to so many bytes; 0: do not ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,13 @@ class Runtime:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """Something that a program has shown, in several forms: content by media type, as bytes. All of it untrusted."""
+
+    untrusted_forms: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionResult:
     """What became of one execution."""
 
@@ -255,3 +264,4 @@ class ExecutionResult:
     runtime: Runtime | None = None
     notes: tuple[str, ...] = ()
     """What the model has to know beside the output, a sentence each."""
+    shown: tuple[Shown, ...] = ()

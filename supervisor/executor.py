@@ -7,20 +7,38 @@ A request for a lasting interpreter goes to :mod:`supervisor.live` instead, wher
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from supervisor.access import owner_of
 from supervisor.admission import Admission
 from supervisor.errors import InvalidRequest, Unsupported
-from supervisor.execution import ExecutionRequest, ExecutionResult, Listener, SessionId, new_id
+from supervisor.execution import (
+    ExecutionRequest,
+    ExecutionResult,
+    Listener,
+    Principal,
+    SessionId,
+    StoredFile,
+    new_id,
+)
 from supervisor.identity.derived import DerivedIds
 from supervisor.in_jail import InJail, Present, refusals_typed, result_of
 from supervisor.inputs import InputResolver
 from supervisor.jailer.client import JailerClient
 from supervisor.live import LiveSessions
 from supervisor.policy import Policy
-from supervisor.results import Collector, Results
+from supervisor.results import Collector, Input, Inputs, Results
 from supervisor.runtimes.catalogue import InstalledLanguage
+
+
+@dataclass(frozen=True, slots=True)
+class Assistance:
+    """A program of our own."""
+
+    code: str
+    stdin: bytes
+    wall_seconds: float
 
 
 class Executor:
@@ -85,8 +103,41 @@ class Executor:
                     ended = await self._work.run_alone(request, language, jail, output)
                     results = Results(skipped=list(inputs.skipped))
                     await self._work.collect(jail, inputs, results, present)
+                    await self._work.take_shown(request, language, jail, results)
             await self._work.keep(inputs, results)
         return result_of(inputs, ended, output, results)
+
+    async def assist(
+        self, principal: Principal, work: Assistance, inputs: Sequence[StoredFile]
+    ) -> tuple[ExecutionResult, tuple[StoredFile, ...]]:
+        """Run a Python program of our own over files of a caller, in a sandbox as any other.
+
+        What it writes is stored but belongs to no session: it can be read for some minutes.
+
+        Raises:
+            Busy: no place.
+            TooLarge: the files do not fit into a workspace.
+            SandboxFailed: our own fault.
+        """
+        language = self._languages["python"]
+        request = ExecutionRequest(
+            principal, "python", work.code, stdin=work.stdin, wall_seconds=work.wall_seconds, stateful=False
+        )
+        by_name = {file.name: Input(replace(file, read_only=True), None) for file in inputs}
+        self._resolver.check_room(by_name)
+        found = Inputs(SessionId(new_id()), owner_of(principal), is_new=True, by_name=by_name, skipped=())
+        async with self._admission.place(principal) as standing:
+            with refusals_typed():
+                async with self._jailer.open_jail(
+                    self._policy.name, language.profile, share=standing.share, modest=standing.modest
+                ) as jail:
+                    present = Present()
+                    await self._work.place(request, language, found, jail, present)
+                    output = Collector()
+                    ended = await self._work.run_alone(request, language, jail, output)
+                    results = Results()
+                    await self._work.collect(jail, found, results, present)
+        return result_of(found, ended, output, results), tuple(results.new)
 
 
 def lasting_session(request: ExecutionRequest, policy: Policy, ids: DerivedIds) -> SessionId | None:

@@ -8,63 +8,23 @@ and kept files are brought together before a reader looks and after a writer has
 from __future__ import annotations
 
 import codecs
-import fnmatch
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from typing import Final
 
 import trio
 
-from supervisor.access import owner_of
 from supervisor.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from supervisor.execution import FileId, Principal, SessionId, StoredFile, new_id
 from supervisor.files import FileService
 from supervisor.live import LiveSessions
 from supervisor.names import check_name
 from supervisor.store import FileChange
+from supervisor.views import BytesPart, FileView, TextPart, shown, workspace_name
 
-WORKSPACE: Final = "/mnt/data"
 MAX_EDIT_BYTES: Final = 8 << 20
 """Files up to this size are edited as a whole, in memory."""
-MAX_PATTERN: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class FileView:
-    """A file or directory of a session. Of a directory only ``path`` says something."""
-
-    path: str
-    directory: bool
-    size_bytes: int = 0
-    content_type: str = ""
-    modified_at: float = 0.0
-    executable: bool = False
-    read_only: bool = False
-    sha256: str = ""
-    file_id: FileId | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TextPart:
-    """Lines of a text file: ``first_line`` (from 1) to ``last_line``. ``cut``: the last one is not whole."""
-
-    file: FileView
-    untrusted_text: str
-    first_line: int
-    last_line: int
-    total_lines: int
-    cut: bool
-
-
-@dataclass(frozen=True, slots=True)
-class BytesPart:
-    """Bytes of a file from ``offset``."""
-
-    file: FileView
-    untrusted_data: bytes
-    offset: int
 
 
 class FileTools:
@@ -285,9 +245,7 @@ class FileTools:
         change = FileChange(
             put=put,
             drop=[file.id for file in moved],
-            add_directories=frozenset(
-                check_name(new + name[len(old) :], field="target") for name in moved_directories
-            ),
+            add_directories=frozenset(check_name(new + name[len(old) :], field="target") for name in moved_directories),
             drop_directories=frozenset(moved_directories),
         )
         await self._change(session_id, change)
@@ -313,9 +271,7 @@ class FileTools:
         if (under or empty - {name}) and not recursive:
             raise Conflict(f"{shown(name)} is a directory with {len(under)} files: set recursive", field="path")
         gone = [*under, *own]
-        await self._change(
-            session_id, FileChange(drop=[file.id for file in gone], drop_directories=frozenset(empty))
-        )
+        await self._change(session_id, FileChange(drop=[file.id for file in gone], drop_directories=frozenset(empty)))
         return len(gone), sum(file.size_bytes for file in gone)
 
     async def make_directory(self, principal: Principal, session_id: SessionId, path: str) -> FileView:
@@ -334,9 +290,7 @@ class FileTools:
 
     # -- inside --
 
-    async def _contents(
-        self, principal: Principal, session_id: SessionId
-    ) -> tuple[list[StoredFile], frozenset[str]]:
+    async def _contents(self, principal: Principal, session_id: SessionId) -> tuple[list[StoredFile], frozenset[str]]:
         return await self._files.contents(await self._files.open_session(principal, session_id))
 
     async def _file(self, principal: Principal, session_id: SessionId, path: str) -> StoredFile:
@@ -355,68 +309,6 @@ class FileTools:
     async def _change(self, session_id: SessionId, change: FileChange) -> None:
         await self._files.change(session_id, change)
         await self._live.synchronise(session_id)
-
-    async def make_session(self, principal: Principal, session_id: SessionId | None, language: str | None) -> SessionId:
-        """Make a session of the caller's, unless it is there."""
-        return await self._files.create_session(owner_of(principal), session_id, language=language)
-
-
-def workspace_name(path: str) -> str:
-    """Give a path of the workspace as the name that files have there; the workspace itself is empty.
-
-    Raises:
-        InvalidRequest: it leads out of the workspace.
-    """
-    text = path.strip()
-    if text == WORKSPACE or text.startswith(f"{WORKSPACE}/"):
-        text = text[len(WORKSPACE) + 1 :]
-    elif text.startswith("/"):
-        raise InvalidRequest(f"files are below {WORKSPACE}; this path leads elsewhere", field="path")
-    parts = [part for part in text.split("/") if part not in ("", ".")]
-    if ".." in parts:
-        raise InvalidRequest(f"a path has no '..'; files are below {WORKSPACE}", field="path")
-    return "/".join(parts)
-
-
-def matching(views: Iterable[FileView], pattern: str, depth: int | None) -> list[FileView]:
-    """Choose by a glob (``*`` and ``?`` inside a part, ``**`` for any parts) and by how deep they are.
-
-    A pattern without a slash is for the last part, wherever it is.
-
-    Raises:
-        InvalidRequest: the pattern is too long.
-    """
-    if len(pattern) > MAX_PATTERN:
-        raise InvalidRequest(f"a pattern has at most {MAX_PATTERN} characters", field="glob")
-    name = workspace_name(pattern) if pattern else ""
-    parts = tuple(name.split("/")) if name else ("**",)
-    if len(parts) == 1 and parts != ("**",):
-        parts = ("**", *parts)
-    return [
-        view
-        for view in views
-        if (depth is None or view.path.count("/") < depth) and _match(tuple(view.path.split("/")), parts)
-    ]
-
-
-def _match(path: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Both are short: a path has ten parts at most."""
-
-    @lru_cache(maxsize=None)
-    def match(at: int, by: int) -> bool:
-        if by == len(pattern):
-            return at == len(path)
-        if pattern[by] == "**":
-            return match(at, by + 1) or (at < len(path) and match(at + 1, by))
-        return at < len(path) and fnmatch.fnmatchcase(path[at], pattern[by]) and match(at + 1, by + 1)
-
-    return match(0, 0)
-
-
-def shown(name: str) -> str:
-    """Quote a path for a message: no control characters, bounded."""
-    text = f"{WORKSPACE}/{name}" if name else WORKSPACE
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text[:300])
 
 
 def _view(file: StoredFile) -> FileView:
@@ -449,7 +341,7 @@ def _check_free(
         raise Conflict(f"{shown(name)} is a directory", field=target_field)
 
 
-async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """Cut into lines, each with its end; a line longer than a chunk comes in pieces."""
     rest = b""
     async for chunk in chunks:

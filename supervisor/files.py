@@ -175,6 +175,15 @@ class FileService:
         """Look up what is saved of a session that is the caller's."""
         return await self._sessions.state(session_id, self._clock())
 
+    async def forget_state(self, principal: Principal, session_id: SessionId) -> None:
+        """Forget what is saved of a session.
+
+        Raises:
+            NotFound: as :meth:`open_session`.
+        """
+        row = await self.open_session(principal, session_id)
+        await self._sessions.delete_state(row.id)
+
     @asynccontextmanager
     async def state_content(self, state: SavedState) -> AsyncIterator[AsyncIterator[bytes]]:
         """Give the bytes of a saved state."""

@@ -30,7 +30,15 @@ SANDBOX_FILES: Final = Path(__file__).resolve().parent / "runtimes" / "python"
 PACKAGES: Final = SANDBOX_FILES / "packages.lock"
 DEBIAN_PACKAGES: Final = ("python3", "python3-venv", "catatonit", "graphviz", "fonts-dejavu-core", "fonts-liberation")
 NEEDED_BYTES: Final = 2 << 30
-_OUR_FILES: Final = ("gaoler_interpreter.py", "gaoler_plots.py", "gaoler_start.py", "gaoler_tools.py")
+_OUR_FILES: Final = (
+    "gaoler_display.py",
+    "gaoler_interpreter.py",
+    "gaoler_plots.py",
+    "gaoler_start.py",
+    "gaoler_tools.py",
+    "IPython/__init__.py",
+    "IPython/display.py",
+)
 _REQUIREMENT: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==", re.MULTILINE)
 
 Runner = Callable[[Sequence[str], Callable[[str], None]], None]
@@ -221,6 +229,7 @@ def _move_programs(site: Path, target: Path) -> None:
 
 def _add_our_files(site: Path) -> None:
     for name in _OUR_FILES:
+        (site / name).parent.mkdir(mode=0o755, exist_ok=True)
         shutil.copyfile(SANDBOX_FILES / name, site / name)
     (site / "gaoler_start.pth").write_text("import gaoler_start\n")
 

@@ -33,6 +33,7 @@ from supervisor.jailer.client import JailRefused, RemoteJail
 from supervisor.names import name_fault
 from supervisor.results import Collector, Input, Inputs, ResultLimits, Results, Room, inherited, shown_name, usable_name
 from supervisor.runtimes.catalogue import InstalledLanguage
+from supervisor.shown import read_shown
 from supervisor.store import FileChange
 
 log: Final = logging.getLogger("gaoler.execution")
@@ -94,7 +95,10 @@ class InJail:
         """Compile, if the language does, and run; nothing lives on. A failed compilation is the outcome."""
         if language.profile is not None:
             script = protocol.RunScript(
-                arguments=list(request.arguments), wall_seconds=request.wall_seconds, stdin=request.stdin
+                arguments=list(request.arguments),
+                wall_seconds=request.wall_seconds,
+                stdin=request.stdin,
+                display_bytes=request.display_bytes,
             )
             return await jail.run(script, output.take, scan=True)
         compiled = await self._compile(request, language, jail, output, then="sweep")
@@ -119,6 +123,7 @@ class InJail:
                 wall_seconds=request.wall_seconds,
                 stdin=request.stdin,
                 interrupt_seconds=interrupt_seconds,
+                display_bytes=request.display_bytes,
             )
             return await jail.run(cell, output.take, scan=True)
         compiled = await self._compile(request, language, jail, output, then="pause")
@@ -146,6 +151,16 @@ class InJail:
         if compiled.outcome != protocol.RunExited(code=0):
             await output.adopt_as_stderr(said)
         return compiled
+
+    async def take_shown(
+        self, request: ExecutionRequest, language: InstalledLanguage, jail: RemoteJail, results: Results
+    ) -> None:
+        """After :meth:`collect`: take what the program has shown, if somebody wants it."""
+        if request.display_bytes and language.profile is not None:
+            shown, note = read_shown(await jail.display(request.display_bytes), request.display_bytes)
+            results.shown = shown
+            if note is not None:
+                results.notes.append(note)
 
     async def collect(self, jail: RemoteJail, inputs: Inputs, results: Results, present: Present) -> None:
         """Go through the manifest; everything in it is untrusted."""
@@ -312,6 +327,7 @@ def result_of(
         skipped=tuple(results.skipped),
         runtime=runtime,
         notes=tuple(results.notes),
+        shown=results.shown,
     )
 
 

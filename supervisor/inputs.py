@@ -46,7 +46,7 @@ class InputResolver:
                 continue
             named.add(reference.name)
             by_name[reference.name] = Input(file, reference)
-        self._check_room(by_name)
+        self.check_room(by_name)
         return Inputs(
             session_id=row.id if row else request.session_id or SessionId(new_id()),
             owner=row.owner if row else _owner(request, owners),
@@ -56,7 +56,12 @@ class InputResolver:
             directories=directories,
         )
 
-    def _check_room(self, by_name: Mapping[str, Input]) -> None:
+    def check_room(self, by_name: Mapping[str, Input]) -> None:
+        """Refuse what a workspace does not hold.
+
+        Raises:
+            TooLarge: together they are too large.
+        """
         total = sum(each.file.size_bytes for each in by_name.values())
         limit = self._workspace_bytes
         if total > limit:

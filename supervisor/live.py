@@ -25,8 +25,9 @@ from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
 from supervisor.jailer.client import JailerClient
 from supervisor.live_session import LiveLimits, LiveSession, Means
-from supervisor.processes import BackgroundProcess, ProcessInfo
+from supervisor.processes import BackgroundProcess
 from supervisor.runtimes.catalogue import InstalledLanguage
+from supervisor.views import ProcessInfo
 
 log: Final = logging.getLogger("gaoler.live")
 

@@ -30,9 +30,10 @@ from supervisor.in_jail import InJail, Present, refusals_typed, result_of
 from supervisor.inputs import InputResolver
 from supervisor.jailer import protocol
 from supervisor.jailer.client import JailerClient, JailRefused, RemoteJail
-from supervisor.processes import BackgroundProcess, ProcessInfo, ProcessLimits
+from supervisor.processes import BackgroundProcess, ProcessLimits
 from supervisor.results import Collector, Inputs, Results, shown_text
 from supervisor.runtimes.catalogue import InstalledLanguage
+from supervisor.views import ProcessInfo
 
 log: Final = logging.getLogger("gaoler.live")
 
@@ -319,6 +320,7 @@ class LiveSession:
                 self._used = self._used or language.profile is not None
                 ended = await means.work.run_live(request, language, jail, output, means.limits.interrupt_seconds)
                 await means.work.collect(jail, inputs, results, self._present)
+                await means.work.take_shown(request, language, jail, results)
         self._note_state(ended, results)
         await self._go_on(jail)
         await means.work.keep(inputs, results)

@@ -19,7 +19,6 @@ from typing import Final
 import msgspec
 import trio
 
-from http_api.answers import explanation
 from supervisor.daemon import Core, open_core
 from supervisor.errors import GaolerError, InvalidRequest
 from supervisor.execution import (
@@ -36,6 +35,7 @@ from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.names import check_name
 from supervisor.prepare import configure_logging, prepare
 from supervisor.settings import Settings
+from supervisor.wording import explanation
 
 _ME: Final = Principal("cli", "cli", "cli")
 _OWNER: Final = Owner("cli", "user", "cli")

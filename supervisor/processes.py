@@ -10,51 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import trio
 
-from supervisor.errors import Conflict, InvalidRequest, SandboxFailed
+from supervisor.errors import Conflict, SandboxFailed
 from supervisor.jailer import protocol
 from supervisor.jailer.client import RemoteJail, RemoteProgram
+from supervisor.views import ProcessInfo, ProcessOutput, Status
 
 WRITE_SECONDS: Final = 5.0
 """How long input waits for a program that does not read."""
 PIECE_BYTES: Final = 32_768
-
-Status = Literal["running", "exited", "signalled", "killed", "lost"]
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessInfo:
-    """A background program as its caller may know it. ``killed``: by us, its time was over; ``lost``: its sandbox."""
-
-    id: str
-    command: str
-    status: Status
-    exit_code: int | None
-    signal: int | None
-    started_at: float
-    seconds: float
-    output_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessOutput:
-    """A part of what a program has written, standard output and error in the order in which they came.
-
-    ``position`` is that of the first byte; ``omitted_bytes`` were written before it and not read in time.
-    """
-
-    info: ProcessInfo
-    untrusted_data: bytes
-    position: int
-    omitted_bytes: int
-
-    @property
-    def next_position(self) -> int:
-        """Where to read on."""
-        return self.position + len(self.untrusted_data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,14 +187,3 @@ class BackgroundProcess:
         if self._program is None:
             raise Conflict(f"process {self.id} has ended", field="process")
         return self._program
-
-
-def check_process_id(text: str) -> str:
-    """Give the id back if it has the form of one.
-
-    Raises:
-        InvalidRequest: it has not.
-    """
-    if not (text.startswith("p") and text[1:].isdecimal() and len(text) <= 8):
-        raise InvalidRequest("a process id is p1, p2, ...", field="process")
-    return text

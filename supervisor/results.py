@@ -17,6 +17,7 @@ from supervisor.execution import (
     Owner,
     ResultFile,
     SessionId,
+    Shown,
     SkippedFile,
     StoredFile,
 )
@@ -91,6 +92,7 @@ class Results:
     drop_directories: frozenset[str] = frozenset()
     skipped: list[SkippedFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    shown: tuple[Shown, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

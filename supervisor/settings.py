@@ -117,6 +117,68 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = ""
     documentation: Annotated[bool, _meta("serve /openapi.json and /docs, to anybody")] = True
+    public_url: Annotated[
+        str,
+        _meta(
+            "where people's browsers reach this server, for links to files; empty: as the caller does",
+            pattern=r"^$|^https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~/-]*)?$",
+        ),
+    ] = ""
+    link_minutes: Annotated[float, _meta("how long a link to a file holds", gt=0, le=60 * 24 * 366)] = 60.0
+
+
+class McpSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[mcp]``: the MCP door, at ``/mcp`` of the same address."""
+
+    enabled: Annotated[bool, _meta("serve MCP")] = True
+    allowed_hosts: Annotated[
+        str,
+        _meta(
+            "names in the Host header beside loopback, bind, public_url and addresses, separated by commas; * is any",
+            pattern=r"^(\*|[A-Za-z0-9.:_\[\]-]+(,[A-Za-z0-9.:_\[\]-]+)*|)$",
+        ),
+    ] = ""
+    allowed_origins: Annotated[
+        str,
+        _meta(
+            "origins of pages that may call, separated by commas, beside this server's own; empty: no other",
+            pattern=r"^$|^https?://[A-Za-z0-9.:\[\]-]+(,https?://[A-Za-z0-9.:\[\]-]+)*$",
+        ),
+    ] = ""
+    body_bytes: Annotated[int, _meta("largest request", ge=4096, le=1 << 28)] = 16 << 20
+    sessions: Annotated[int, _meta("connections (MCP sessions) at once", ge=1, le=100_000)] = 2000
+    sessions_per_user: Annotated[
+        int, _meta("of one user; the oldest that is idle gives way to a new one", ge=1, le=100_000)
+    ] = 64
+    idle_minutes: Annotated[float, _meta("an unused connection is forgotten after it", gt=0, le=24 * 60)] = 30.0
+    resume_seconds: Annotated[
+        float, _meta("a lost stream may be taken up again for so long; then what it ran is ended", ge=0, le=600)
+    ] = 15.0
+    text_bytes: Annotated[int, _meta("of each of stdout and stderr that is put into a result", ge=256, le=1 << 20)] = (
+        16 << 10
+    )
+    image_pixels: Annotated[
+        int, _meta("longest edge of a picture in a result; larger ones are scaled", ge=64, le=8192)
+    ] = 1568
+    image_bytes: Annotated[int, _meta("largest picture in a result; larger ones are scaled", ge=4096, le=1 << 23)] = (
+        750_000
+    )
+    inline_bytes: Annotated[
+        int,
+        _meta("all pictures of one result together; more are linked. LibreChat reads lines of 5 MiB", ge=0, le=1 << 24),
+    ] = 3_000_000
+    display_bytes: Annotated[int, _meta("what one execution may show beside its output", ge=0, le=1 << 26)] = 24 << 20
+    recent_bytes: Annotated[
+        int, _meta("recent output and what was shown, of everybody, kept in memory to be read", ge=0, le=1 << 40)
+    ] = 128 << 20
+    authorization_server: Annotated[
+        str, _meta("issuer (URL) of OAuth tokens for this server; empty: none", pattern=r"^$|^https?://[^\s]{1,250}$")
+    ] = ""
+    oauth_jwks: Annotated[str, _meta("file with that issuer's JSON Web Key Set", pattern=r"^$|^/")] = ""
+    oauth_audience: Annotated[str, _meta("audience of its tokens; empty: public_url and /mcp")] = ""
+    oauth_tenant: Annotated[str, _meta("tenant of its users", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")] = (
+        "default"
+    )
 
 
 _RATE_RULE: Final = r"^(off|[1-9][0-9]{0,6}/[1-9][0-9]{0,5})$"
@@ -183,6 +245,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     tools: ToolsSettings = ToolsSettings()
     files: FilesSettings = FilesSettings()
     http: HttpSettings = HttpSettings()
+    mcp: McpSettings = McpSettings()
     rates: RatesSettings = RatesSettings()
     jwt: JwtSettings = JwtSettings()
     jailer: JailerSettings = JailerSettings()
@@ -372,6 +435,14 @@ def _check(settings: Settings) -> None:
         )
     if first <= settings.jailer.daemon_uid < first + count:
         raise ConfigurationError("jailer.daemon_uid may not lie in jailer.subordinate_uids", field="jailer.daemon_uid")
+    if settings.mcp.authorization_server and not settings.mcp.oauth_jwks:
+        raise ConfigurationError(
+            "mcp.authorization_server needs mcp.oauth_jwks, a file with its keys", field="mcp.oauth_jwks"
+        )
+    if settings.mcp.authorization_server and not (settings.mcp.oauth_audience or settings.http.public_url):
+        raise ConfigurationError(
+            "mcp.authorization_server needs http.public_url, or mcp.oauth_audience", field="mcp.oauth_audience"
+        )
     if settings.api_key and len(settings.api_key) < 16:
         raise ConfigurationError("api_key = (hidden) is not allowed: at least 16 characters", field="api_key")
 

@@ -1,4 +1,4 @@
-"""A program in the background of a jail that lasts: its output goes out as it comes, its input comes in, it can be signalled.
+"""A program in the background of a jail that lasts: output goes out as it comes, input comes in, signals too.
 
 It has a channel of its own. The channel's credit is the back-pressure: output that nobody takes stays in the pipe, and
 the program waits. When everything in the jail is stopped it is stopped too. It ends with its channel or its jail.

@@ -72,9 +72,7 @@ class RemoteJail:
             SandboxFailed: the jail was lost.
         """
         with _LostIsTyped():
-            request = protocol.PutFile(
-                area=area, name=name, size=size, read_only=read_only, executable=executable
-            )
+            request = protocol.PutFile(area=area, name=name, size=size, read_only=read_only, executable=executable)
             await self._ask(request, protocol.Stored, name)
             async for piece in content:
                 await self._channel.send_data(piece, hold=True)
@@ -223,6 +221,19 @@ class RemoteJail:
                 await self.send(protocol.Scan())
             self._scan_asked = False
             return await self.expect(protocol.Manifest)
+
+    async def display(self, limit_bytes: int) -> bytes:
+        """Give what the last run has shown: lines of JSON, untrusted.
+
+        Raises:
+            SandboxFailed: the jail was lost.
+        """
+        with _LostIsTyped():
+            await self.send(protocol.GetDisplay())
+            header = await self.expect(protocol.FileContent)
+            if header.size > limit_bytes:
+                raise ProtocolError("more was shown than may be")
+            return b"".join([piece async for piece in self._channel.receive_data(header.size)])
 
     @asynccontextmanager
     async def get_file(self, untrusted_name: bytes) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:

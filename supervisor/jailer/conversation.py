@@ -54,7 +54,7 @@ class Conversation:
         with self._work.absent() if resting else nullcontext():
             return decode(await self._channel.receive_message())
 
-    async def _answer(self, request: protocol.Request) -> None:
+    async def _answer(self, request: protocol.Request) -> None:  # noqa: C901 - a table of requests
         match request:
             case protocol.ToolResults():
                 # The program has ended while they were on their way.
@@ -74,6 +74,8 @@ class Conversation:
                 await self._scan()
             case protocol.GetFile():
                 await self._get(request)
+            case protocol.GetDisplay():
+                await self._get_display()
             case protocol.Background() | protocol.WriteStdin() | protocol.SignalSession():
                 raise ProtocolError(f"channel {self._channel.number}: {type(request).__name__} on a jail's channel")
             case _:
@@ -249,6 +251,14 @@ class Conversation:
             await self._send_content(fd, size)
         finally:
             os.close(fd)
+
+    async def _get_display(self) -> None:
+        self._require_quiet("GetDisplay")
+        display = self._jail.display
+        size = min(display.limit_bytes, os.fstat(display.fd).st_size) if display is not None else 0
+        await send(self._channel, protocol.FileContent(size=size))
+        if display is not None:
+            await self._send_content(display.fd, size)
 
     async def _send_content(self, fd: int, size: int) -> None:
         position = 0

@@ -6,6 +6,7 @@ walls, ``inhabitants`` the processes inside, ``workspace`` the files.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -70,6 +71,14 @@ class Yard:
     """How many of them for callers who have something running already: fewer."""
 
 
+@dataclass(frozen=True, slots=True)
+class Display:
+    """A file in memory that a run may write to; what is in it is untrusted."""
+
+    fd: int
+    limit_bytes: int
+
+
 class Jail:
     """Use :func:`open_jail`."""
 
@@ -87,6 +96,8 @@ class Jail:
         """Programs that run beside the others."""
         self.used = False
         """Code of the caller's has run in it."""
+        self.display: Display | None = None
+        """What the last run has shown."""
 
     async def build(self, spec: SandboxSpec, *, modest: bool) -> None:
         """Have nsjail make it and somebody wait in it. A failure is kept for whoever waits for the jail."""
@@ -129,6 +140,16 @@ class Jail:
                 return ToolRun(self, request, emit, emit_calls)
             case protocol.RunCell():
                 return CellRun(self, request, emit)
+
+    def new_display(self, limit_bytes: int) -> int | None:
+        """Forget what the last run has shown; give a descriptor for what the next one will show, which stays ours."""
+        if self.display is not None:
+            os.close(self.display.fd)
+            self.display = None
+        if not limit_bytes:
+            return None
+        self.display = Display(os.memfd_create("display", os.MFD_CLOEXEC), limit_bytes)
+        return self.display.fd
 
     def weigh(self, share: float) -> None:
         """Set its part of the CPU when others want it too: ``share`` of one caller's whole."""
@@ -189,6 +210,7 @@ class Jail:
 
     async def close(self) -> None:
         """After :meth:`kill`: take the ends of all processes, and close every descriptor."""
+        self.new_display(0)
         await self.inside.close()
         await self._enclosure.close()
 

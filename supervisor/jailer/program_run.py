@@ -11,9 +11,9 @@ import os
 import signal
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import trio
 
@@ -275,6 +275,7 @@ class InterpreterRun(Run):
     def __init__(self, jail: Jail, request: protocol.RunScript | protocol.RunCell, emit: Emit) -> None:
         super().__init__(jail, emit, request.wall_seconds, request.stdin)
         self._arguments = request.arguments
+        self._display_bytes = request.display_bytes
         self._given: Interpreter | None = None
 
     @property
@@ -283,8 +284,13 @@ class InterpreterRun(Run):
         return self._given
 
     async def _start(self, stdio: Stdio) -> None:
-        job = {"do": self._job, "arguments": self._arguments}
-        self._given, self._state_is_new = await self._jail.inside.give(job, stdio)
+        await self._give(stdio)
+
+    async def _give(self, stdio: Stdio, more: Sequence[int] = (), **job: Any) -> None:
+        display = self._jail.new_display(self._display_bytes)
+        fds = [*stdio, *more, *([] if display is None else [display])]
+        described = {"do": self._job, "arguments": self._arguments, "display": display is not None, **job}
+        self._given, self._state_is_new = await self._jail.inside.give(described, fds)
 
 
 class ScriptRun(InterpreterRun):
@@ -345,8 +351,7 @@ class ToolRun(ScriptRun):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._link = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         with theirs:
-            job = {"do": self._job, "arguments": self._arguments, "language": self._language}
-            self._given, self._state_is_new = await self._jail.inside.give(job, [*stdio, theirs.fileno()])
+            await self._give(stdio, [theirs.fileno()], language=self._language)
 
     async def _wait(self) -> None:
         async with trio.open_nursery() as nursery:

@@ -31,6 +31,8 @@ Size = Annotated[int, Meta(ge=0, le=1 << 40)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 WallSeconds = Annotated[float, Meta(gt=0)] | None
 Stdin = Annotated[bytes, Meta(max_length=65_536)]
+DisplayBytes = Annotated[int, Meta(ge=0, le=1 << 27)]
+"""What a program may show beside its output, for :class:`GetDisplay`; 0: it has no place for it."""
 Area = Literal["workspace", "code"]
 Then = Literal["destroy", "sweep", "pause"]
 StreamName = Literal["stdout", "stderr"]
@@ -113,6 +115,7 @@ class RunScript(Message, frozen=True, tag="script"):
     wall_seconds: WallSeconds = None
     stdin: Stdin = b""
     tools: Literal["python", "bash"] | None = None
+    display_bytes: DisplayBytes = 0
 
 
 class ToolResults(Message, frozen=True, tag="tool_results"):
@@ -132,6 +135,7 @@ class RunCell(Message, frozen=True, tag="cell"):
     wall_seconds: WallSeconds = None
     stdin: Stdin = b""
     interrupt_seconds: Annotated[float, Meta(gt=0, le=60)] = 2.0
+    display_bytes: DisplayBytes = 0
 
 
 class Background(Message, frozen=True, tag="background"):
@@ -202,6 +206,13 @@ class GetFile(Message, frozen=True, tag="get"):
     """Read a regular file of the workspace. Only while nothing runs."""
 
     name: Name
+
+
+class GetDisplay(Message, frozen=True, tag="display"):
+    """Read what the last run has shown: lines of JSON, untrusted. Only while nothing runs.
+
+    Answered with :class:`FileContent`, also if there is nothing.
+    """
 
 
 # ---- jailer to client -------------------------------------------------------------------------------------------
@@ -373,7 +384,8 @@ class Fault(Message, frozen=True, tag="fault"):
 Filling = PutFile | RemoveFile | MakeDirectory
 Small = OpenJail | Weigh | Interrupt | Finish | Pause | Resume
 OfBackground = Background | WriteStdin | SignalSession
-Request = ToolResults | Filling | Run | RunScript | RunCell | Save | Restore | Scan | GetFile | Small | OfBackground
+Looking = Scan | GetFile | GetDisplay
+Request = ToolResults | Filling | Run | RunScript | RunCell | Save | Restore | Looking | Small | OfBackground
 Answer = (
     Opened
     | Stored

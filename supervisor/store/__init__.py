@@ -113,6 +113,9 @@ class SessionStore(Protocol):
     async def state(self, session_id: SessionId, now: float) -> SavedState | None:
         """Look a living state up."""
 
+    async def delete_state(self, session_id: SessionId) -> None:
+        """Forget a session's state, if it has one."""
+
     async def delete_session(self, session_id: SessionId) -> None:
         """Forget a session, its files and its state."""
 

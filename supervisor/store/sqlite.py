@@ -255,6 +255,14 @@ class SqliteSessions:
 
         return await self._transaction(work)
 
+    async def delete_state(self, session_id: SessionId) -> None:
+        """See :class:`supervisor.store.SessionStore`."""
+
+        def work(database: sqlite3.Connection) -> None:
+            database.execute("DELETE FROM states WHERE session_id = ?", (session_id,))
+
+        await self._transaction(work)
+
     async def delete_session(self, session_id: SessionId) -> None:
         """See :class:`supervisor.store.SessionStore`."""
 

@@ -12,7 +12,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from http_api.answers import execution, explanation
+from http_api.answers import execution
 from supervisor.access import may_use, owner_of
 from supervisor.admission import Admission
 from supervisor.errors import Busy, ConfigurationError, InvalidRequest
@@ -35,6 +35,7 @@ from supervisor.jailer.pool_size import PoolSize
 from supervisor.names import check_name, name_fault
 from supervisor.policy import PACKAGED_POLICIES, load_policies
 from supervisor.settings import leaves, load
+from supervisor.wording import explanation
 
 ANN, BOB, NOBODY = (Principal("t", "key", user) for user in ("ann", "bob", None))
 

@@ -10,6 +10,7 @@ One JSON object a packet on a ``SOCK_SEQPACKET``, descriptors beside it:
 ``script``   run /code/main.py as ``python3 main.py`` would and end with its status   (stdin, stdout, stderr)
 ``tools``    the same, with tools of the caller's at hand; or a bash script (stdin, stdout, stderr, link)
 ``cell``     run it in the lasting namespace, show the last expression, answer         (stdin, stdout, stderr)
+             with ``"display": true`` one more descriptor: a file for what these show beside their output
 ``save``     write the namespace to the descriptor, compressed; answer what was not    (file)
 ``restore``  read it back                                                              (file)
 """
@@ -31,10 +32,12 @@ import threading
 import traceback
 import types
 
+import gaoler_display
+
 SOURCE = "/code/main.py"
 WORKSPACE = "/mnt/data"
 MAX_PACKET_BYTES = 192 * 1024
-MAX_DESCRIPTORS = 4
+MAX_DESCRIPTORS = 5
 CO_COROUTINE = 0x80
 MAX_REASON = 200
 MAX_UNSAVED = 200
@@ -66,13 +69,17 @@ class Interpreter:
             if job["do"] == "script":
                 self._control.close()
                 take_streams(fds)
+                gaoler_display.to(fds.pop() if job["display"] else None)
                 run_script(job["arguments"])
             elif job["do"] == "tools":
                 self._control.close()
                 take_streams(fds)
+                gaoler_display.to(fds.pop() if job["display"] else None)
                 run_with_tools(job["language"], job["arguments"], fds[3])
             elif job["do"] == "cell":
+                gaoler_display.to(fds.pop() if job["display"] else None)
                 answer = self._cell(job["arguments"], fds)
+                gaoler_display.to(None)
             elif job["do"] == "save":
                 answer = self._with_file(fds[0], lambda file: save(self._namespace(), file, job["limit_bytes"]))
             else:
@@ -108,6 +115,7 @@ class Interpreter:
         self._execute(compiled(tree, name, "exec"), namespace)
         if last is not None:
             self._execute(compiled(last, name, "single"), namespace)
+        gaoler_display.show_open_figures()
 
     def _execute(self, code, namespace):
         if not code.co_flags & CO_COROUTINE:
@@ -216,6 +224,7 @@ def run_script(arguments, given=None):
             asyncio.run(eval(code, main.__dict__))
         else:
             exec(code, main.__dict__)
+        gaoler_display.show_open_figures()
 
     finish(main, attempt(work))
 
