@@ -245,7 +245,7 @@ async def _pictures(
         )
         for index, picture in zip(missing, made, strict=True):
             ready[index] = picture
-    blocks: list[ContentBlock] = msgspec.field(default_factory=list)
+    blocks: list[ContentBlock] = []
     inlined: set[int] = set()
     room = settings.inline_bytes
     for (_kind, _content, of_shown), picture in zip(found, ready, strict=True):
@@ -278,7 +278,7 @@ async def _as_it_is(call: Call, kind: str, content: bytes | StoredFile) -> Pictu
 
 def _links(result: ExecutionResult, entry: Entry, inlined: set[int]) -> list[ContentBlock]:
     """Link what was shown and is no picture in the result."""
-    links: list[ContentBlock] = msgspec.field(default_factory=list)
+    links: list[ContentBlock] = []
     for index, each in enumerate(entry.shown):
         for kind in _TEXT_FORMS:
             if kind in each.untrusted_forms:

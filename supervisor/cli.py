@@ -1,4 +1,4 @@
-"""The command line: ``gaoler serve | run | doctor | image | keys | settings``. Every error says what to do next."""
+"""The command line: ``gaoler serve | run | mcp | doctor | image | keys | settings``. Errors say what to do next."""
 
 from __future__ import annotations
 
@@ -139,6 +139,25 @@ def run(
         code = source.read().decode("utf-8", "strict")
         inputs = [(path.name, path.read_bytes()) for path in files]
         sys.exit(oneshot.run(loaded.settings, oneshot.Work(language, code, arguments, inputs, timeout), output))
+
+
+@main.command()
+@click.option("--url", metavar="URL", help="Of a running daemon (default: where the settings say that one listens).")
+@click.option("--user", metavar="ID", help="Speak for this user: its sessions and files.")
+@click.option("--embedded", is_flag=True, help="Do not look for a daemon; sessions then end with this process. Root.")
+@_state_dir
+@_config
+def mcp(url: str | None, user: str | None, embedded: bool, state_dir: str | None, config: Path | None) -> None:
+    """Serve MCP on standard input and output, for clients that start a program.
+
+    Passes everything on to a running daemon, with its key from GAOLER_API_KEY or the state directory; without one it
+    runs sandboxes of its own.
+    """
+    from supervisor import mcp_stdio
+
+    with _plain_errors():
+        loaded = _load(config, {"state_dir": _absolute(state_dir)})
+        mcp_stdio.run(loaded.settings, mcp_stdio.Wish(url, user, embedded))
 
 
 @main.command()

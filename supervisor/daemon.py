@@ -38,6 +38,7 @@ from supervisor.files import FileLimits, FileService, run_sweeper
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.derived import DerivedIds
 from supervisor.identity.keys import KEY_FILE, ApiKey, KeyRing, digest_of
+from supervisor.identity.oauth import OAuthKey, OAuthRules, OAuthVerifier
 from supervisor.identity.tokens import PublicKey, TokenRules, TokenVerifier
 from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
@@ -73,6 +74,7 @@ class Prepared:
     api_key: str
     jailer: JailerHandle
     token_keys: Mapping[str, PublicKey] = field(default_factory=dict)
+    oauth_keys: Mapping[str, OAuthKey] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +222,7 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
 @asynccontextmanager
 async def _open_application(prepared: Prepared, core: Core) -> AsyncIterator[ASGIFramework]:
     """Both doors behind one bind: each path belongs to one of them."""
-    credentials, rates = _credentials(prepared), _rates(prepared.settings)
+    credentials, rates = _credentials(prepared), rate_limiter(prepared.settings)
     http = create_app(_door(prepared, core, credentials, rates))
     if not prepared.settings.mcp.enabled:
         yield cast("ASGIFramework", http)
@@ -295,7 +297,8 @@ def _own_names(settings: Settings) -> set[str]:
     return {name for name in (public.hostname, public.netloc.lower(), bound) if name}
 
 
-def _rates(settings: Settings) -> RateLimiter:
+def rate_limiter(settings: Settings) -> RateLimiter:
+    """Make what counts calls; both doors count together."""
     rates = settings.rates
     limits = {kind: Rate.parse(getattr(rates, kind)) for kind in ("exec", "upload", "download", "listing")}
     return RateLimiter(limits, rates.shared_factor)
@@ -324,6 +327,11 @@ def _door(prepared: Prepared, core: Core, credentials: Credentials, rates: RateL
     )
 
 
+def anonymous_credentials() -> Credentials:
+    """Ask nobody: for a server that only its parent process can reach."""
+    return Credentials(None, None)
+
+
 def _credentials(prepared: Prepared) -> Credentials:
     settings = prepared.settings
     if not settings.http.authentication:
@@ -332,7 +340,11 @@ def _credentials(prepared: Prepared) -> Credentials:
     jwt = settings.jwt
     rules = TokenRules(jwt.issuer, jwt.audience, jwt.lifetime_seconds, jwt.leeway_seconds, jwt.reuse_seconds)
     tokens = TokenVerifier(prepared.token_keys, rules, clock=time.time) if prepared.token_keys else None
-    return Credentials(KeyRing([default], settings.state_path / "data" / KEY_FILE), tokens)
+    mcp = settings.mcp
+    audience = mcp.oauth_audience or f"{settings.http.public_url.rstrip('/')}/mcp"
+    oauth = OAuthRules(mcp.authorization_server, audience, mcp.oauth_tenant)
+    verifier = OAuthVerifier(prepared.oauth_keys, oauth, clock=time.time) if prepared.oauth_keys else None
+    return Credentials(KeyRing([default], settings.state_path / "data" / KEY_FILE), tokens, verifier)
 
 
 def _http_config(settings: Settings) -> Config:

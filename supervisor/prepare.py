@@ -11,6 +11,7 @@ from typing import Final
 
 from supervisor.daemon import Prepared, read_or_make_key
 from supervisor.errors import ConfigurationError
+from supervisor.identity.oauth import load_oauth_keys
 from supervisor.identity.tokens import PublicKey, load_public_keys
 from supervisor.image import Image, current_image, hold
 from supervisor.jailer.cells import PoolPlan
@@ -203,7 +204,8 @@ def prepare(settings: Settings, visible: Sequence[Path] = ()) -> Prepared:
     languages = find_languages(image, profiles)
     plan = setup_plan(settings, image, policies, profiles, languages)
     token_keys = _token_keys(settings)
+    oauth_keys = load_oauth_keys(Path(settings.mcp.oauth_jwks)) if settings.mcp.authorization_server else {}
     jailer = start_jailer(plan)
     key, _made = read_or_make_key(settings, settings.state_path / KEY_FILE)
     become_ordinary_user(settings.jailer.daemon_uid, [*plan.code, settings.state_path, *visible])
-    return Prepared(settings, policy, languages, key, jailer, token_keys)
+    return Prepared(settings, policy, languages, key, jailer, token_keys, oauth_keys)

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from supervisor.errors import Forbidden, InvalidRequest, Unauthenticated
 from supervisor.execution import Principal
 from supervisor.identity.keys import KeyRing
+from supervisor.identity.oauth import OAuthVerifier
 from supervisor.identity.tokens import TokenVerifier
 
 USER_HEADERS: Final = ("X-User-Id", "User-Id")
@@ -47,9 +48,10 @@ ANONYMOUS: Final = Caller("anonymous", "default")
 class Credentials:
     """Finds out who calls. Without a key ring nobody is asked; the settings allow that only on a private bind."""
 
-    def __init__(self, keys: KeyRing | None, tokens: TokenVerifier | None) -> None:
+    def __init__(self, keys: KeyRing | None, tokens: TokenVerifier | None, oauth: OAuthVerifier | None = None) -> None:
         self._keys = keys
         self._tokens = tokens
+        self._oauth = oauth
 
     def authenticate(self, headers: HeaderLookup) -> Caller:
         """Give the caller. When several credentials are sent each has to hold, and all have to say the same.
@@ -92,6 +94,8 @@ class Credentials:
             return self._of_key(_basic(value))
         if scheme.lower() != "bearer":
             raise Unauthenticated("the Authorization header is neither Bearer nor Basic")
+        if value.count(".") == 2 and self._oauth is not None and self._oauth.is_for_us(value):
+            return Caller("oauth", self._oauth.rules.tenant, self._oauth.verify(value))
         if value.count(".") == 2 and self._tokens is not None:
             identity = self._tokens.verify(value)
             return Caller("token", identity.tenant, identity.user)

@@ -73,7 +73,11 @@ class Zygote:
         self._control.detach()
 
     def _answer(self) -> bool:
-        payload, fds, _flags, _address = socket.recv_fds(self._control, MAX_PACKET_BYTES, MAX_DESCRIPTORS)
+        try:
+            payload, fds, _flags, _address = socket.recv_fds(self._control, MAX_PACKET_BYTES, MAX_DESCRIPTORS)
+        except ConnectionResetError:
+            # The jailer has ended with something unread.
+            return False
         if not payload:
             return False
         try:
