@@ -110,9 +110,10 @@ class Handlers:
         settings = self._door.settings
         limit = entry.deadline_seconds or settings.wall_seconds + settings.queue_seconds + EXTRA_SECONDS
         done: list[CallToolResult] = []
+        over = trio.current_time() + limit
         try:
             async with trio.open_nursery() as nursery:
-                nursery.cancel_scope.deadline = trio.current_time() + limit
+                nursery.cancel_scope.deadline = over
                 nursery.start_soon(_watch_client, call, settings.resume_seconds, nursery.cancel_scope)
                 given = entry.decode(arguments)
                 self._door.admit(call.principal, entry.rate)
@@ -125,7 +126,10 @@ class Handlers:
             done.append(
                 _failure("[gaoler] the tool failed by a fault of this server; its operator finds it in the log")
             )
-        return done[0] if done else _failure(f"[gaoler] ended: it took more than {limit:g} s, or its client has gone")
+        if done:
+            return done[0]
+        why = f"it took more than {limit:g} s" if trio.current_time() >= over else "its client had gone"
+        return _failure(f"[gaoler] ended: {why}")
 
     async def _tell(self, context: _Context, name: str, result: CallToolResult, seconds: float) -> None:
         """Log to the client, if it wants that."""

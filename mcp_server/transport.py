@@ -21,7 +21,7 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http import EventStore, StreamableHTTPServerTransport
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.datastructures import Headers
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from mcp_server.events import SessionEvents
 from mcp_server.services import Door, DoorSettings
@@ -132,9 +132,14 @@ class McpApp:
             scopes=[],
             subject=principal.user,
         )
+        limit = self._door.settings.body_bytes
+        body = await _read_body(receive, headers, limit)
+        if body is None:
+            await _refuse(send, 413, f"a request has at most {limit} bytes: mcp.body_bytes")
+            return
         scope = {**scope, SCOPE_KEY: visit, "user": AuthenticatedUser(token)}
         try:
-            await self._manager.handle_request(scope, receive, send)
+            await self._manager.handle_request(scope, _replaying(body, receive), send)
         finally:
             exchange.gone.set()
 
@@ -220,6 +225,35 @@ def _is_address(name: str) -> bool:
 
 def _with_field(error: GaolerError) -> str:
     return f"{error.field}: {error.message}" if error.field else error.message
+
+
+async def _read_body(receive: Receive, headers: Headers, limit: int) -> bytes | None:
+    """Read a whole body; of one that is too large take what a client sends before it looks, and give ``None``."""
+    declared = headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        await _discard(receive)
+        return None
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return bytes(body)
+        body += message.get("body", b"")
+        if len(body) > limit:
+            await _discard(receive)
+            return None
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    """Give the body as one message, then what comes after it."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replay
 
 
 async def _discard(receive: Receive) -> None:

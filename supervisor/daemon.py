@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 import trio
 from hypercorn.config import Config
-from hypercorn.trio import serve as serve_http
 from hypercorn.typing import ASGIFramework
 
 from http_api.app import create_app
@@ -54,6 +53,7 @@ from supervisor.programmatic import ProgramLimits, Programs, open_programs
 from supervisor.rates import Rate, RateLimiter
 from supervisor.results import ResultLimits
 from supervisor.runtimes.catalogue import InstalledLanguage
+from supervisor.serving import serve as serve_http
 from supervisor.settings import Settings
 from supervisor.store.disk import open_blobs
 from supervisor.store.sqlite import open_sqlite

@@ -33,6 +33,9 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(
         level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr, force=True
     )
+    for chatty in ("mcp", "httpx2", "httpcore2", "sse_starlette"):
+        # They name sessions, and say of each request what our own line says.
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 def nsjail_path() -> Path:
