@@ -21,7 +21,7 @@ from supervisor.files import FileService
 from supervisor.live import LiveSessions
 from supervisor.names import check_name
 from supervisor.store import FileChange
-from supervisor.views import BytesPart, FileView, TextPart, shown, workspace_name
+from supervisor.views import BytesPart, FileView, TextPart, parents, shown, workspace_name
 
 MAX_EDIT_BYTES: Final = 8 << 20
 """Files up to this size are edited as a whole, in memory."""
@@ -109,9 +109,9 @@ class FileTools:
         files, empty = await self._contents(principal, session_id)
         directories = set(empty)
         for file in files:
-            directories.update(_parents(file.name))
+            directories.update(parents(file.name))
         for name in empty:
-            directories.update(_parents(name))
+            directories.update(parents(name))
         views = [_view(file) for file in files] + [FileView(name, directory=True) for name in directories]
         return sorted(views, key=lambda view: view.path)
 
@@ -245,7 +245,8 @@ class FileTools:
         change = FileChange(
             put=put,
             drop=[file.id for file in moved],
-            add_directories=frozenset(check_name(new + name[len(old) :], field="target") for name in moved_directories),
+            add_directories=_emptied(old, [*files, *put], moved, directories - moved_directories)
+            | {check_name(new + name[len(old) :], field="target") for name in moved_directories},
             drop_directories=frozenset(moved_directories),
         )
         await self._change(session_id, change)
@@ -271,7 +272,12 @@ class FileTools:
         if (under or empty - {name}) and not recursive:
             raise Conflict(f"{shown(name)} is a directory with {len(under)} files: set recursive", field="path")
         gone = [*under, *own]
-        await self._change(session_id, FileChange(drop=[file.id for file in gone], drop_directories=frozenset(empty)))
+        change = FileChange(
+            drop=[file.id for file in gone],
+            add_directories=_emptied(name, files, gone, directories - empty),
+            drop_directories=frozenset(empty),
+        )
+        await self._change(session_id, change)
         return len(gone), sum(file.size_bytes for file in gone)
 
     async def make_directory(self, principal: Principal, session_id: SessionId, path: str) -> FileView:
@@ -325,16 +331,11 @@ def _view(file: StoredFile) -> FileView:
     )
 
 
-def _parents(name: str) -> list[str]:
-    parts = name.split("/")[:-1]
-    return ["/".join(parts[: end + 1]) for end in range(len(parts))]
-
-
 def _check_free(
     name: str, by_name: dict[str, StoredFile], directories: frozenset[str], *, target_field: str = "path"
 ) -> None:
     """A file may take this name: none of its parents is a file, and it is no directory itself."""
-    for parent in _parents(name):
+    for parent in parents(name):
         if parent in by_name:
             raise Conflict(f"{shown(parent)} is a file, not a directory", field=target_field)
     if name in directories or any(each.startswith(f"{name}/") for each in (*by_name, *directories)):
@@ -354,3 +355,10 @@ async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         await trio.lowlevel.checkpoint()
     if rest:
         yield rest
+
+
+def _emptied(name: str, files: list[StoredFile], gone: list[StoredFile], directories: frozenset[str]) -> frozenset[str]:
+    """Give the directory that something was in, if it has nothing else: it stays, as in any file system."""
+    parent = name.rpartition("/")[0]
+    left = {file.name for file in files} - {file.name for file in gone} | directories
+    return frozenset() if not parent or any(each.startswith(f"{parent}/") for each in left) else frozenset({parent})

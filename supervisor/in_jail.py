@@ -35,6 +35,7 @@ from supervisor.results import Collector, Input, Inputs, ResultLimits, Results, 
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.shown import read_shown
 from supervisor.store import FileChange
+from supervisor.views import parents
 
 log: Final = logging.getLogger("gaoler.execution")
 
@@ -68,11 +69,15 @@ class InJail:
 
     async def place_inputs(self, inputs: Inputs, jail: RemoteJail, present: Present) -> None:
         """Bring the workspace up to the session: write what is not there yet, remove what was deleted meanwhile."""
-        for name in [name for name in present.own if name not in inputs.by_name]:
+        gone = [name for name in present.own if name not in inputs.by_name]
+        for name in gone:
             await jail.remove_file(name.encode())
             present.own.discard(name)
             present.digests.pop(name, None)
-        for name in sorted(present.directories - inputs.directories, reverse=True):
+        wanted = {*inputs.directories, *(parent for name in inputs.by_name for parent in parents(name))}
+        unwanted = {*present.directories, *(parent for name in gone for parent in parents(name))} - wanted
+        for name in sorted(unwanted, reverse=True):
+            # Only if it is empty: what the session does not keep may be in it.
             await jail.remove_file(name.encode())
         for name in inputs.directories - present.directories:
             await jail.make_directory(name.encode())

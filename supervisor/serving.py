@@ -1,8 +1,8 @@
 """Hypercorn under Trio, with one thing mended: a kept connection that its client closes is let go at once.
 
 Its TCP server waits for the keep-alive timer of such a connection before it closes its socket, so every client that
-goes would hold a descriptor for as long as that (hypercorn 0.18, ``trio/tcp_server.py``: ``_read_data`` returns, but the
-timer still runs in the task group). A test counts descriptors.
+goes would hold a descriptor for as long as that (hypercorn 0.18, ``trio/tcp_server.py``: ``_read_data`` returns, but
+the timer still runs in the task group). A test counts descriptors.
 """
 
 from __future__ import annotations

@@ -123,6 +123,12 @@ class NetworkAnswer:
     advice: str
 
 
+def parents(name: str) -> list[str]:
+    """Give the directories that a file is in, the outermost first."""
+    parts = name.split("/")[:-1]
+    return ["/".join(parts[: end + 1]) for end in range(len(parts))]
+
+
 def workspace_name(path: str) -> str:
     """Give a path of the workspace as the name that files have there; the workspace itself is empty.
 

@@ -101,6 +101,14 @@ class Channel:
         self._credit -= len(payload)
         await self.connection.send_frame(self, kind, payload, hold=hold)
 
+    async def flush(self) -> None:
+        """Let go of what was held.
+
+        Raises:
+            ChannelClosed: the connection is gone.
+        """
+        await self.connection.flush()
+
     async def receive(self) -> tuple[int, bytes]:
         """Wait for the next frame; return its kind (``MESSAGE`` or ``DATA``) and payload.
 
@@ -248,13 +256,26 @@ class Connection:
             self._held += _HEADER.pack(len(payload), channel.number, kind, _ZERO) + payload
             if hold and len(self._held) < CHUNK_BYTES:
                 return
-            frames, self._held = bytes(self._held), bytearray()
-            try:
-                with trio.CancelScope(shield=True), trio.fail_after(WRITE_SECONDS):
-                    await self._stream.send_all(frames)
-            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-                self._break()
-                raise ChannelClosed from None
+            await self._write_held()
+
+    async def flush(self) -> None:
+        """Write what is held.
+
+        Raises:
+            ChannelClosed: the connection is gone.
+        """
+        async with self._write_lock:
+            if self._held and not self._broken:
+                await self._write_held()
+
+    async def _write_held(self) -> None:
+        frames, self._held = bytes(self._held), bytearray()
+        try:
+            with trio.CancelScope(shield=True), trio.fail_after(WRITE_SECONDS):
+                await self._stream.send_all(frames)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            self._break()
+            raise ChannelClosed from None
 
     async def close_channel(self, channel: Channel) -> None:
         """Send CLOSE, shielded: it has to go out when the caller is being cancelled, and writing is bounded."""

@@ -111,8 +111,9 @@ class RemoteJail:
             SandboxFailed: the jail was lost.
         """
         with _LostIsTyped():
-            await self._settle()
+            # Sent before the acknowledgements are waited for: what they are for may be held back until now.
             await self.send(protocol.Resume())
+            await self._settle()
 
     @asynccontextmanager
     async def open_background(
@@ -124,8 +125,8 @@ class RemoteJail:
             JailRefused: it cannot be started.
             SandboxFailed: the jail was lost.
         """
+        await self.resume()
         with _LostIsTyped():
-            await self._settle()
             channel = await self._channel.connection.open_channel()
         try:
             with _LostIsTyped():

@@ -91,6 +91,8 @@ class Conversation:
                 self._jail.inside.pause()
             case protocol.Resume():
                 self._jail.inside.resume()
+                # It has no answer that would take along what was held back for one.
+                await self._channel.flush()
             case protocol.Finish():
                 await self._jail.finish()
                 await send(self._channel, protocol.Finished())
