@@ -193,8 +193,8 @@ def _plain(node: Any, definitions: Mapping[str, Any], *, nulls: bool) -> Any:
         if len(real) == 1 and len(choices) == 2:
             del found["anyOf"]
             found = {**real[0], **found}
-            if found.get("default", 0) is None:
-                del found["default"]
+    if not nulls and found.get("default", 0) is None:
+        del found["default"]
     if found.get("type") == "object":
         found.pop("title", None)
     return found

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 import trio
 
 from supervisor.admission import Admission
-from supervisor.errors import Busy, GaolerError, NotFound, SandboxFailed
+from supervisor.errors import Busy, Conflict, GaolerError, NotFound, SandboxFailed
 from supervisor.execution import (
     ExecutionRequest,
     ExecutionResult,
@@ -382,6 +382,10 @@ class LiveSession:
             assert jail is not None
             assert nursery is not None
             inputs = await self._enter(self._bare_request(principal))
+            if self.running_processes >= protocol.MAX_PROGRAMS:
+                raise Conflict(
+                    f"at most {protocol.MAX_PROGRAMS} processes at once: end one of them first", field="command"
+                )
             self._forget_old_processes()
             self._made += 1
             process = BackgroundProcess(f"p{self._made}", command, self._means.limits.process)

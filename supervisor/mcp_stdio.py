@@ -89,10 +89,13 @@ def _run_bridge(settings: Settings, wish: Wish, url: str, read_fd: int, write_fd
         async with open_bridge(endpoint, headers, __version__) as server:
             await _serve(server, read_fd, write_fd)
 
+    failure = None
     try:
         trio.run(main)
     except* (MCPError, OSError) as group:
-        raise GaolerError(f"{_reason(group)}; is GAOLER_API_KEY the daemon's key?") from None
+        failure = _reason(group)
+    if failure is not None:
+        raise GaolerError(f"{failure}; --url says where the daemon is, GAOLER_API_KEY its key")
 
 
 def _kept_key(settings: Settings) -> str:

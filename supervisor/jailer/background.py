@@ -18,8 +18,6 @@ from supervisor.jailer.enclosure import READ_BYTES, JailError
 from supervisor.jailer.jail import Jail
 from supervisor.jailer.launcher import LaunchError, Process
 
-MAX_PROGRAMS: Final = 16
-"""In one jail at once."""
 DRAIN_READS: Final = 64
 """What is left in the pipes when the program has ended: a pipe's size, some times over."""
 
@@ -42,8 +40,8 @@ class BackgroundProgram:
         jail = self._jail
         try:
             await jail.wait_built()
-            if jail.dead or jail.background >= MAX_PROGRAMS:
-                raise JailError("the sandbox has ended" if jail.dead else f"at most {MAX_PROGRAMS} processes")
+            if jail.dead or jail.background >= protocol.MAX_PROGRAMS:
+                raise JailError("the sandbox has ended" if jail.dead else f"at most {protocol.MAX_PROGRAMS} processes")
             jail.background += 1
         except JailError as error:
             await send(self._channel, protocol.Refused(reason=str(error)))

@@ -18,6 +18,8 @@ from msgspec import Meta, Struct
 
 MAX_ARGUMENTS: Final = 256
 MAX_PATH_BYTES: Final = 4096
+MAX_PROGRAMS: Final = 16
+"""In the background of one jail at once."""
 MAX_UNSAVED: Final = 200
 MAX_TOOL_BYTES: Final = 64 << 20
 MAX_MANIFEST_ENTRIES: Final = 4096
