@@ -37,6 +37,8 @@ METADATA: Final = "/.well-known/oauth-protected-resource"
 CONVERSATION_HEADER: Final = "X-Conversation-Id"
 SESSION_HEADER: Final = "mcp-session-id"
 MAX_CONVERSATION: Final = 256
+RETRY_MILLISECONDS: Final = 500
+"""After so long a client should take a lost stream up again."""
 DISCARD_SECONDS: Final = 2.0
 DISCARD_BYTES: Final = 32 << 20
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -52,6 +54,7 @@ class SessionManager(StreamableHTTPSessionManager):
             server,
             max_request_body_size=settings.body_bytes,
             session_idle_timeout=settings.idle_seconds,
+            retry_interval=RETRY_MILLISECONDS,
             max_sessions=settings.sessions,
         )
 
