@@ -16,7 +16,34 @@ from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
 from mcp_types import JSONRPCError, JSONRPCMessage, JSONRPCResponse
 
 HELD_BYTES: Final = 24 << 20
+"""Of one session."""
 HELD_STREAMS: Final = 256
+HELD_TOGETHER_BYTES: Final = 256 << 20
+"""Of all sessions: the streams that were answered longest ago go first."""
+
+
+class EventBudget:
+    """What all stores together may hold."""
+
+    def __init__(self, limit_bytes: int = HELD_TOGETHER_BYTES) -> None:
+        self._limit = limit_bytes
+        self._answered: OrderedDict[tuple[SessionEvents, str], None] = OrderedDict()
+        self.held = 0
+
+    def note_answered(self, events: SessionEvents, stream_id: str) -> None:
+        """A stream is complete: it is held for who may have lost it, while there is room."""
+        self._answered[events, stream_id] = None
+
+    def make_room(self) -> None:
+        """Forget what was answered longest ago."""
+        while self.held > self._limit and self._answered:
+            (events, stream_id), _ = self._answered.popitem(last=False)
+            events.forget(stream_id)
+
+    def leave(self, events: SessionEvents) -> None:
+        """A session has ended."""
+        for key in [key for key in self._answered if key[0] is events]:
+            del self._answered[key]
 
 
 @dataclass(slots=True)
@@ -32,7 +59,8 @@ class _Stream:
 class SessionEvents(EventStore):
     """See the module."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: EventBudget) -> None:
+        self._budget = budget
         self._streams: OrderedDict[str, _Stream] = OrderedDict()
         self._stream_of: dict[int, str] = {}
         self._last = 0
@@ -46,10 +74,13 @@ class SessionEvents(EventStore):
         stream = self._streams.setdefault(stream_id, _Stream())
         self._streams.move_to_end(stream_id)
         stream.events.append((self._last, message, size))
-        stream.answered = stream.answered or isinstance(message, JSONRPCResponse | JSONRPCError)
         self._stream_of[self._last] = stream_id
-        self._bytes += size
+        self._hold(size)
+        if isinstance(message, JSONRPCResponse | JSONRPCError):
+            stream.answered = True
+            self._budget.note_answered(self, stream_id)
         self._forget()
+        self._budget.make_room()
         self._tell()
         return str(self._last)
 
@@ -112,12 +143,28 @@ class SessionEvents(EventStore):
             longest = max(self._streams.values(), key=lambda stream: len(stream.events))
             number, _message, size = longest.events.popleft()
             longest.lost_to = number
-            self._bytes -= size
+            self._hold(-size)
             self._stream_of.pop(number, None)
             if not longest.events:
                 return
 
+    def forget(self, stream_id: str) -> None:
+        """Hold a stream no longer."""
+        stream = self._streams.pop(stream_id, None)
+        if stream is not None:
+            self._drop(stream)
+
+    def close(self) -> None:
+        """Hold nothing any longer: the session has ended."""
+        for stream_id in list(self._streams):
+            self.forget(stream_id)
+        self._budget.leave(self)
+
     def _drop(self, stream: _Stream) -> None:
         for number, _message, size in stream.events:
-            self._bytes -= size
+            self._hold(-size)
             self._stream_of.pop(number, None)
+
+    def _hold(self, size: int) -> None:
+        self._bytes += size
+        self._budget.held += size

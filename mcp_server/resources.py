@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, assert_never
-from weakref import WeakKeyDictionary
 
 import msgspec
 import trio
@@ -32,6 +32,9 @@ from supervisor.execution import Principal, SessionId
 PAGE: Final = 200
 LISTED_SESSIONS: Final = 20
 MAX_SUBSCRIPTIONS: Final = 100
+MAX_LISTENERS: Final = 32
+"""Streams of the newer era of one caller."""
+TELL_SECONDS: Final = 0.5
 _TEXT: Final = ("text/", "application/json", "application/vnd.plotly.v1+json", "image/svg+xml")
 
 TEMPLATES: Final = (
@@ -186,11 +189,12 @@ class Subscriptions:
     def __init__(self, door: Door, recent: Recent) -> None:
         self._door = door
         self._recent = recent
-        self._subscribers: WeakKeyDictionary[Any, _Subscriber] = WeakKeyDictionary()
-        """By connection: gone with it."""
+        self._subscribers: dict[Any, _Subscriber] = {}
+        """By connection; it takes its own away when it ends."""
         self._changed: set[SessionId] = set()
         self._news = trio.Event()
         self.bus = InMemorySubscriptionBus()
+        self._listeners: Counter[Principal] = Counter()
         self._listened: dict[str, tuple[Principal, int, str]] = {}
         """By URI, what listeners of the newer era want: how many they are, and what it was like."""
 
@@ -209,7 +213,10 @@ class Subscriptions:
         """
         state = await self._look(principal, uri)
         connection = session._connection  # noqa: SLF001 - the SDK gives requests nothing else that lasts as long
-        subscriber = self._subscribers.setdefault(connection, _Subscriber(session, principal))
+        subscriber = self._subscribers.get(connection)
+        if subscriber is None:
+            subscriber = self._subscribers[connection] = _Subscriber(session, principal)
+            connection.exit_stack.callback(self._subscribers.pop, connection, None)
         if len(subscriber.seen) >= MAX_SUBSCRIPTIONS:
             raise InvalidRequest(f"at most {MAX_SUBSCRIPTIONS} subscriptions", field="uri")
         subscriber.seen[uri] = state
@@ -225,20 +232,26 @@ class Subscriptions:
 
         Raises:
             NotFound: it cannot see one of them.
+            InvalidRequest: the caller has too many streams.
         """
+        if self._listeners[principal] >= MAX_LISTENERS:
+            raise InvalidRequest(f"at most {MAX_LISTENERS} streams of changes at once")
         states = {uri: await self._look(principal, uri) for uri in wanted}
         for uri, state in states.items():
             _, count, _ = self._listened.get(uri, (principal, 0, state))
             self._listened[uri] = (principal, count + 1, state)
+        self._listeners[principal] += 1
 
-    def stop_listening(self, wanted: Iterable[str]) -> None:
+    def stop_listening(self, principal: Principal, wanted: Iterable[str]) -> None:
         """The listener has gone."""
+        self._listeners[principal] -= 1
+        self._listeners += Counter()
         for uri in wanted:
-            principal, count, state = self._listened[uri]
+            who, count, state = self._listened[uri]
             if count == 1:
                 del self._listened[uri]
             else:
-                self._listened[uri] = (principal, count - 1, state)
+                self._listened[uri] = (who, count - 1, state)
 
     async def run(self) -> None:
         """Tell of changes, until cancelled."""
@@ -248,7 +261,9 @@ class Subscriptions:
             changed, self._changed = self._changed, set()
             for subscriber in list(self._subscribers.values()):
                 for uri in await self._differing(subscriber.principal, subscriber.seen, changed):
-                    await subscriber.session.send_resource_updated(uri)
+                    # A client that does not read must not keep the others waiting.
+                    with trio.move_on_after(TELL_SECONDS):
+                        await subscriber.session.send_resource_updated(uri)
             for uri, (principal, _count, state) in list(self._listened.items()):
                 states = {uri: state}
                 if await self._differing(principal, states, changed) and uri in self._listened:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,7 @@ from mcp_types import Annotations, ContentBlock, ImageContent, ResourceLink
 from mcp_server import uris
 from mcp_server.recent import Entry
 from mcp_server.registry import Call, Output, Reply, text
+from supervisor.errors import GaolerError, NotFound
 from supervisor.execution import (
     ExecutionResult,
     Exited,
@@ -30,6 +32,8 @@ from supervisor.execution import (
 from supervisor.tool_calls import Broken, CallsWanted, Leg
 from supervisor.views import Picture
 from supervisor.wording import explanation, signal_name, skip_notes
+
+log: Final = logging.getLogger("gaoler.mcp")
 
 MAX_PICTURES: Final = 8
 MAX_FILES_SHOWN: Final = 50
@@ -156,7 +160,11 @@ async def _files(call: Call, result: ExecutionResult) -> list[StoredFile]:
     written = {file.id for file in result.files if not file.inherited}
     if not written:
         return []
-    return [file for file in await call.door.sessions.listing(call.principal, result.session_id) if file.id in written]
+    try:
+        listed = await call.door.sessions.listing(call.principal, result.session_id)
+    except NotFound:
+        return []  # the session was closed meanwhile
+    return [file for file in listed if file.id in written]
 
 
 def file_line(call: Call, file: StoredFile) -> FileLine:
@@ -233,21 +241,10 @@ async def _pictures(
     found = found[:MAX_PICTURES]
     if not found:
         return [], set()
-    settings = call.door.settings
-    ready: list[Picture | None] = [await _as_it_is(call, kind, content) for kind, content, _ in found]
-    missing = [index for index, picture in enumerate(ready) if picture is None]
-    if missing:
-        made = await call.door.assistants.shrink(
-            call.principal,
-            [(found[index][0], found[index][1]) for index in missing],
-            pixels=settings.image_pixels,
-            limit_bytes=settings.image_bytes,
-        )
-        for index, picture in zip(missing, made, strict=True):
-            ready[index] = picture
+    ready = await _ready_pictures(call, [(kind, content) for kind, content, _ in found])
     blocks: list[ContentBlock] = []
     inlined: set[int] = set()
-    room = settings.inline_bytes
+    room = call.door.settings.inline_bytes
     for (_kind, _content, of_shown), picture in zip(found, ready, strict=True):
         if picture is None or len(picture.untrusted_data) > room:
             continue
@@ -258,6 +255,27 @@ async def _pictures(
         if of_shown is not None:
             inlined.add(of_shown)
     return blocks, inlined
+
+
+async def _ready_pictures(call: Call, found: list[tuple[str, bytes | StoredFile]]) -> list[Picture | None]:
+    """Have each small enough, by a sandbox if need be. What cannot be had is ``None``: the result is more than it."""
+    ready: list[Picture | None] = [None] * len(found)
+    settings = call.door.settings
+    try:
+        ready = [await _as_it_is(call, kind, content) for kind, content in found]
+        missing = [index for index, picture in enumerate(ready) if picture is None]
+        if missing:
+            made = await call.door.assistants.shrink(
+                call.principal,
+                [found[index] for index in missing],
+                pixels=settings.image_pixels,
+                limit_bytes=settings.image_bytes,
+            )
+            for index, picture in zip(missing, made, strict=True):
+                ready[index] = picture
+    except GaolerError as error:
+        log.warning("pictures not prepared reason=%s", ascii(error.message))
+    return ready
 
 
 async def _as_it_is(call: Call, kind: str, content: bytes | StoredFile) -> Picture | None:

@@ -187,12 +187,13 @@ class Handlers:
         wanted = list(dict.fromkeys(params.notifications.resource_subscriptions or ()))
         if len(wanted) > 100:
             raise MCPError(INVALID_PARAMS, "at most 100 subscriptions")
+        principal = self._visit(context).principal
         with _typed_errors():
-            await self.subscriptions.listen(self._visit(context).principal, wanted)
+            await self.subscriptions.listen(principal, wanted)
         try:
             return await self._listen(context, params)
         finally:
-            self.subscriptions.stop_listening(wanted)
+            self.subscriptions.stop_listening(principal, wanted)
 
     def _visit(self, context: _Context) -> Visit:
         if context.request is not None:

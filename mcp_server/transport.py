@@ -23,7 +23,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from mcp_server.events import SessionEvents
+from mcp_server.events import EventBudget, SessionEvents
 from mcp_server.services import Door, DoorSettings
 from mcp_server.visit import SCOPE_KEY, Exchange, Visit
 from supervisor.errors import Forbidden, GaolerError, InvalidRequest, Unauthenticated
@@ -40,6 +40,7 @@ MAX_CONVERSATION: Final = 256
 RETRY_MILLISECONDS: Final = 500
 """After so long a client should take a lost stream up again."""
 DISCARD_SECONDS: Final = 2.0
+SILENT_SECONDS: Final = 60.0
 DISCARD_BYTES: Final = 32 << 20
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _INVALID_REQUEST: Final = -32600
@@ -50,6 +51,7 @@ class SessionManager(StreamableHTTPSessionManager):
 
     def __init__(self, server: Server[Any], settings: DoorSettings) -> None:
         self._per_caller = settings.sessions_per_user
+        self._budget = EventBudget()
         super().__init__(
             server,
             max_request_body_size=settings.body_bytes,
@@ -61,7 +63,7 @@ class SessionManager(StreamableHTTPSessionManager):
     @property
     def event_store(self) -> EventStore:  # the SDK reads it once for each session that it makes
         """Give a new store: one session must not see another's events."""
-        return SessionEvents()
+        return SessionEvents(self._budget)
 
     @event_store.setter
     def event_store(self, _value: EventStore | None) -> None:
@@ -80,11 +82,22 @@ class SessionManager(StreamableHTTPSessionManager):
             idle = next((name for name in own if not self._server_instances[name]._requests_in_flight), None)  # noqa: SLF001
             if idle is None:
                 return None
-            transport = self._server_instances.pop(idle)
-            del self._session_owners[idle]
+            transport = self._server_instances[idle]
+            self._let_go(transport)
+            del self._server_instances[idle], self._session_owners[idle]
             tasks: Any = self._task_group
             tasks.start_soon(transport.terminate)
         return super()._admit_session(requestor)
+
+    async def _discard_session(self, session_id: str, transport: StreamableHTTPServerTransport) -> None:
+        """However it ends, nothing of it is held any longer."""
+        self._let_go(transport)
+        await super()._discard_session(session_id, transport)
+
+    def _let_go(self, transport: StreamableHTTPServerTransport) -> None:
+        store = transport._event_store  # noqa: SLF001 - as above
+        if isinstance(store, SessionEvents):
+            store.close()
 
 
 class McpApp:
@@ -238,8 +251,10 @@ async def _read_body(receive: Receive, headers: Headers, limit: int) -> bytes | 
         return None
     body = bytearray()
     while True:
-        message = await receive()
-        if message["type"] != "http.request":
+        with trio.move_on_after(SILENT_SECONDS) as silence:
+            message = await receive()
+        if silence.cancelled_caught or message["type"] != "http.request":
+            # Who sends nothing for so long has gone, or means harm; what there is will be no message.
             return bytes(body)
         body += message.get("body", b"")
         if len(body) > limit:

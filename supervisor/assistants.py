@@ -24,11 +24,13 @@ from supervisor.results import shown_text
 from supervisor.views import FileView, Picture, SearchHit, SearchResult, matching
 
 PROGRAMS: Final = Path(__file__).resolve().parent / "runtimes" / "programs"
-SEARCH_SECONDS: Final = 10.0
+SEARCH_SECONDS: Final = 5.0
 SEARCHED_FILE_BYTES: Final = 16 << 20
 PICTURE_SECONDS: Final = 15.0
 PICTURE_BYTES: Final = 64 << 20
 """Larger ones are not looked at."""
+PICTURES_BYTES: Final = 128 << 20
+"""All that are looked at together: half of a workspace."""
 PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE: Final = b"\xff\xd8\xff"
 _SIZES: Final = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
@@ -103,12 +105,17 @@ class Assistants:
         Each comes with its media type, as bytes or as a stored file.
         """
         inputs: list[StoredFile] = []
+        room = PICTURES_BYTES
         for index, (media_type, content) in enumerate(pictures):
             name = f"p{index}{_SUFFIXES.get(media_type, '.img')}"
+            size = len(content) if isinstance(content, bytes) else content.size_bytes
+            if size > min(PICTURE_BYTES, room):
+                continue
+            room -= size
             if isinstance(content, bytes):
                 blob = await self._files.store(_once(content))
                 inputs.append(self._files.describe(SessionId(""), name, blob))
-            elif content.size_bytes <= PICTURE_BYTES:
+            else:
                 inputs.append(replace(content, name=name))
         if not inputs:
             return [None] * len(pictures)

@@ -8,10 +8,11 @@ and kept files are brought together before a reader looks and after a writer has
 from __future__ import annotations
 
 import codecs
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Final
+from functools import wraps
+from typing import Any, Final, TypeVar, cast
+from weakref import WeakValueDictionary
 
 import trio
 
@@ -27,12 +28,36 @@ MAX_EDIT_BYTES: Final = 8 << 20
 """Files up to this size are edited as a whole, in memory."""
 
 
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _in_turn(change: _F) -> _F:
+    """One change of a session's files at a time: each looks before it writes, and another's could be lost."""
+
+    @wraps(change)
+    async def wait_and_change(
+        self: FileTools, principal: Principal, session_id: SessionId, *args: Any, **rest: Any
+    ) -> Any:
+        async with self.turn(session_id):
+            return await change(self, principal, session_id, *args, **rest)
+
+    return cast("_F", wait_and_change)
+
+
 class FileTools:
     """Works on the files of sessions. Whatever is not the caller's is ``NotFound``."""
 
     def __init__(self, files: FileService, live: LiveSessions) -> None:
         self._files = files
         self._live = live
+        self._turns: WeakValueDictionary[SessionId, trio.Lock] = WeakValueDictionary()
+
+    def turn(self, session_id: SessionId) -> trio.Lock:
+        """Give the lock for changes of a session's files."""
+        turn = self._turns.get(session_id)
+        if turn is None:
+            turn = self._turns[session_id] = trio.Lock()
+        return turn
 
     # -- looking --
 
@@ -46,40 +71,24 @@ class FileTools:
             InvalidRequest: the path cannot be one, or the file is no UTF-8 text.
         """
         file = await self._file(principal, session_id, path)
-        taken: list[bytes] = []
-        size, number, total, cut, ends_with_newline = 0, 1, 0, False, True
+        cutter = _Cutter(first_line, lines, limit)
         decoder = codecs.getincrementaldecoder("utf-8")()
-        async with self._files.content(file) as chunks, aclosing(_pieces(chunks)) as pieces:
-            async for line in pieces:
-                self._check_text(decoder, line, file)
-                if first_line <= number < first_line + lines and not cut:
-                    room = limit - size
-                    cut = len(line) > room
-                    taken.append(line[:room])
-                    size += len(line)
-                ends_with_newline = line.endswith(b"\n")
-                number += ends_with_newline
-                total = number if not ends_with_newline else number - 1
-        text = b"".join(taken)
+        async with self._files.content(file) as chunks:
+            async for chunk in chunks:
+                _check_text(decoder, chunk, file)
+                cutter.feed(chunk)
+                await trio.lowlevel.checkpoint()
+        _check_text(decoder, b"", file, final=True)
+        text = bytes(cutter.taken)
         count = text.count(b"\n") + (not text.endswith(b"\n") and bool(text))
         return TextPart(
             _view(file),
-            text.decode("utf-8", "ignore" if cut else "strict"),
+            text.decode("utf-8", "ignore" if cutter.cut else "strict"),
             first_line if count else 0,
             first_line + count - 1 if count else 0,
-            total,
-            cut,
+            cutter.lines,
+            cutter.cut,
         )
-
-    def _check_text(self, decoder: codecs.IncrementalDecoder, line: bytes, file: StoredFile) -> None:
-        try:
-            text = decoder.decode(line)
-        except UnicodeDecodeError:
-            text = "\0"
-        if "\0" in text:
-            raise InvalidRequest(
-                f"{file.name} is not UTF-8 text but {file.content_type}: read it with encoding 'base64'", field="path"
-            )
 
     async def read_bytes(
         self, principal: Principal, session_id: SessionId, path: str, *, offset: int, length: int
@@ -131,6 +140,7 @@ class FileTools:
 
     # -- changing --
 
+    @_in_turn
     async def write(
         self,
         principal: Principal,
@@ -149,6 +159,21 @@ class FileTools:
             InvalidRequest, Conflict: the path cannot be one, or something else has it.
             TooLarge, StorageFull: no room.
         """
+        return await self._write(
+            principal, session_id, path, data, append=append, executable=executable, content_type=content_type
+        )
+
+    async def _write(
+        self,
+        principal: Principal,
+        session_id: SessionId,
+        path: str,
+        data: bytes,
+        *,
+        append: bool = False,
+        executable: bool | None = None,
+        content_type: str | None = None,
+    ) -> FileView:
         name = check_name(workspace_name(path), field="path")
         if append:
             await self._live.synchronise(session_id)
@@ -175,6 +200,7 @@ class FileTools:
         await self._change(session_id, FileChange(put=[file]))
         return _view(file)
 
+    @_in_turn
     async def edit(
         self, principal: Principal, session_id: SessionId, path: str, old: str, new: str, *, every: bool
     ) -> tuple[FileView, int, int]:
@@ -209,9 +235,10 @@ class FileTools:
             )
         line = text.count("\n", 0, text.index(old)) + 1
         changed = text.replace(old, new).encode()
-        view = await self.write(principal, session_id, path, changed, content_type=file.content_type)
+        view = await self._write(principal, session_id, path, changed, content_type=file.content_type)
         return view, count, line
 
+    @_in_turn
     async def move(
         self, principal: Principal, session_id: SessionId, source: str, target: str, *, overwrite: bool
     ) -> list[FileView]:
@@ -252,6 +279,7 @@ class FileTools:
         await self._change(session_id, change)
         return [_view(file) for file in put] or [FileView(new, directory=True)]
 
+    @_in_turn
     async def delete(
         self, principal: Principal, session_id: SessionId, path: str, *, recursive: bool
     ) -> tuple[int, int]:
@@ -280,6 +308,7 @@ class FileTools:
         await self._change(session_id, change)
         return len(gone), sum(file.size_bytes for file in gone)
 
+    @_in_turn
     async def make_directory(self, principal: Principal, session_id: SessionId, path: str) -> FileView:
         """Make a directory with its parents; one that is there is no error.
 
@@ -342,19 +371,54 @@ def _check_free(
         raise Conflict(f"{shown(name)} is a directory", field=target_field)
 
 
-async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """Cut into lines, each with its end; a line longer than a chunk comes in pieces."""
-    rest = b""
-    async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line + b"\n"
-        if len(rest) > 1 << 20:
-            yield rest
-            rest = b""
-        await trio.lowlevel.checkpoint()
-    if rest:
-        yield rest
+def _check_text(decoder: codecs.IncrementalDecoder, data: bytes, file: StoredFile, *, final: bool = False) -> None:
+    try:
+        text = decoder.decode(data, final)
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise InvalidRequest(
+            f"{file.name} is not UTF-8 text but {file.content_type}: read it with encoding 'base64'", field="path"
+        )
+
+
+class _Cutter:
+    """Takes lines ``first`` to ``first + count - 1`` out of chunks, ``limit`` bytes at most; counts all lines.
+
+    Chunks that are not wanted are only counted: a file may have millions of lines.
+    """
+
+    def __init__(self, first: int, count: int, limit: int) -> None:
+        self._skip = first - 1
+        self._count = count
+        self._limit = limit
+        self._whole = 0
+        self._ends_in_line = False
+        self.taken = bytearray()
+        self.cut = False
+
+    @property
+    def lines(self) -> int:
+        """Lines so far; one without an end counts."""
+        return self._whole + self._ends_in_line
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next chunk."""
+        start, end = 0, len(chunk)
+        before, self._whole = self._whole, self._whole + chunk.count(b"\n")
+        self._ends_in_line = not chunk.endswith(b"\n")
+        if self._whole < self._skip or before >= self._skip + self._count or self.cut:
+            return
+        for _ in range(self._skip - before):
+            start = chunk.find(b"\n", start) + 1
+        left = self._skip + self._count - max(before, self._skip)
+        if self._whole >= self._skip + self._count:
+            end = start
+            for _ in range(left):
+                end = chunk.find(b"\n", end) + 1
+        room = self._limit - len(self.taken)
+        self.cut = end - start > room
+        self.taken += chunk[start : min(end, start + room)]
 
 
 def _emptied(name: str, files: list[StoredFile], gone: list[StoredFile], directories: frozenset[str]) -> frozenset[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 import msgspec
+import trio
 
 from supervisor.errors import InvalidRequest, SandboxFailed, TooLarge
 from supervisor.execution import (
@@ -38,6 +39,9 @@ from supervisor.store import FileChange
 from supervisor.views import parents
 
 log: Final = logging.getLogger("gaoler.execution")
+
+LARGE_BYTES: Final = 512 * 1024
+"""What is read beside the event loop."""
 
 
 @dataclass(slots=True)
@@ -162,7 +166,11 @@ class InJail:
     ) -> None:
         """After :meth:`collect`: take what the program has shown, if somebody wants it."""
         if request.display_bytes and language.profile is not None:
-            shown, note = read_shown(await jail.display(request.display_bytes), request.display_bytes)
+            lines = await jail.display(request.display_bytes)
+            if len(lines) <= LARGE_BYTES:
+                shown, note = read_shown(lines, request.display_bytes)
+            else:
+                shown, note = await trio.to_thread.run_sync(read_shown, lines, request.display_bytes)
             results.shown = shown
             if note is not None:
                 results.notes.append(note)

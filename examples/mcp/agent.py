@@ -3,7 +3,6 @@
 import base64
 import os
 import sys
-from pathlib import Path
 
 import httpx2
 import trio
@@ -15,15 +14,17 @@ from mcp_types import ImageContent, TextContent
 async def main(url: str, *programs: str) -> None:
     """Call ``execute_code`` with each program; print what it says, keep its pictures."""
     headers = {"Authorization": f"Bearer {os.environ['GAOLER_API_KEY']}", "X-Conversation-Id": str(os.getpid())}
-    async with httpx2.AsyncClient(headers=headers, timeout=120) as http:
-        async with Client(streamable_http_client(url, http_client=http)) as client:
-            for number, program in enumerate(programs):
-                result = await client.call_tool("execute_code", {"code": program})
-                for place, block in enumerate(result.content):
-                    if isinstance(block, TextContent):
-                        print(block.text)
-                    elif isinstance(block, ImageContent):
-                        Path(f"picture_{number}_{place}.png").write_bytes(base64.b64decode(block.data))
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=120) as http,
+        Client(streamable_http_client(url, http_client=http)) as client,
+    ):
+        for number, program in enumerate(programs):
+            result = await client.call_tool("execute_code", {"code": program})
+            for place, block in enumerate(result.content):
+                if isinstance(block, TextContent):
+                    print(block.text)
+                elif isinstance(block, ImageContent):
+                    await trio.Path(f"picture_{number}_{place}.png").write_bytes(base64.b64decode(block.data))
 
 
 trio.run(main, *sys.argv[1:])

@@ -18,6 +18,8 @@ from supervisor.jailer.enclosure import READ_BYTES, JailError
 from supervisor.jailer.jail import Jail
 from supervisor.jailer.launcher import LaunchError, Process
 
+FLOOD_BYTES: Final = 16_384
+FLOOD_PAUSE_SECONDS: Final = 0.01
 DRAIN_READS: Final = 64
 """What is left in the pipes when the program has ended: a pipe's size, some times over."""
 
@@ -106,15 +108,19 @@ class BackgroundProgram:
     async def _read(self, name: protocol.StreamName, fd: int) -> None:
         while True:
             await trio.lowlevel.wait_readable(fd)
-            try:
-                data = os.read(fd, READ_BYTES)
-            except BlockingIOError:
-                continue
-            if not data:
-                return
-            # What has been read has to go out, also when the program ends meanwhile; a peer that is gone ends the wait.
-            with trio.CancelScope(shield=True):
-                await send(self._channel, protocol.Output(stream=name, data=data))
+            async with self._jail.output_turn:
+                try:
+                    data = os.read(fd, READ_BYTES)
+                except BlockingIOError:
+                    continue
+                if not data:
+                    return
+                # What was read has to go out, also when the program ends meanwhile; a peer that is gone ends the wait.
+                with trio.CancelScope(shield=True):
+                    await send(self._channel, protocol.Output(stream=name, data=data))
+                if len(data) >= FLOOD_BYTES:
+                    # All programs of a jail together get so much through; a flood waits in its own pipe.
+                    await trio.sleep(FLOOD_PAUSE_SECONDS)
 
     async def _drain(self, name: protocol.StreamName, fd: int) -> None:
         for _ in range(DRAIN_READS):

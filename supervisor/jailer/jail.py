@@ -94,6 +94,8 @@ class Jail:
         self.workspace = workspace
         self.background = 0
         """Programs that run beside the others."""
+        self.output_turn = trio.StrictFIFOLock()
+        """Of their output: one piece at a time."""
         self.used = False
         """Code of the caller's has run in it."""
         self.display: Display | None = None

@@ -212,19 +212,21 @@ async def serve(config: JailerConfig, listener: socket.socket, programs: Mapping
     orphans = Orphans()
     masks = {name: existing_masks(policy) for name, policy in config.policies.items()}
     try:
-        async with (
-            trio.open_nursery() as nursery,
-            _open_yard(config, programs, orphans) as yard,
-            open_cells(yard, config.policies, masks, config.pools, max_jails=config.max_jails) as cells,
-        ):
+        async with trio.open_nursery() as nursery:
             nursery.start_soon(orphans.reap)
-            nursery.start_soon(_stop_at_signal, nursery.cancel_scope)
-            jailer = Jailer(cells)
-            log.info("jailer ready policies=%s", ",".join(sorted(config.policies)))
-            incoming = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-            await nursery.start(trio.serve_listeners, jailer.serve_connection, [incoming])
-            _say_ready(ready_fd)
-            await trio.sleep_forever()
+            # The end goes from the inside out: while jails are destroyed, those who tell of dead processes still live.
+            async with (
+                _open_yard(config, programs, orphans) as yard,
+                open_cells(yard, config.policies, masks, config.pools, max_jails=config.max_jails) as cells,
+                trio.open_nursery() as serving,
+            ):
+                serving.start_soon(_stop_at_signal, serving.cancel_scope)
+                jailer = Jailer(cells)
+                log.info("jailer ready policies=%s", ",".join(sorted(config.policies)))
+                incoming = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+                await serving.start(trio.serve_listeners, jailer.serve_connection, [incoming])
+                _say_ready(ready_fd)
+            nursery.cancel_scope.cancel()
     except* ZygoteDied:
         log.error("the zygote died; the jailer ends and takes its jails with it")
         raise SystemExit(3) from None

@@ -129,6 +129,17 @@ def test_the_inspector_on_the_command_line(modules: Path, daemon: Daemon) -> Non
     uri = ran["structuredContent"]["output_uri"]
     assert "hello" in inspect("resources/read", "--uri", uri)["contents"][0]["text"]
     assert inspect("resources/templates/list")["resourceTemplates"]
+    chart = "code=import matplotlib.pyplot as plt; _ = plt.plot([1, 2]); plt.show()"
+    drawn = inspect("tools/call", "--tool-name", "execute_code", "--tool-arg", chart)
+    assert [block["mimeType"] for block in drawn["content"] if block["type"] == "image"] == ["image/png"]
+    read = inspect("tools/call", "--tool-name", "read_file", "--tool-arg", "path=a.txt")
+    assert read["structuredContent"]["content"] == "hello"
+    inspect("tools/call", "--tool-name", "start_process", "--tool-arg", "command=echo up; sleep 100")
+    seen = inspect("tools/call", "--tool-name", "read_process", "--tool-arg", "process=p1", "--tool-arg", "position=0")
+    assert seen["structuredContent"]["output"] == "up\n"
+    ended = inspect("tools/call", "--tool-name", "signal_process", "--tool-arg", "process=p1")
+    assert ended["structuredContent"]["process"]["status"] == "signalled"
+    inspect("tools/call", "--tool-name", "close_session")
 
 
 ASYNCIO_STORY = """
@@ -142,10 +153,25 @@ async def main():
     url, key = sys.argv[1:]
     async with httpx2.AsyncClient(headers={"X-API-Key": key, "X-Conversation-Id": "asyncio"}) as http:
         async with Client(streamable_http_client(url, http_client=http)) as client:
-            await client.call_tool("execute_code", {"code": "x = 6"})
+            async def call(name, **arguments):
+                result = await client.call_tool(name, arguments)
+                assert not result.is_error, result.content
+                return result
+            session = (await call("create_session")).structured_content["session"]
+            await call("write_file", session=session, path="in.txt", text="6")
+            chart = await call("execute_code", session=session, code="import matplotlib.pyplot as plt\\n"
+                               "x = int(open('in.txt').read()); plt.plot([1, x]); plt.show()")
+            assert [block.mime_type for block in chart.content if block.type == "image"] == ["image/png"]
+            read = await call("read_file", session=session, path="in.txt")
+            assert read.structured_content["content"] == "6"
+            await call("start_process", session=session, command="cat")
+            await call("write_stdin", session=session, process="p1", text="typed", close=True)
+            seen = await call("read_process", session=session, process="p1", wait=20, until="typed", position=0)
+            assert seen.structured_content["output"] == "typed"
             with anyio.move_on_after(0.5):
-                await client.call_tool("execute_code", {"code": "import time; time.sleep(40)"})
-            result = await client.call_tool("execute_code", {"code": "x * 7"})
+                await call("execute_code", session=session, code="import time; time.sleep(40)")
+            result = await call("execute_code", session=session, code="x * 7")
+            await call("close_session", session=session, delete_files=True)
             print(result.structured_content["stdout"], end="")
 
 anyio.run(main, backend="asyncio")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.daemon import Daemon, daemon_with
 from tests.mcp import connected, post
 from tests.mcp_server.test_transport import LIST
+from tests.tokens import claims_of, mint, public_pem
 
 pytestmark = pytest.mark.root
 
@@ -91,3 +94,19 @@ def test_a_token_that_does_not_hold_is_refused(guarded: Daemon, bad: str) -> Non
 def test_a_token_speaks_for_nobody_else(guarded: Daemon) -> None:
     answer = post(guarded, LIST, key=None, headers={"Authorization": f"Bearer {token()}", "X-User-Id": "ben"})
     assert answer.status == 403
+
+
+async def test_librechats_own_tokens_are_let_in_too(image_dir: Path, tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    pem = tmp_path / "public.pem"
+    pem.write_bytes(public_pem(key))
+    with daemon_with(image_dir, {"GAOLER_JWT_PUBLIC_KEY": str(pem)}) as running:
+        async with connected(running, user=None, key=mint(key, claims_of("ann", time.time())), mode="legacy") as agent:
+            assert (await agent.call("execute_code", code="print(1)")).data["stdout"] == "1\n"
+        answer = post(
+            running,
+            LIST,
+            key=None,
+            headers={"Authorization": f"Bearer {mint(Ed25519PrivateKey.generate(), claims_of('ann', time.time()))}"},
+        )
+        assert answer.status == 401

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from mcp_types import JSONRPCNotification, JSONRPCResponse
 
 from mcp_server import uris
-from mcp_server.events import HELD_STREAMS, SessionEvents
+from mcp_server.events import HELD_STREAMS, EventBudget, SessionEvents
+from mcp_server.recent import Recent
+from mcp_server.registry import Call
 from mcp_server.results import shortened
-from mcp_server.server import INSTRUCTIONS
+from mcp_server.server import INSTRUCTIONS, Handlers
 from mcp_server.tools import REGISTRY
+from mcp_server.visit import Visit
 from supervisor.assistants import as_picture
 from supervisor.errors import InvalidRequest, NotFound
-from supervisor.execution import SessionId, new_id
+from supervisor.execution import FileId, Principal, SessionId, new_id
+from supervisor.file_tools import _Cutter
+from supervisor.identity.derived import DerivedIds
+from supervisor.links import FileLinks
 from supervisor.names import name_fault
 from supervisor.shown import read_shown
 from supervisor.views import FileView, matching, workspace_name
@@ -156,7 +166,8 @@ def test_examples_in_descriptions_hold() -> None:
 
 
 async def test_events_are_bounded_and_answered_streams_go_first() -> None:
-    events = SessionEvents()
+    budget = EventBudget()
+    events = SessionEvents(budget)
     for number in range(HELD_STREAMS + 50):
         await events.store_event(str(number), JSONRPCResponse(jsonrpc="2.0", id=number, result={}))
     sent: list[Any] = []
@@ -174,3 +185,79 @@ async def test_events_are_bounded_and_answered_streams_go_first() -> None:
     for bad in ("", "x", "-1", "9" * 30, "\N{SUPERSCRIPT TWO}"):
         await events.replay_events_after(bad, send)
     assert sent == []
+    assert budget.held == events._bytes
+    events.close()
+    assert budget.held == 0
+
+
+async def test_all_sessions_together_hold_so_much_and_the_oldest_answers_go() -> None:
+    budget = EventBudget(limit_bytes=100_000)
+    stores = [SessionEvents(budget) for _ in range(20)]
+    for store in stores:
+        await store.store_event("1", JSONRPCNotification(jsonrpc="2.0", method="n", params={"x": "y" * 10_000}))
+        await store.store_event("1", JSONRPCResponse(jsonrpc="2.0", id=1, result={}))
+    assert budget.held <= 100_000
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await stores[0].replay_events_after("1", send)
+    assert sent == []
+    await stores[-1].replay_events_after("1", send)
+    assert len(sent) == 1
+
+
+@given(
+    st.lists(st.text(alphabet="aä\n", max_size=12).map(str.encode), max_size=8),
+    st.integers(min_value=1, max_value=12),
+    st.integers(min_value=1, max_value=6),
+    st.integers(min_value=1, max_value=40),
+)
+def test_lines_are_cut_out_of_any_chunks(chunks: list[bytes], first: int, count: int, limit: int) -> None:
+    cutter = _Cutter(first, count, limit)
+    for chunk in chunks:
+        if chunk:
+            cutter.feed(chunk)
+    lines = b"".join(chunks).splitlines(keepends=True)
+    wanted = b"".join(lines[first - 1 : first - 1 + count])
+    assert bytes(cutter.taken) == wanted[:limit]
+    assert cutter.cut == (len(wanted) > limit)
+    assert cutter.lines == len(lines)
+
+
+def test_a_link_holds_for_a_while_and_cannot_be_forged() -> None:
+    now = [1000.0]
+    links = FileLinks(DerivedIds(b"secret"), 60, clock=lambda: now[0])
+    token = links.make(Principal("t", "key", "ann"), SESSION, FileId(new_id()))
+    principal, session, _file = links.read(token)
+    assert (principal.tenant, session) == ("t", SESSION)
+    other = FileLinks(DerivedIds(b"other"), 60, clock=lambda: now[0])
+    for forged, reader in ((token, other), (token[:-1], links), ("x" + token, links), ("", links), ("." * 9, links)):
+        with pytest.raises(NotFound):
+            reader.read(forged)
+    now[0] = 1060.0
+    with pytest.raises(NotFound):
+        links.read(token)
+
+
+async def test_a_tool_that_does_not_come_back_is_ended(autojump_clock: trio.testing.MockClock) -> None:
+    async def never(_call: Any, _given: Any) -> Any:
+        await trio.sleep_forever()
+
+    class Door:
+        settings = SimpleNamespace(wall_seconds=60, queue_seconds=30, resume_seconds=15, recent_bytes=0)
+
+        def admit(self, _principal: Any, _kind: str) -> None:
+            """Everybody may."""
+
+    handlers = Handlers(Door())  # type: ignore[arg-type]
+    for deadline, seconds in ((60.0, 60.0), (None, 120.0)):
+        entry = replace(REGISTRY.entries["list_languages"], run=never, deadline_seconds=deadline)
+        visit = Visit(Principal("t", "c"), None, None)
+        call = Call(Door(), Recent(0), visit, SimpleNamespace(request_id=1))  # type: ignore[arg-type]
+        started = trio.current_time()
+        result = await handlers._guarded(call, entry, {})
+        assert trio.current_time() - started == seconds
+        assert result.is_error
+        assert f"more than {seconds:g} s" in str(result.content)

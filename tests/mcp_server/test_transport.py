@@ -259,6 +259,19 @@ def test_the_newer_era_ends_what_runs_when_its_stream_is_closed(daemon: Daemon) 
     )
 
 
+def test_the_newer_era_asks_for_log_messages_in_each_request(daemon: Daemon) -> None:
+    meta: dict[str, Any] = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    newer = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "list_languages"}
+    for level, expected in ((None, 0), ("info", 1), ("error", 0)):
+        message = call("list_languages")
+        message["params"]["_meta"] = meta | ({"io.modelcontextprotocol/logLevel": level} if level else {})
+        body = post(daemon, message, headers=newer).body
+        assert body.count(b"notifications/message") == expected, body[:500]
+
+
 def test_log_messages_come_at_the_level_that_was_asked_for(daemon: Daemon) -> None:
     session = initialize(daemon)
     quiet = post(daemon, call("list_languages"), session=session)
