@@ -12,6 +12,8 @@ from mcp.server.context import ServerRequestContext
 from supervisor.execution import Listener, OutputPiece
 
 INTERVAL_SECONDS: Final = 0.1
+LAST_SECONDS: Final = 0.5
+"""A client that does not read gets its result without the last piece."""
 PIECE_CHARACTERS: Final = 4000
 
 
@@ -38,6 +40,11 @@ class ProgressTeller:
             await self._tell()
             await trio.sleep(INTERVAL_SECONDS)
 
+    async def tell_rest(self) -> None:
+        """Tell what has come since the last time."""
+        if self._pending:
+            await self._tell()
+
     async def _tell(self) -> None:
         self._news = trio.Event()
         said, self._pending = bytes(self._pending), bytearray()
@@ -57,3 +64,5 @@ async def telling(context: ServerRequestContext[Any, Any]) -> AsyncIterator[List
         nursery.start_soon(teller.run)
         yield teller.hear
         nursery.cancel_scope.cancel()
+    with trio.move_on_after(LAST_SECONDS):
+        await teller.tell_rest()

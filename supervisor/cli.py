@@ -93,6 +93,8 @@ def _show_key(settings: Settings, key: str) -> None:
   API key         {key}
   LibreChat .env  LIBRECHAT_CODE_BASEURL=http://{key}@{base}/v1
   (up to v0.8.5)  LIBRECHAT_CODE_API_KEY={key}
+  MCP             http://{base}/mcp  with the header  Authorization: Bearer {key}
+  (on this host)  gaoler mcp
 
   Try it:
 

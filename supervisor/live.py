@@ -125,7 +125,7 @@ class LiveSessions:
             GaolerError: as :meth:`LiveSession.synchronise`.
         """
         session = self._sessions.get(session_id)
-        if session is not None and session.running_processes:
+        if session is not None and session.unsettled:
             await session.synchronise()
 
     def state(self, session_id: SessionId) -> str:

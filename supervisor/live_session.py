@@ -111,6 +111,8 @@ class LiveSession:
         """Of the background programs; it ends with the jail."""
         self._processes: dict[str, BackgroundProcess] = {}
         self._made = 0
+        self.unsettled = False
+        """Background programs may have written what is not kept yet."""
         self.owner: Owner | None = None
         """Known from the first job on."""
         self.last_use = trio.current_time()
@@ -393,6 +395,7 @@ class LiveSession:
                 with refusals_typed():
                     await self._make_ready(Results())
                     await self._means.work.place_inputs(inputs, jail, self._present)
+                    self.unsettled = True
                     await nursery.start(self._run_process, process, jail, arguments, environment)
             self._processes[process.id] = process
             await self._go_on(jail)
@@ -410,12 +413,17 @@ class LiveSession:
         task_status: trio.TaskStatus[None],
     ) -> None:
         await process.run(jail, arguments, environment, task_status=task_status)
-        if not self.running_processes and self.idle:
-            # The last one has ended: everything is stopped again, and its files are kept.
+        if not self.running_processes:
             try:
-                self._jobs.send_nowait(_Job(lambda _job: self._look_after(jail)))
+                self._jobs.send_nowait(_Job(self._settle))
             except trio.WouldBlock:
-                return
+                return  # one of those who wait does the same
+
+    async def _settle(self, _job: _Job) -> None:
+        """The last process has ended: everything is stopped again, and its files are kept."""
+        if self._jail is not None and self.unsettled:
+            await self._look_after(self._jail)
+            await self._go_on(self._jail)
 
     def _forget_old_processes(self) -> None:
         ended = [each.id for each in self._processes.values() if not each.running]
@@ -431,12 +439,7 @@ class LiveSession:
             GaolerError: the session is gone, or the files do not fit.
         """
 
-        async def work(_job: _Job) -> None:
-            if self.running_processes and self._jail is not None:
-                await self._look_after(self._jail)
-                await self._go_on(self._jail)
-
-        await self.submit(work)
+        await self.submit(self._settle)
 
     async def _look_after(self, jail: RemoteJail) -> None:
         """Stop everything, put what changed outside, keep what changed inside."""
@@ -450,6 +453,7 @@ class LiveSession:
             await jail.pause()
             await self._means.work.place_inputs(inputs, jail, self._present)
             await self._means.work.collect(jail, inputs, results, self._present)
+        self.unsettled = self.running_processes > 0
         await self._means.work.keep(inputs, results)
 
     def _bare_request(self, principal: Principal) -> ExecutionRequest:

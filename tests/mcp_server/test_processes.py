@@ -52,6 +52,14 @@ async def test_it_works_while_nothing_else_runs(daemon: Daemon) -> None:
         assert (await agent.call("read_file", path="out")).data["content"] == "1\n2\n3\n4\n5\n"
 
 
+async def test_what_a_short_one_has_written_is_there_at_once(daemon: Daemon) -> None:
+    async with connected(daemon) as agent:
+        for number in range(10):
+            await agent.call("start_process", command=f"echo {number} > f{number}")
+            await agent.call("read_process", process=f"p{number + 1}", wait=20, until="never")
+            assert (await agent.call("read_file", path=f"f{number}")).data["content"] == f"{number}\n"
+
+
 async def test_output_nobody_reads_is_kept_up_to_a_limit(image_dir: Path) -> None:
     with daemon_with(image_dir, {"GAOLER_LIVE_PROCESS_OUTPUT_BYTES": "10000"}) as daemon:
         async with connected(daemon) as agent:
