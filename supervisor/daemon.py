@@ -6,92 +6,39 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
-from urllib.parse import urlsplit
+from typing import Final
 
 import trio
 from hypercorn.config import Config
-from hypercorn.typing import ASGIFramework
 
-from http_api.app import create_app
-from http_api.services import Door, DoorSettings
-from mcp_server.server import open_server
-from mcp_server.services import Door as McpDoor
-from mcp_server.services import DoorSettings as McpSettings
-from mcp_server.services import LanguageInfo
-from mcp_server.transport import McpApp, serves
-from supervisor import __version__
 from supervisor.admission import Admission
-from supervisor.assistants import Assistants, as_picture
-from supervisor.background import Background
+from supervisor.core import Core, Prepared
+from supervisor.doors import open_application
 from supervisor.errors import SandboxFailed
 from supervisor.executor import Executor
 from supervisor.fair_queue import QueueLimits
-from supervisor.file_tools import FileTools
 from supervisor.files import FileLimits, FileService, run_sweeper
-from supervisor.identity.credentials import Credentials
 from supervisor.identity.derived import DerivedIds
-from supervisor.identity.keys import KEY_FILE, ApiKey, KeyRing, digest_of
-from supervisor.identity.oauth import OAuthKey, OAuthRules, OAuthVerifier
-from supervisor.identity.tokens import PublicKey, TokenRules, TokenVerifier
 from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
-from supervisor.jailer.client import JailerClient, open_jailer
+from supervisor.jailer.client import open_jailer
 from supervisor.jailer.setup import JailerHandle
-from supervisor.links import FileLinks
-from supervisor.live import LiveSessions, open_live
-from supervisor.live_session import LiveLimits
-from supervisor.network import explain
-from supervisor.policy import Policy
+from supervisor.live import open_live
+from supervisor.live_means import LiveLimits
 from supervisor.processes import ProcessLimits
 from supervisor.programmatic import ProgramLimits, Programs, open_programs
-from supervisor.rates import Rate, RateLimiter
 from supervisor.results import ResultLimits
-from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.serving import serve as serve_http
 from supervisor.settings import Settings
 from supervisor.store.disk import open_blobs
 from supervisor.store.sqlite import open_sqlite
-from supervisor.wording import policy_in_words
 
 log: Final = logging.getLogger("gaoler.daemon")
 
 STOP_SECONDS: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What was read and made as root, before the daemon became an ordinary user."""
-
-    settings: Settings
-    policy: Policy
-    languages: Mapping[str, InstalledLanguage]
-    api_key: str
-    jailer: JailerHandle
-    token_keys: Mapping[str, PublicKey] = field(default_factory=dict)
-    oauth_keys: Mapping[str, OAuthKey] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Core:
-    """The domain objects behind the doors."""
-
-    files: FileService
-    executor: Executor
-    programs: Programs
-    jailer: JailerClient
-    admission: Admission
-    live: LiveSessions
-    ids: DerivedIds
-
-    def links(self, settings: Settings) -> FileLinks:
-        """Make links to files."""
-        return FileLinks(self.ids, settings.http.link_minutes * 60, clock=time.time)
 
 
 @asynccontextmanager
@@ -176,18 +123,6 @@ def _live_limits(prepared: Prepared) -> LiveLimits:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Health:
-    jailer: JailerClient
-    languages: tuple[str, ...]
-    language_names: frozenset[str]
-    version: str = __version__
-
-    @property
-    def ready(self) -> bool:
-        return self.jailer.connected
-
-
 async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> None:
     """Serve until SIGTERM or SIGINT, or until the keeper is gone.
 
@@ -197,7 +132,7 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
     settings = prepared.settings
     async with (
         open_core(prepared) as core,
-        _open_application(prepared, core) as app,
+        open_application(prepared, core) as app,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(run_sweeper, core.files, settings.files.sweep_minutes * 60)
@@ -217,134 +152,6 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
         log.info("stopping")
         nursery.cancel_scope.deadline = trio.current_time() + STOP_SECONDS
         nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def _open_application(prepared: Prepared, core: Core) -> AsyncIterator[ASGIFramework]:
-    """Both doors behind one bind: each path belongs to one of them."""
-    credentials, rates = _credentials(prepared), rate_limiter(prepared.settings)
-    http = create_app(_door(prepared, core, credentials, rates))
-    if not prepared.settings.mcp.enabled:
-        yield cast("ASGIFramework", http)
-        return
-    door = mcp_door(prepared, core, credentials, rates)
-    async with open_server(door) as (server, note_change):
-        core.files.on_changed = note_change
-        mcp = McpApp(server, door)
-
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            chosen = mcp if scope["type"] == "http" and serves(scope["path"]) else http
-            await chosen(scope, receive, send)
-
-        async with mcp.run():
-            yield cast("ASGIFramework", app)
-
-
-def mcp_door(prepared: Prepared, core: Core, credentials: Credentials, rates: RateLimiter) -> McpDoor:
-    """Put together what the MCP door works with."""
-    settings, policy = prepared.settings, prepared.policy
-    mcp, http = settings.mcp, settings.http
-    hosts = {*filter(None, mcp.allowed_hosts.lower().split(",")), *_own_names(settings)}
-    by_name = {each.language.name: each for each in prepared.languages.values()}
-    return McpDoor(
-        version=__version__,
-        credentials=credentials,
-        rates=rates,
-        ids=core.ids,
-        executor=core.executor,
-        programs=core.programs,
-        sessions=core.files,
-        files=FileTools(core.files, core.live),
-        processes=Background(core.live, core.files, policy, prepared.languages),
-        assistants=Assistants(core.executor, core.files, core.live),
-        links=core.links(settings),
-        explain_network=partial(explain, policy),
-        recognise_picture=as_picture,
-        languages=tuple(
-            LanguageInfo(name, each.language.title, tuple(each.language.aliases), each.profile is not None)
-            for name, each in sorted(by_name.items())
-        ),
-        policy_words=policy_in_words(policy),
-        settings=McpSettings(
-            body_bytes=mcp.body_bytes,
-            code_characters=http.code_characters,
-            base64_bytes=http.base64_bytes,
-            sessions=mcp.sessions,
-            sessions_per_user=mcp.sessions_per_user,
-            idle_seconds=mcp.idle_minutes * 60,
-            resume_seconds=mcp.resume_seconds,
-            text_bytes=mcp.text_bytes,
-            image_pixels=mcp.image_pixels,
-            image_bytes=mcp.image_bytes,
-            inline_bytes=mcp.inline_bytes,
-            display_bytes=mcp.display_bytes,
-            recent_bytes=mcp.recent_bytes,
-            wall_seconds=policy.limits.wall_seconds,
-            queue_seconds=settings.execution.queue_seconds,
-            allowed_hosts=frozenset(hosts),
-            allowed_origins=frozenset(filter(None, mcp.allowed_origins.split(","))),
-            public_url=http.public_url,
-            authorization_server=mcp.authorization_server,
-            stateful=policy.state != "never",
-        ),
-    )
-
-
-def _own_names(settings: Settings) -> set[str]:
-    """Names under which this server is reached, as far as the settings say."""
-    public = urlsplit(settings.http.public_url)
-    bound = settings.bind.rpartition(":")[0].strip("[]").lower() if not settings.bind.startswith("unix:") else ""
-    return {name for name in (public.hostname, public.netloc.lower(), bound) if name}
-
-
-def rate_limiter(settings: Settings) -> RateLimiter:
-    """Make what counts calls; both doors count together."""
-    rates = settings.rates
-    limits = {kind: Rate.parse(getattr(rates, kind)) for kind in ("exec", "upload", "download", "listing")}
-    return RateLimiter(limits, rates.shared_factor)
-
-
-def _door(prepared: Prepared, core: Core, credentials: Credentials, rates: RateLimiter) -> Door:
-    settings = prepared.settings
-    http = settings.http
-    names = tuple(sorted({each.language.name for each in prepared.languages.values()}))
-    return Door(
-        credentials=credentials,
-        rates=rates,
-        executor=core.executor,
-        programs=core.programs,
-        files=core.files,
-        links=core.links(settings),
-        health=_Health(core.jailer, names, frozenset(prepared.languages)),
-        settings=DoorSettings(
-            body_bytes=http.body_bytes,
-            code_characters=http.code_characters,
-            base64_bytes=http.base64_bytes,
-            cors_origins=frozenset(filter(None, http.cors_origins.split(","))),
-            documentation=http.documentation,
-            stateful=prepared.policy.state != "never",
-        ),
-    )
-
-
-def anonymous_credentials() -> Credentials:
-    """Ask nobody: for a server that only its parent process can reach."""
-    return Credentials(None, None)
-
-
-def _credentials(prepared: Prepared) -> Credentials:
-    settings = prepared.settings
-    if not settings.http.authentication:
-        return Credentials(None, None)
-    default = ApiKey("default", "default", digest_of(prepared.api_key))
-    jwt = settings.jwt
-    rules = TokenRules(jwt.issuer, jwt.audience, jwt.lifetime_seconds, jwt.leeway_seconds, jwt.reuse_seconds)
-    tokens = TokenVerifier(prepared.token_keys, rules, clock=time.time) if prepared.token_keys else None
-    mcp = settings.mcp
-    audience = mcp.oauth_audience or f"{settings.http.public_url.rstrip('/')}/mcp"
-    oauth = OAuthRules(mcp.authorization_server, audience, mcp.oauth_tenant)
-    verifier = OAuthVerifier(prepared.oauth_keys, oauth, clock=time.time) if prepared.oauth_keys else None
-    return Credentials(KeyRing([default], settings.state_path / "data" / KEY_FILE), tokens, verifier)
 
 
 def _http_config(settings: Settings) -> Config:

@@ -22,6 +22,7 @@ from supervisor.files import FileService
 from supervisor.live import LiveSessions
 from supervisor.names import check_name
 from supervisor.store import FileChange
+from supervisor.text_part import Cutter, check_text
 from supervisor.views import BytesPart, FileView, TextPart, parents, shown, workspace_name
 
 MAX_EDIT_BYTES: Final = 8 << 20
@@ -71,14 +72,14 @@ class FileTools:
             InvalidRequest: the path cannot be one, or the file is no UTF-8 text.
         """
         file = await self._file(principal, session_id, path)
-        cutter = _Cutter(first_line, lines, limit)
+        cutter = Cutter(first_line, lines, limit)
         decoder = codecs.getincrementaldecoder("utf-8")()
         async with self._files.content(file) as chunks:
             async for chunk in chunks:
-                _check_text(decoder, chunk, file)
+                check_text(decoder, chunk, file)
                 cutter.feed(chunk)
                 await trio.lowlevel.checkpoint()
-        _check_text(decoder, b"", file, final=True)
+        check_text(decoder, b"", file, final=True)
         text = bytes(cutter.taken)
         count = text.count(b"\n") + (not text.endswith(b"\n") and bool(text))
         return TextPart(
@@ -369,56 +370,6 @@ def _check_free(
             raise Conflict(f"{shown(parent)} is a file, not a directory", field=target_field)
     if name in directories or any(each.startswith(f"{name}/") for each in (*by_name, *directories)):
         raise Conflict(f"{shown(name)} is a directory", field=target_field)
-
-
-def _check_text(decoder: codecs.IncrementalDecoder, data: bytes, file: StoredFile, *, final: bool = False) -> None:
-    try:
-        text = decoder.decode(data, final)
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise InvalidRequest(
-            f"{file.name} is not UTF-8 text but {file.content_type}: read it with encoding 'base64'", field="path"
-        )
-
-
-class _Cutter:
-    """Takes lines ``first`` to ``first + count - 1`` out of chunks, ``limit`` bytes at most; counts all lines.
-
-    Chunks that are not wanted are only counted: a file may have millions of lines.
-    """
-
-    def __init__(self, first: int, count: int, limit: int) -> None:
-        self._skip = first - 1
-        self._count = count
-        self._limit = limit
-        self._whole = 0
-        self._ends_in_line = False
-        self.taken = bytearray()
-        self.cut = False
-
-    @property
-    def lines(self) -> int:
-        """Lines so far; one without an end counts."""
-        return self._whole + self._ends_in_line
-
-    def feed(self, chunk: bytes) -> None:
-        """Take the next chunk."""
-        start, end = 0, len(chunk)
-        before, self._whole = self._whole, self._whole + chunk.count(b"\n")
-        self._ends_in_line = not chunk.endswith(b"\n")
-        if self._whole < self._skip or before >= self._skip + self._count or self.cut:
-            return
-        for _ in range(self._skip - before):
-            start = chunk.find(b"\n", start) + 1
-        left = self._skip + self._count - max(before, self._skip)
-        if self._whole >= self._skip + self._count:
-            end = start
-            for _ in range(left):
-                end = chunk.find(b"\n", end) + 1
-        room = self._limit - len(self.taken)
-        self.cut = end - start > room
-        self.taken += chunk[start : min(end, start + room)]
 
 
 def _emptied(name: str, files: list[StoredFile], gone: list[StoredFile], directories: frozenset[str]) -> frozenset[str]:

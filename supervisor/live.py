@@ -24,7 +24,8 @@ from supervisor.files import FileService
 from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
 from supervisor.jailer.client import JailerClient
-from supervisor.live_session import LiveLimits, LiveSession, Means
+from supervisor.live_means import LiveLimits, Means
+from supervisor.live_session import LiveSession
 from supervisor.processes import BackgroundProcess
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.views import ProcessInfo

@@ -13,7 +13,6 @@ from typing import Any, Final, TypeVar, cast
 
 import trio
 
-from supervisor.admission import Admission
 from supervisor.errors import Busy, Conflict, GaolerError, NotFound, SandboxFailed
 from supervisor.execution import (
     ExecutionRequest,
@@ -25,13 +24,13 @@ from supervisor.execution import (
     Runtime,
     SessionId,
 )
-from supervisor.files import FileService
-from supervisor.in_jail import InJail, Present, refusals_typed, result_of
-from supervisor.inputs import InputResolver
+from supervisor.in_jail import Present, refusals_typed, result_of
 from supervisor.jailer import protocol
-from supervisor.jailer.client import JailerClient, JailRefused, RemoteJail
-from supervisor.processes import BackgroundProcess, ProcessLimits
-from supervisor.results import Collector, Inputs, Results, shown_text
+from supervisor.jailer.client import RemoteJail
+from supervisor.live_means import Means
+from supervisor.live_state import restore, save
+from supervisor.processes import BackgroundProcess
+from supervisor.results import Collector, Inputs, Results
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.views import ProcessInfo
 
@@ -39,45 +38,12 @@ log: Final = logging.getLogger("gaoler.live")
 
 QUEUE_LENGTH: Final = 16
 """Jobs that wait for their turn in one session."""
-SHOWN_UNSAVED: Final = 8
 KEPT_PROCESSES: Final = 32
 """Records of background programs; the oldest that has ended goes first."""
 BACKGROUND_SHARE: Final = 0.25
 """Of one caller's part of the CPU, for what runs while nobody waits for it."""
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class LiveLimits:
-    """How many, how long, how much."""
-
-    sessions: int
-    idle_seconds: float
-    reserve_memory_bytes: int
-    state_bytes: int
-    archive_seconds: float
-    save_seconds: float
-    interrupt_seconds: float
-    policy: str
-    profile: str
-    """Of the interpreter that every lasting session has, whatever its first execution is."""
-    process: ProcessLimits
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What all sessions work with."""
-
-    jailer: JailerClient
-    files: FileService
-    resolver: InputResolver
-    work: InJail
-    admission: Admission
-    limits: LiveLimits
-    note_loss: Callable[[SessionId, str], None]
-    """Remember why the state of a session is gone, until it is told."""
-    take_loss: Callable[[SessionId], str | None]
 
 
 @dataclass(eq=False, slots=True)
@@ -244,8 +210,8 @@ class LiveSession:
         running = self.running_processes
         if running:
             await self._look_after(jail)
-        if self._used:
-            await self._save(jail)
+        if self._used and (why := await save(self._means, self.id, jail)) is not None:
+            self._note_loss(why)
         if running:
             self._means.note_loss(self.id, f"{running} background process(es) were ended")
 
@@ -341,7 +307,8 @@ class LiveSession:
         assert self._jail is not None
         if self._fresh:
             self._fresh = False
-            return await self._restore(self._jail, results)
+            self._used = await restore(self._means, self.id, self._jail, results)
+            return "restored" if self._used else "new"
         if self.running_processes:
             await self._jail.pause()
         return "reused"
@@ -438,7 +405,6 @@ class LiveSession:
         Raises:
             GaolerError: the session is gone, or the files do not fit.
         """
-
         await self.submit(self._settle)
 
     async def _look_after(self, jail: RemoteJail) -> None:
@@ -458,52 +424,3 @@ class LiveSession:
 
     def _bare_request(self, principal: Principal) -> ExecutionRequest:
         return ExecutionRequest(principal, language="", code="", session_id=self.id)
-
-    # -- saving --
-
-    async def _restore(self, jail: RemoteJail, results: Results) -> str:
-        """Bring the saved namespace back, if there is one; the caller is told."""
-        limits = self._means.limits
-        lost = self._means.take_loss(self.id)
-        if lost is not None:
-            results.notes.append(lost)
-        state = await self._means.files.saved_state(self.id)
-        if state is None or state.profile != limits.profile:
-            return "new"
-        try:
-            with trio.fail_after(limits.save_seconds):
-                async with self._means.files.state_content(state) as content:
-                    await jail.restore(state.size_bytes, content)
-        except (JailRefused, NotFound, trio.TooSlowError) as error:
-            reason = shown_text(str(error) or "it took too long")
-            log.warning("state not restored session=%s reason=%s", self.id, ascii(reason))
-            results.notes.append(f"the variables of earlier executions could not be restored: {reason}")
-            return "new"
-        self._used = True
-        results.notes.append(restored_note(state.untrusted_unsaved))
-        return "restored"
-
-    async def _save(self, jail: RemoteJail) -> None:
-        limits, files = self._means.limits, self._means.files
-        with trio.CancelScope(shield=True), trio.move_on_after(limits.save_seconds) as patience:
-            try:
-                async with jail.save(limits.state_bytes) as (saved, content):
-                    blob = await files.store(content, limits.state_bytes)
-                await files.keep_state(self.id, limits.profile, blob, limits.archive_seconds, saved.untrusted_unsaved)
-                log.info("session saved session=%s bytes=%d", self.id, saved.size)
-            except (JailRefused, GaolerError) as error:
-                log.warning("session not saved session=%s reason=%s", self.id, ascii(str(error)))
-                self._note_loss(f"they could not be saved: {shown_text(str(error))}")
-        if patience.cancelled_caught:
-            log.warning("session not saved session=%s reason=it took too long", self.id)
-            self._note_loss("saving them took too long")
-
-
-def restored_note(untrusted_unsaved: tuple[tuple[str, str], ...]) -> str:
-    """Say what came back and what did not."""
-    note = "the interpreter was started anew and the variables of earlier executions were restored"
-    if untrusted_unsaved:
-        shown = [f"{shown_text(name)} ({shown_text(why)})" for name, why in untrusted_unsaved[:SHOWN_UNSAVED]]
-        more = len(untrusted_unsaved) - len(shown)
-        note += ", except " + ", ".join(shown) + (f" and {more} more" if more else "")
-    return note

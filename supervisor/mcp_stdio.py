@@ -24,7 +24,9 @@ from mcp_server.bridge import open_bridge
 from mcp_server.server import open_server
 from mcp_server.visit import Visit
 from supervisor import __version__
-from supervisor.daemon import Prepared, anonymous_credentials, mcp_door, open_core, rate_limiter
+from supervisor.core import Prepared
+from supervisor.daemon import open_core
+from supervisor.doors import anonymous_credentials, mcp_door, rate_limiter
 from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.execution import Principal
 from supervisor.jailer.cgroup_subtree import remove_subtree

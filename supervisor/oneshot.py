@@ -19,7 +19,8 @@ from typing import Final
 import msgspec
 import trio
 
-from supervisor.daemon import Core, open_core
+from supervisor.core import Core
+from supervisor.daemon import open_core
 from supervisor.errors import GaolerError, InvalidRequest
 from supervisor.execution import (
     ExecutionRequest,

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from supervisor.daemon import Prepared, read_or_make_key
+from supervisor.core import Prepared
+from supervisor.daemon import read_or_make_key
 from supervisor.errors import ConfigurationError
 from supervisor.identity.oauth import load_oauth_keys
 from supervisor.identity.tokens import PublicKey, load_public_keys

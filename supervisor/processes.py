@@ -16,7 +16,8 @@ import trio
 
 from supervisor.errors import Conflict, SandboxFailed
 from supervisor.jailer import protocol
-from supervisor.jailer.client import RemoteJail, RemoteProgram
+from supervisor.jailer.client import RemoteJail
+from supervisor.jailer.remote_program import RemoteProgram
 from supervisor.views import ProcessInfo, ProcessOutput, Status
 
 WRITE_SECONDS: Final = 5.0

@@ -12,12 +12,12 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-import msgspec
 import trio
 
 from supervisor.errors import GaolerError, SandboxFailed
 from supervisor.jailer import protocol
-from supervisor.jailer.channels import Channel, ChannelClosed, Connection, ProtocolError, open_connection
+from supervisor.jailer.channels import Channel, Connection, ProtocolError, open_connection
+from supervisor.jailer.remote_program import LostIsTyped, RemoteProgram
 
 log: Final = logging.getLogger("gaoler.jailer.client")
 
@@ -71,7 +71,7 @@ class RemoteJail:
             JailRefused: (here, or at the next call) the name is not usable or there is no room.
             SandboxFailed: the jail was lost.
         """
-        with _LostIsTyped():
+        with LostIsTyped():
             request = protocol.PutFile(area=area, name=name, size=size, read_only=read_only, executable=executable)
             await self._ask(request, protocol.Stored, name)
             async for piece in content:
@@ -83,7 +83,7 @@ class RemoteJail:
         Raises:
             JailRefused, SandboxFailed: as :meth:`put_file`.
         """
-        with _LostIsTyped():
+        with LostIsTyped():
             await self._ask(protocol.RemoveFile(name=name), protocol.Stored, name)
 
     async def make_directory(self, name: bytes) -> None:
@@ -92,7 +92,7 @@ class RemoteJail:
         Raises:
             JailRefused, SandboxFailed: as :meth:`put_file`.
         """
-        with _LostIsTyped():
+        with LostIsTyped():
             await self._ask(protocol.MakeDirectory(name=name), protocol.Stored, name)
 
     async def pause(self) -> None:
@@ -101,7 +101,7 @@ class RemoteJail:
         Raises:
             SandboxFailed: the jail was lost.
         """
-        with _LostIsTyped():
+        with LostIsTyped():
             await self.send(protocol.Pause(), hold=True)
 
     async def resume(self) -> None:
@@ -110,7 +110,7 @@ class RemoteJail:
         Raises:
             SandboxFailed: the jail was lost.
         """
-        with _LostIsTyped():
+        with LostIsTyped():
             # Sent before the acknowledgements are waited for: what they are for may be held back until now.
             await self.send(protocol.Resume())
             await self._settle()
@@ -126,10 +126,10 @@ class RemoteJail:
             SandboxFailed: the jail was lost.
         """
         await self.resume()
-        with _LostIsTyped():
+        with LostIsTyped():
             channel = await self._channel.connection.open_channel()
         try:
-            with _LostIsTyped():
+            with LostIsTyped():
                 request = protocol.Background(
                     jail=self._channel.number, arguments=list(arguments), environment=dict(environment)
                 )
@@ -159,7 +159,7 @@ class RemoteJail:
             JailRefused: an input was refused, so nothing ran.
             SandboxFailed: the jail was lost.
         """
-        with _LostIsTyped():
+        with LostIsTyped():
             await self.send(request, hold=scan)
             if scan:
                 await self.send(protocol.Scan())
@@ -189,7 +189,7 @@ class RemoteJail:
         Raises:
             SandboxFailed: the jail was lost.
         """
-        with _LostIsTyped():
+        with LostIsTyped():
             await self.send(protocol.Weigh(share=share), hold=True)
 
     async def interrupt(self) -> None:
@@ -198,7 +198,7 @@ class RemoteJail:
         Raises:
             SandboxFailed: the jail was lost.
         """
-        with _LostIsTyped():
+        with LostIsTyped():
             await self.send(protocol.Interrupt())
 
     async def finish(self) -> None:
@@ -207,7 +207,7 @@ class RemoteJail:
         Raises:
             SandboxFailed: the jail was lost.
         """
-        with _LostIsTyped():
+        with LostIsTyped():
             await self.send(protocol.Finish())
             await self.expect(protocol.Finished)
 
@@ -217,7 +217,7 @@ class RemoteJail:
         Raises:
             SandboxFailed: the jail was lost.
         """
-        with _LostIsTyped():
+        with LostIsTyped():
             if not self._scan_asked:
                 await self.send(protocol.Scan())
             self._scan_asked = False
@@ -229,7 +229,7 @@ class RemoteJail:
         Raises:
             SandboxFailed: the jail was lost.
         """
-        with _LostIsTyped():
+        with LostIsTyped():
             await self.send(protocol.GetDisplay())
             header = await self.expect(protocol.FileContent)
             if header.size > limit_bytes:
@@ -244,7 +244,7 @@ class RemoteJail:
             JailRefused: there is no such regular file.
             SandboxFailed: the jail was lost.
         """
-        with _LostIsTyped():
+        with LostIsTyped():
             await self.send(protocol.GetFile(name=untrusted_name))
             header = await self.expect(protocol.FileContent)
             left = header.size
@@ -272,7 +272,7 @@ class RemoteJail:
             JailRefused: there is no interpreter, or it cannot.
             SandboxFailed: the jail was lost.
         """
-        with _LostIsTyped():
+        with LostIsTyped():
             await self.send(protocol.Save(limit_bytes=limit_bytes))
             header = await self.expect(protocol.Saved)
             if header.size > limit_bytes:
@@ -287,7 +287,7 @@ class RemoteJail:
             JailRefused: it could not be read back.
             SandboxFailed: the jail was lost.
         """
-        with _LostIsTyped():
+        with LostIsTyped():
             await self.send(protocol.Restore(size=size))
             async for piece in content:
                 await self._channel.send_data(piece)
@@ -335,70 +335,6 @@ class RemoteJail:
         if not isinstance(answer, kind):
             raise ProtocolError(f"{type(answer).__name__} where {kind.__name__} was due")
         return answer
-
-
-class RemoteProgram:
-    """A program in the background. Use :meth:`RemoteJail.open_background`. One task reads, others may write."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._written: deque[int] = deque()
-        self._news = trio.Condition()
-
-    async def next(self) -> protocol.Output | protocol.BackgroundEnded:
-        """Wait for the next piece of output, or for the end.
-
-        Raises:
-            SandboxFailed: the jail was lost.
-        """
-        with _LostIsTyped():
-            while True:
-                answer = protocol.decode_answer(await self._channel.receive_message())
-                if isinstance(answer, protocol.Output | protocol.BackgroundEnded):
-                    return answer
-                if not isinstance(answer, protocol.Written):
-                    raise ProtocolError(f"{type(answer).__name__} from a background program")
-                async with self._news:
-                    self._written.append(answer.size)
-                    self._news.notify()
-
-    async def write(self, data: bytes, *, close: bool) -> int:
-        """Write to its standard input what the pipe takes now, in at most 64 KiB; say how much that was.
-
-        Needs another task in :meth:`next`; a cancelled call may have written.
-
-        Raises:
-            SandboxFailed: the jail was lost.
-        """
-        with _LostIsTyped():
-            await self._channel.send_message(protocol.encode(protocol.WriteStdin(data=data, close=close)))
-        async with self._news:
-            while not self._written:
-                await self._news.wait()
-            return self._written.popleft()
-
-    async def signal(self, number: int) -> None:
-        """Signal it and all that is in its session.
-
-        Raises:
-            SandboxFailed: the jail was lost.
-        """
-        with _LostIsTyped():
-            await self._channel.send_message(protocol.encode(protocol.SignalSession(signal=number)))
-
-
-class _LostIsTyped:
-    """Map what a lost or broken jailer raises to one of our errors."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, ChannelClosed):
-            raise SandboxFailed("the sandbox was lost") from error
-        if isinstance(error, ProtocolError | msgspec.DecodeError):
-            log.error("the jailer breaks the protocol: %s", error)
-            raise SandboxFailed("the sandbox was lost") from error
 
 
 class JailerClient:
@@ -455,11 +391,11 @@ class JailerClient:
             await self._connected.wait()
         if self._connection is None:
             raise SandboxFailed("there is no jailer")
-        with _LostIsTyped():
+        with LostIsTyped():
             channel = await self._connection.open_channel()
         jail = RemoteJail(channel)
         try:
-            with _LostIsTyped():
+            with LostIsTyped():
                 request = protocol.OpenJail(policy=policy, profile=profile, share=share, modest=modest)
                 await jail._ask(request, protocol.Opened)  # noqa: SLF001
             yield jail

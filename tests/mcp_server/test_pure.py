@@ -26,11 +26,11 @@ from mcp_server.visit import Visit
 from supervisor.assistants import as_picture
 from supervisor.errors import InvalidRequest, NotFound
 from supervisor.execution import FileId, Principal, SessionId, new_id
-from supervisor.file_tools import _Cutter
 from supervisor.identity.derived import DerivedIds
 from supervisor.links import FileLinks
 from supervisor.names import name_fault
 from supervisor.shown import read_shown
+from supervisor.text_part import Cutter
 from supervisor.views import FileView, matching, workspace_name
 
 SESSION = SessionId(new_id())
@@ -215,7 +215,7 @@ async def test_all_sessions_together_hold_so_much_and_the_oldest_answers_go() ->
     st.integers(min_value=1, max_value=40),
 )
 def test_lines_are_cut_out_of_any_chunks(chunks: list[bytes], first: int, count: int, limit: int) -> None:
-    cutter = _Cutter(first, count, limit)
+    cutter = Cutter(first, count, limit)
     for chunk in chunks:
         if chunk:
             cutter.feed(chunk)

@@ -1,0 +1,52 @@
+"""The values of the composition: what was prepared as root, and the objects behind the doors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from supervisor.admission import Admission
+from supervisor.executor import Executor
+from supervisor.files import FileService
+from supervisor.identity.derived import DerivedIds
+from supervisor.identity.oauth import OAuthKey
+from supervisor.identity.tokens import PublicKey
+from supervisor.jailer.client import JailerClient
+from supervisor.jailer.setup import JailerHandle
+from supervisor.links import FileLinks
+from supervisor.live import LiveSessions
+from supervisor.policy import Policy
+from supervisor.programmatic import Programs
+from supervisor.runtimes.catalogue import InstalledLanguage
+from supervisor.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What was read and made as root, before the daemon became an ordinary user."""
+
+    settings: Settings
+    policy: Policy
+    languages: Mapping[str, InstalledLanguage]
+    api_key: str
+    jailer: JailerHandle
+    token_keys: Mapping[str, PublicKey] = field(default_factory=dict)
+    oauth_keys: Mapping[str, OAuthKey] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The domain objects behind the doors."""
+
+    files: FileService
+    executor: Executor
+    programs: Programs
+    jailer: JailerClient
+    admission: Admission
+    live: LiveSessions
+    ids: DerivedIds
+
+    def links(self, settings: Settings) -> FileLinks:
+        """Make links to files."""
+        return FileLinks(self.ids, settings.http.link_minutes * 60, clock=time.time)

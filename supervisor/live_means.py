@@ -1,0 +1,46 @@
+"""What lasting sessions work with: their limits, and the objects that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from supervisor.admission import Admission
+from supervisor.execution import SessionId
+from supervisor.files import FileService
+from supervisor.in_jail import InJail
+from supervisor.inputs import InputResolver
+from supervisor.jailer.client import JailerClient
+from supervisor.processes import ProcessLimits
+
+
+@dataclass(frozen=True, slots=True)
+class LiveLimits:
+    """How many, how long, how much."""
+
+    sessions: int
+    idle_seconds: float
+    reserve_memory_bytes: int
+    state_bytes: int
+    archive_seconds: float
+    save_seconds: float
+    interrupt_seconds: float
+    policy: str
+    profile: str
+    """Of the interpreter that every lasting session has, whatever its first execution is."""
+    process: ProcessLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all sessions work with."""
+
+    jailer: JailerClient
+    files: FileService
+    resolver: InputResolver
+    work: InJail
+    admission: Admission
+    limits: LiveLimits
+    note_loss: Callable[[SessionId, str], None]
+    """Remember why the state of a session is gone, until it is told."""
+    take_loss: Callable[[SessionId], str | None]

@@ -1,0 +1,71 @@
+"""The namespace of a lasting session: brought back from where it was saved, and saved. Both happen in its sandbox."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import trio
+
+from supervisor.errors import GaolerError, NotFound
+from supervisor.execution import SessionId
+from supervisor.jailer.client import JailRefused, RemoteJail
+from supervisor.live_means import Means
+from supervisor.results import Results, shown_text
+
+log: Final = logging.getLogger("gaoler.live")
+
+SHOWN_UNSAVED: Final = 8
+
+
+async def restore(means: Means, session_id: SessionId, jail: RemoteJail, results: Results) -> bool:
+    """Bring the saved namespace back, if there is one; what the caller has to know goes into the notes.
+
+    Says whether there is a namespace now.
+    """
+    limits = means.limits
+    lost = means.take_loss(session_id)
+    if lost is not None:
+        results.notes.append(lost)
+    state = await means.files.saved_state(session_id)
+    if state is None or state.profile != limits.profile:
+        return False
+    try:
+        with trio.fail_after(limits.save_seconds):
+            async with means.files.state_content(state) as content:
+                await jail.restore(state.size_bytes, content)
+    except (JailRefused, NotFound, trio.TooSlowError) as error:
+        reason = shown_text(str(error) or "it took too long")
+        log.warning("state not restored session=%s reason=%s", session_id, ascii(reason))
+        results.notes.append(f"the variables of earlier executions could not be restored: {reason}")
+        return False
+    results.notes.append(restored_note(state.untrusted_unsaved))
+    return True
+
+
+async def save(means: Means, session_id: SessionId, jail: RemoteJail) -> str | None:
+    """Save the namespace, shielded and within its time; give why it could not be, or ``None``."""
+    limits, files = means.limits, means.files
+    why: str | None = "saving them took too long"
+    with trio.CancelScope(shield=True), trio.move_on_after(limits.save_seconds):
+        try:
+            async with jail.save(limits.state_bytes) as (saved, content):
+                blob = await files.store(content, limits.state_bytes)
+            await files.keep_state(session_id, limits.profile, blob, limits.archive_seconds, saved.untrusted_unsaved)
+            log.info("session saved session=%s bytes=%d", session_id, saved.size)
+            why = None
+        except (JailRefused, GaolerError) as error:
+            why = f"they could not be saved: {shown_text(str(error))}"
+    if why is not None:
+        log.warning("session not saved session=%s reason=%s", session_id, ascii(why))
+    return why
+
+
+def restored_note(untrusted_unsaved: tuple[tuple[str, str], ...]) -> str:
+    """Say what came back and what did not."""
+    note = "the interpreter was started anew and the variables of earlier executions were restored"
+    if untrusted_unsaved:
+        shown = [f"{shown_text(name)} ({shown_text(why)})" for name, why in untrusted_unsaved[:SHOWN_UNSAVED]]
+        more = len(untrusted_unsaved) - len(shown)
+        note += ", except " + ", ".join(shown) + (f" and {more} more" if more else "")
+    return note
