@@ -26,6 +26,8 @@ from supervisor.jailer import kernel
 from supervisor.jailer.join import arrange_descriptors
 from supervisor.jailer.zygote import CONTROL, Request, Zygote, begin, join_and_harden
 
+CODE: Final = CONTROL + 1
+"""Descriptor of the directory of our code, until it is imported."""
 _READ_ONLY: Final = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
 
 
@@ -36,20 +38,21 @@ def main() -> None:
     kernel.bind(profile["image"], "/usr/local", flags=_READ_ONLY)
     for path in profile["masks"]:
         kernel.bind(profile["empty"], path, flags=_READ_ONLY)
+    # Our code may lie below what is about to be covered: it is reached by its descriptor.
+    code = os.open(Path(__file__).resolve().parents[2], os.O_PATH | os.O_DIRECTORY)
     kernel.mount("zygote", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=16m,mode=1777")
-    code = str(Path(__file__).resolve().parents[2])
     # The command line stays as short as that of a program in a sandbox, who can read it.
     program = (
-        f"import sys; sys.path.insert(0, {code!r})\n"
+        f"import os, sys; sys.path.insert(0, '/proc/self/fd/{CODE}')\n"
         "from supervisor.jailer import interpreter_zygote as zygote\n"
-        "del sys.path[0]\n"
+        f"del sys.path[0]; os.close({CODE})\n"
         f"zygote.serve({profile['preimport']!r}, {profile['exercise']!r})\n"
     )
     source = os.memfd_create("zygote", 0)
     os.write(source, program.encode())
     os.lseek(source, 0, os.SEEK_SET)
     # Python asks its standard output at start whether it can seek; that of a program is a pipe.
-    arrange_descriptors((source, os.pipe()[1], 2), [CONTROL])
+    arrange_descriptors((source, os.pipe()[1], 2), [CONTROL, code])
     os.execve(profile["python"], [profile["python"], "-"], profile["environment"])
 
 
