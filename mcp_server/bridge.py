@@ -18,6 +18,8 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
 from mcp.shared.exceptions import MCPDeprecationWarning, MCPError
 from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
     CallToolRequestParams,
     CallToolResult,
     EmptyResult,
@@ -102,19 +104,32 @@ class Remote:
         return self._client
 
     async def ask(self, question: Callable[[Client], Awaitable[_T]]) -> _T:
-        """Ask; if the daemon has forgotten this connection, with a new one, once."""
+        """Ask; if the daemon has forgotten this connection (it was restarted), with a new one, once.
+
+        What may have been done is never asked again.
+
+        Raises:
+            MCPError: what the daemon answers; it cannot be reached.
+        """
         client = await self.client()
         try:
             return await question(client)
         except MCPError as error:
-            if "session" not in str(error).lower():
+            if error.error.code != INVALID_REQUEST or not _forgotten(error):
                 raise
-        except (httpx2.HTTPError, trio.ClosedResourceError, trio.BrokenResourceError):
-            log.info("connection to the daemon lost")
+        except (httpx2.HTTPError, trio.ClosedResourceError, trio.BrokenResourceError) as error:
+            self._renew(client)
+            raise MCPError(
+                INTERNAL_ERROR, "the connection to the daemon was lost; what was asked may have been done"
+            ) from error
+        self._renew(client)
+        return await question(await self.client())
+
+    def _renew(self, client: Client) -> None:
+        """Connect anew, unless somebody has already."""
         if self._client is client:
             self._client = None
             self._lost.set()
-        return await question(await self.client())
 
     async def _log(self, params: LoggingMessageNotificationParams) -> None:
         if self.listener is not None:
@@ -125,6 +140,11 @@ class Remote:
     async def _notify(self, message: object) -> None:
         if isinstance(message, ResourceUpdatedNotification) and self.listener is not None:
             await self.listener.send_resource_updated(message.params.uri)
+
+
+def _forgotten(error: MCPError) -> bool:
+    """Say whether the transport was told that its MCP session is not there (any more)."""
+    return str(error) in ("Session terminated", "Session not found")
 
 
 class Bridge:

@@ -40,10 +40,9 @@ class EventBudget:
             (events, stream_id), _ = self._answered.popitem(last=False)
             events.forget(stream_id)
 
-    def leave(self, events: SessionEvents) -> None:
-        """A session has ended."""
-        for key in [key for key in self._answered if key[0] is events]:
-            del self._answered[key]
+    def let_go(self, events: SessionEvents, stream_id: str) -> None:
+        """A stream is held no longer."""
+        self._answered.pop((events, stream_id), None)
 
 
 @dataclass(slots=True)
@@ -70,7 +69,8 @@ class SessionEvents(EventStore):
     async def store_event(self, stream_id: str, message: JSONRPCMessage | None) -> str:
         """See :class:`mcp.server.streamable_http.EventStore`."""
         self._last += 1
-        size = 64 if message is None else 64 + len(message.model_dump_json(by_alias=True, exclude_unset=True))
+        size = 256 + len(stream_id)
+        size += 0 if message is None else len(message.model_dump_json(by_alias=True, exclude_unset=True))
         stream = self._streams.setdefault(stream_id, _Stream())
         self._streams.move_to_end(stream_id)
         stream.events.append((self._last, message, size))
@@ -138,7 +138,11 @@ class SessionEvents(EventStore):
             # The one that was answered last is the likeliest to be asked for.
             if answered and (answered[0] != next(reversed(self._streams)) or len(self._streams) == 1):
                 for name in answered:
-                    self._drop(self._streams.pop(name))
+                    self.forget(name)
+                continue
+            if len(self._streams) > HELD_STREAMS:
+                # None of them was answered: the one that has been silent for longest goes.
+                self.forget(next(iter(self._streams)))
                 continue
             longest = max(self._streams.values(), key=lambda stream: len(stream.events))
             number, _message, size = longest.events.popleft()
@@ -153,12 +157,12 @@ class SessionEvents(EventStore):
         stream = self._streams.pop(stream_id, None)
         if stream is not None:
             self._drop(stream)
+        self._budget.let_go(self, stream_id)
 
     def close(self) -> None:
         """Hold nothing any longer: the session has ended."""
         for stream_id in list(self._streams):
             self.forget(stream_id)
-        self._budget.leave(self)
 
     def _drop(self, stream: _Stream) -> None:
         for number, _message, size in stream.events:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import msgspec
 import trio
 from mcp.server import Server
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, AuthorizationContext
@@ -41,9 +42,17 @@ RETRY_MILLISECONDS: Final = 500
 """After so long a client should take a lost stream up again."""
 DISCARD_SECONDS: Final = 2.0
 SILENT_SECONDS: Final = 60.0
+MAX_ID_BYTES: Final = 256
 DISCARD_BYTES: Final = 32 << 20
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _INVALID_REQUEST: Final = -32600
+
+
+class _WithId(msgspec.Struct):
+    id: str = ""
+
+
+_id_decoder: Final = msgspec.json.Decoder(_WithId)
 
 
 class SessionManager(StreamableHTTPSessionManager):
@@ -113,7 +122,9 @@ class McpApp:
         async with self._manager.run():
             yield
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(  # noqa: PLR0911 - one for each refusal
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Answer one request."""
         headers = Headers(scope=scope)
         if scope["path"].startswith(METADATA):
@@ -152,6 +163,9 @@ class McpApp:
         body = await _read_body(receive, headers, limit)
         if body is None:
             await _refuse(send, 413, f"a request has at most {limit} bytes: mcp.body_bytes")
+            return
+        if _has_long_id(body):
+            await _refuse(send, 400, f"an id has at most {MAX_ID_BYTES} characters")
             return
         scope = {**scope, SCOPE_KEY: visit, "user": AuthenticatedUser(token)}
         try:
@@ -262,6 +276,16 @@ async def _read_body(receive: Receive, headers: Headers, limit: int) -> bytes | 
             return None
         if not message.get("more_body", False):
             return bytes(body)
+
+
+def _has_long_id(body: bytes) -> bool:
+    """Ids of requests are held with their answers; who is no JSON is told so by the SDK."""
+    if len(body) <= MAX_ID_BYTES:
+        return False
+    try:
+        return len(_id_decoder.decode(body).id) > MAX_ID_BYTES
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:

@@ -76,5 +76,7 @@ class Background:
         Raises:
             NotFound: the session is another's.
         """
-        await self._files.forget_state(principal, session_id)
+        await self._files.open_session(principal, session_id)
+        # First, so that what is being saved now is not kept after it was forgotten.
         self._live.discard(session_id)
+        await self._files.forget_state(principal, session_id)

@@ -120,6 +120,7 @@ def _live_limits(prepared: Prepared) -> LiveLimits:
         policy=prepared.policy.name,
         profile=min(profiles),
         process=ProcessLimits(live.process_minutes * 60, live.process_output_bytes),
+        processes_per_owner=live.processes_per_user,
     )
 
 

@@ -16,6 +16,8 @@ from typing import Final, NewType
 SessionId = NewType("SessionId", str)
 FileId = NewType("FileId", str)
 
+MAX_STDIN_BYTES: Final = 65_536
+"""A door refuses more; the jailer takes no more."""
 ID_LENGTH: Final = 21
 """LibreChat's own download route refuses ids that are not 21 characters of this alphabet (a nanoid)."""
 

@@ -14,6 +14,7 @@ from supervisor.access import owner_of
 from supervisor.admission import Admission
 from supervisor.errors import InvalidRequest, Unsupported
 from supervisor.execution import (
+    MAX_STDIN_BYTES,
     ExecutionRequest,
     ExecutionResult,
     Listener,
@@ -83,6 +84,8 @@ class Executor:
             Busy: no place.
             SandboxFailed: our own fault; nothing was stored.
         """
+        if len(request.stdin) > MAX_STDIN_BYTES:
+            raise InvalidRequest(f"at most {MAX_STDIN_BYTES} bytes of UTF-8", field="stdin")
         language = self._languages.get(request.language.lower())
         if language is None:
             raise InvalidRequest(f"Unsupported language: {request.language}", field="lang")

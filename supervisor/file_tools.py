@@ -234,6 +234,11 @@ class FileTools:
                 "or set replace_all",
                 field="old_text",
             )
+        size = len(data) + count * (len(new.encode()) - len(old.encode()))
+        if size > MAX_EDIT_BYTES:
+            raise TooLarge(
+                f"the file would have {size} bytes; edited ones have at most {MAX_EDIT_BYTES}", field="new_text"
+            )
         line = text.count("\n", 0, text.index(old)) + 1
         changed = text.replace(old, new).encode()
         view = await self._write(principal, session_id, path, changed, content_type=file.content_type)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, assert_never
@@ -11,7 +11,7 @@ from typing import Final, assert_never
 import msgspec
 import trio
 
-from supervisor.errors import InvalidRequest, SandboxFailed, TooLarge
+from supervisor.errors import GaolerError, InvalidRequest, SandboxFailed, TooLarge
 from supervisor.execution import (
     Cancelled,
     ExecutionRequest,
@@ -54,6 +54,12 @@ class Present:
     """Those that are the session's own: deleted there, they have to go here."""
     directories: set[str] = field(default_factory=set)
     ignored: set[bytes] = field(default_factory=set)
+
+    def forget(self, names: Iterable[str]) -> None:
+        """These are not there, or not kept: they are looked at, and written, anew."""
+        for name in names:
+            self.digests.pop(name, None)
+            self.own.discard(name)
 
 
 class InJail:
@@ -184,8 +190,6 @@ class InJail:
         room = Room(self._limits, inputs)
         for entry in manifest.entries:
             await self._take(jail, entry, inputs, results, room, present)
-        if not manifest.truncated:
-            self._compare_directories(manifest, inputs, results, present)
         seen = {entry.untrusted_name for entry in manifest.entries}
         for name, each in inputs.by_name.items():
             if each.file.read_only:
@@ -196,9 +200,11 @@ class InJail:
                 present.own.discard(name)
                 if each.file.session_id == inputs.session_id:
                     results.forget.append(each.file)
+        if not manifest.truncated:
+            self._compare_directories(manifest, inputs, results, present, room.files_left)
 
     def _compare_directories(
-        self, manifest: protocol.Manifest, inputs: Inputs, results: Results, present: Present
+        self, manifest: protocol.Manifest, inputs: Inputs, results: Results, present: Present, room: int
     ) -> None:
         """Note which empty directories the session has gained and lost."""
         filled: set[bytes] = set()
@@ -212,7 +218,6 @@ class InJail:
         there = [usable_name(name) for name in manifest.directories]
         empty = [usable_name(name) for name in manifest.directories if name not in filled]
         results.drop_directories = inputs.directories - {name for name in there if name is not None}
-        room = self._limits.session_files // 2 - len(inputs.directories)
         fresh = sorted({name for name in empty if name is not None} - inputs.directories)
         results.add_directories = frozenset(fresh[: max(0, room)])
         present.directories = set((inputs.directories | results.add_directories) - results.drop_directories)
@@ -266,12 +271,21 @@ class InJail:
             origin = source.reference or FileReference(source.file.id, source.file.session_id, name)
         results.files.append(ResultFile(file.id, file.session_id, name, file.size_bytes, modified_from=origin))
 
-    async def keep(self, inputs: Inputs, results: Results) -> None:
-        """Put what was found into the session, all or nothing.
+    async def keep(self, inputs: Inputs, results: Results, present: Present | None = None) -> None:
+        """Put what was found into the session, all or nothing. If it cannot be, ``present`` does not count it as kept.
 
         Raises:
             TooLarge, NotFound: the session is full, or was deleted meanwhile.
         """
+        try:
+            await self._keep(inputs, results)
+        except GaolerError:
+            if present is not None:
+                present.forget(file.name for file in results.new)
+                present.directories = set(inputs.directories)
+            raise
+
+    async def _keep(self, inputs: Inputs, results: Results) -> None:
         change = FileChange(
             put=results.new,
             drop=[file.id for file in results.forget],

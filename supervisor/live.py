@@ -18,14 +18,14 @@ import trio
 
 from supervisor.access import may_use
 from supervisor.admission import Admission
-from supervisor.errors import Busy, NotFound
+from supervisor.errors import Busy, InvalidRequest, NotFound, TooLarge
 from supervisor.execution import ExecutionRequest, ExecutionResult, Listener, Principal, SessionId
 from supervisor.files import FileService
 from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
 from supervisor.jailer.client import JailerClient
 from supervisor.live_means import LiveLimits, Means
-from supervisor.live_session import LiveSession
+from supervisor.live_session import Job, LiveSession
 from supervisor.processes import BackgroundProcess
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.views import ProcessInfo
@@ -56,7 +56,8 @@ class LiveSessions:
         self._limits = limits
         self._nursery = nursery
         self._sessions: dict[SessionId, LiveSession] = {}
-        self._leaving: dict[SessionId, trio.Event] = {}
+        self._leaving: dict[SessionId, LiveSession] = {}
+        """Those that are saving themselves; a session of the same id begins when they have gone."""
         self._lost: OrderedDict[SessionId, str] = OrderedDict()
         self._stopping = False
 
@@ -81,7 +82,11 @@ class LiveSessions:
         """
         assert request.session_id is not None
         session = self._session(request.session_id, request.principal)
-        return await session.execute(request, language, listener, on_admitted, lambda: self._interrupt(session))
+
+        def interrupt(job: Job) -> None:
+            self._nursery.start_soon(session.interrupt, job)
+
+        return await session.execute(request, language, listener, on_admitted, interrupt)
 
     async def start_process(
         self,
@@ -97,6 +102,10 @@ class LiveSessions:
             GaolerError: as :meth:`supervisor.executor.Executor.execute`.
         """
         session = self._session(session_id, principal)
+        owners = [each for each in self._sessions.values() if each.owner is not None and each.owner == session.owner]
+        limit = self._limits.processes_per_owner
+        if sum(each.running_processes for each in owners) >= limit:
+            raise Busy(f"at most {limit} background processes of one user at once", retry_after_seconds=10.0)
         return await session.start_process(principal, command, arguments, environment)
 
     def processes(self, principal: Principal, session_id: SessionId) -> list[ProcessInfo]:
@@ -122,12 +131,17 @@ class LiveSessions:
     async def synchronise(self, session_id: SessionId) -> None:
         """If background programs run in the session, bring its workspace and its kept files together.
 
+        A kept file that has no place in the workspace keeps the two apart until it is gone; executions name it.
+
         Raises:
-            GaolerError: as :meth:`LiveSession.synchronise`.
+            GaolerError: the sandbox is gone, or the session has too much to do.
         """
         session = self._sessions.get(session_id)
         if session is not None and session.unsettled:
-            await session.synchronise()
+            try:
+                await session.synchronise()
+            except (InvalidRequest, TooLarge) as error:
+                log.info("session not synchronised session=%s reason=%s", session_id, ascii(error.message))
 
     def state(self, session_id: SessionId) -> str:
         """Say what a session is doing: ``live``, with an interpreter or programs in memory, or ``resting``."""
@@ -135,6 +149,9 @@ class LiveSessions:
 
     def discard(self, session_id: SessionId) -> None:
         """End a session that its owner has deleted or closed, at once and without saving it."""
+        leaving = self._leaving.get(session_id)
+        if leaving is not None:
+            leaving.discarded = True
         session = self._sessions.get(session_id)
         if session is not None:
             session.discarded = True
@@ -161,7 +178,9 @@ class LiveSessions:
                 raise NotFound("no such session", field="session_id")
             return session
         self._make_room()
-        session = self._sessions[session_id] = LiveSession(session_id, self._means, self._leaving.get(session_id))
+        leaving = self._leaving.get(session_id)
+        predecessor = None if leaving is None else leaving.gone
+        session = self._sessions[session_id] = LiveSession(session_id, self._means, predecessor)
         self._nursery.start_soon(self._serve, session)
         return session
 
@@ -172,7 +191,7 @@ class LiveSessions:
             self._end(session)
             session.refuse_rest()
             session.gone.set()
-            if self._leaving.get(session.id) is session.gone:
+            if self._leaving.get(session.id) is session:
                 del self._leaving[session.id]
 
     def _make_room(self) -> None:
@@ -192,7 +211,7 @@ class LiveSessions:
         """Have it save itself and end; a request for it makes a new one meanwhile."""
         if self._sessions.get(session.id) is session:
             del self._sessions[session.id]
-            self._leaving[session.id] = session.gone
+            self._leaving[session.id] = session
         session.end()
 
     def _interrupt(self, session: LiveSession) -> None:

@@ -29,6 +29,7 @@ class LiveLimits:
     profile: str
     """Of the interpreter that every lasting session has, whatever its first execution is."""
     process: ProcessLimits
+    processes_per_owner: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ files are looked at. A session that ends is saved first, inside its sandbox.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
@@ -26,7 +27,7 @@ from supervisor.execution import (
 )
 from supervisor.in_jail import Present, refusals_typed, result_of
 from supervisor.jailer import protocol
-from supervisor.jailer.client import RemoteJail
+from supervisor.jailer.client import JailRefused, RemoteJail
 from supervisor.live_means import Means
 from supervisor.live_state import restore, save
 from supervisor.processes import BackgroundProcess
@@ -47,8 +48,10 @@ _T = TypeVar("_T")
 
 
 @dataclass(eq=False, slots=True)
-class _Job:
-    work: Callable[[_Job], Awaitable[Any]]
+class Job:
+    """Something to be done in a session's turn; ``abandoned``: nobody waits for it any more."""
+
+    work: Callable[[Job], Awaitable[Any]]
     done: trio.Event = field(default_factory=trio.Event)
     result: Any = None
     error: GaolerError | None = None
@@ -61,9 +64,11 @@ class LiveSession:
     def __init__(self, session_id: SessionId, means: Means, predecessor: trio.Event | None) -> None:
         self.id = session_id
         self._means = means
-        self._jobs, self._inbox = trio.open_memory_channel[_Job](QUEUE_LENGTH)
+        self._jobs, self._inbox = trio.open_memory_channel[Job](QUEUE_LENGTH)
         self._predecessor = predecessor
-        self._current: _Job | None = None
+        self._current: Job | None = None
+        self._running: Job | None = None
+        """The current one, while its code runs."""
         self._jail: RemoteJail | None = None
         self._present = Present()
         self._fresh = True
@@ -121,16 +126,16 @@ class LiveSession:
         if self._waiting is not None:
             self._waiting.cancel()
 
-    async def interrupt(self) -> None:
-        """Interrupt what runs."""
-        if self._jail is not None and self._current is not None:
+    async def interrupt(self, job: Job | None = None) -> None:
+        """Interrupt what runs, if it is this job's."""
+        if self._jail is not None and self._running is not None and job in (None, self._running):
             try:
                 await self._jail.interrupt()
             except SandboxFailed:
                 return
 
     async def submit(
-        self, work: Callable[[_Job], Awaitable[_T]], on_abandoned: Callable[[], None] = lambda: None
+        self, work: Callable[[Job], Awaitable[_T]], on_abandoned: Callable[[Job], None] = lambda _job: None
     ) -> _T:
         """Have a job done. Cancelling leaves it undone, or calls ``on_abandoned`` if it is being done.
 
@@ -138,7 +143,7 @@ class LiveSession:
             Busy: too many wait already.
             GaolerError: what the job raises.
         """
-        job = _Job(work)
+        job = Job(work)
         try:
             self._jobs.send_nowait(job)
         except trio.WouldBlock:
@@ -148,7 +153,7 @@ class LiveSession:
         except trio.Cancelled:
             job.abandoned = True
             if self._current is job:
-                on_abandoned()
+                on_abandoned(job)
             raise
         if job.error is not None:
             raise job.error
@@ -210,12 +215,12 @@ class LiveSession:
         running = self.running_processes
         if running:
             await self._look_after(jail)
-        if self._used and (why := await save(self._means, self.id, jail)) is not None:
+        if self._used and (why := await save(self._means, self.id, jail, lambda: not self.discarded)) is not None:
             self._note_loss(why)
         if running:
             self._means.note_loss(self.id, f"{running} background process(es) were ended")
 
-    async def _next(self) -> _Job | None:
+    async def _next(self) -> Job | None:
         """Wait for the next job that somebody still wants; ``None``: it is time to end."""
         while not self.discarded:
             try:
@@ -231,7 +236,7 @@ class LiveSession:
                 return job
         return None
 
-    async def _do(self, job: _Job) -> None:
+    async def _do(self, job: Job) -> None:
         try:
             job.result = await job.work(job)
         except GaolerError as error:
@@ -250,7 +255,7 @@ class LiveSession:
         language: InstalledLanguage,
         listener: Listener | None,
         on_admitted: Callable[[], None] | None,
-        on_abandoned: Callable[[], None],
+        on_abandoned: Callable[[Job], None],
     ) -> ExecutionResult:
         """Run code.
 
@@ -258,7 +263,7 @@ class LiveSession:
             GaolerError: as :meth:`supervisor.executor.Executor.execute`.
         """
 
-        async def work(job: _Job) -> ExecutionResult:
+        async def work(job: Job) -> ExecutionResult:
             async def hear(piece: OutputPiece) -> None:
                 if listener is not None and not job.abandoned:
                     await listener(piece)
@@ -267,31 +272,43 @@ class LiveSession:
                 if on_admitted is not None and not job.abandoned:
                     on_admitted()
 
-            return await self._execute(request, language, hear, admitted)
+            return await self._execute(job, request, language, hear, admitted)
 
         return await self.submit(work, on_abandoned)
 
     async def _execute(
-        self, request: ExecutionRequest, language: InstalledLanguage, hear: Listener, on_admitted: Callable[[], None]
+        self,
+        job: Job,
+        request: ExecutionRequest,
+        language: InstalledLanguage,
+        hear: Listener,
+        on_admitted: Callable[[], None],
     ) -> ExecutionResult:
         means, jail = self._means, self._jail
         assert jail is not None
         inputs = await self._enter(request)
         output = Collector(listener=hear)
         results = Results(skipped=list(inputs.skipped))
-        async with means.admission.place(request.principal) as standing:
-            on_admitted()
-            with refusals_typed():
-                await jail.weigh(standing.share)
-                status = await self._make_ready(results)
-                await means.work.place(request, language, inputs, jail, self._present)
-                self._used = self._used or language.profile is not None
-                ended = await means.work.run_live(request, language, jail, output, means.limits.interrupt_seconds)
-                await means.work.collect(jail, inputs, results, self._present)
-                await means.work.take_shown(request, language, jail, results)
-        self._note_state(ended, results)
-        await self._go_on(jail)
-        await means.work.keep(inputs, results)
+        try:
+            async with means.admission.place(request.principal) as standing:
+                on_admitted()
+                with refusals_typed(), self._minding_refusals(jail):
+                    await jail.weigh(standing.share)
+                    status = await self._make_ready(results)
+                    await means.work.place(request, language, inputs, jail, self._present)
+                    if job.abandoned:
+                        raise Busy("nobody waits for it any more", retry_after_seconds=1.0)
+                    self._used = self._used or language.profile is not None
+                    self._running = job
+                    ended = await means.work.run_live(request, language, jail, output, means.limits.interrupt_seconds)
+                    self._running = None
+                    await means.work.collect(jail, inputs, results, self._present)
+                    await means.work.take_shown(request, language, jail, results)
+            self._note_state(ended, results)
+        finally:
+            self._running = None
+            await self._go_on(jail)
+        await means.work.keep(inputs, results, self._present)
         return result_of(inputs, ended, output, results, Runtime(self.id, status, ended.state_lives))
 
     async def _enter(self, request: ExecutionRequest) -> Inputs:
@@ -316,8 +333,21 @@ class LiveSession:
     async def _go_on(self, jail: RemoteJail) -> None:
         """Let what runs in the background go on."""
         if self.running_processes and not jail.lost:
-            await jail.weigh(BACKGROUND_SHARE)
-            await jail.resume()
+            try:
+                await jail.weigh(BACKGROUND_SHARE)
+                await jail.resume()
+            except JailRefused:
+                # What was refused is told by whoever asked for it.
+                self._present.forget(map(_named, jail.take_refused_names()))
+
+    @contextmanager
+    def _minding_refusals(self, jail: RemoteJail) -> Iterator[None]:
+        """What the jail did not take is not there: the next one to look puts it anew, and is told again."""
+        try:
+            yield
+        except JailRefused:
+            self._present.forget(map(_named, jail.take_refused_names()))
+            raise
 
     def _note_state(self, ended: protocol.Ended, results: Results) -> None:
         """Say what became of the variables where that is not what anybody would expect."""
@@ -346,7 +376,7 @@ class LiveSession:
             GaolerError: as :meth:`supervisor.executor.Executor.execute`.
         """
 
-        async def work(_job: _Job) -> ProcessInfo:
+        async def work(_job: Job) -> ProcessInfo:
             jail, nursery = self._jail, self._nursery
             assert jail is not None
             assert nursery is not None
@@ -358,14 +388,16 @@ class LiveSession:
             self._forget_old_processes()
             self._made += 1
             process = BackgroundProcess(f"p{self._made}", command, self._means.limits.process)
-            async with self._means.admission.place(principal):
-                with refusals_typed():
-                    await self._make_ready(Results())
-                    await self._means.work.place_inputs(inputs, jail, self._present)
-                    self.unsettled = True
-                    await nursery.start(self._run_process, process, jail, arguments, environment)
-            self._processes[process.id] = process
-            await self._go_on(jail)
+            try:
+                async with self._means.admission.place(principal):
+                    with refusals_typed(), self._minding_refusals(jail):
+                        await self._make_ready(Results())
+                        await self._means.work.place_inputs(inputs, jail, self._present)
+                        self.unsettled = True
+                        await nursery.start(self._run_process, process, jail, arguments, environment)
+                self._processes[process.id] = process
+            finally:
+                await self._go_on(jail)
             return process.info()
 
         return await self.submit(work)
@@ -382,15 +414,17 @@ class LiveSession:
         await process.run(jail, arguments, environment, task_status=task_status)
         if not self.running_processes:
             try:
-                self._jobs.send_nowait(_Job(self._settle))
+                self._jobs.send_nowait(Job(self._settle))
             except trio.WouldBlock:
                 return  # one of those who wait does the same
 
-    async def _settle(self, _job: _Job) -> None:
+    async def _settle(self, _job: Job) -> None:
         """The last process has ended: everything is stopped again, and its files are kept."""
         if self._jail is not None and self.unsettled:
-            await self._look_after(self._jail)
-            await self._go_on(self._jail)
+            try:
+                await self._look_after(self._jail)
+            finally:
+                await self._go_on(self._jail)
 
     def _forget_old_processes(self) -> None:
         ended = [each.id for each in self._processes.values() if not each.running]
@@ -415,12 +449,17 @@ class LiveSession:
         user = owner.id if owner.kind == "user" else None
         inputs = await self._means.resolver.resolve(self._bare_request(Principal(owner.tenant, "gaoler", user)))
         results = Results()
-        with refusals_typed():
+        with refusals_typed(), self._minding_refusals(jail):
             await jail.pause()
             await self._means.work.place_inputs(inputs, jail, self._present)
             await self._means.work.collect(jail, inputs, results, self._present)
         self.unsettled = self.running_processes > 0
-        await self._means.work.keep(inputs, results)
+        await self._means.work.keep(inputs, results, self._present)
 
     def _bare_request(self, principal: Principal) -> ExecutionRequest:
         return ExecutionRequest(principal, language="", code="", session_id=self.id)
+
+
+def _named(name: bytes) -> str:
+    """As whoever put it calls it."""
+    return name.decode("utf-8", "surrogateescape")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -43,15 +44,22 @@ async def restore(means: Means, session_id: SessionId, jail: RemoteJail, results
     return True
 
 
-async def save(means: Means, session_id: SessionId, jail: RemoteJail) -> str | None:
-    """Save the namespace, shielded and within its time; give why it could not be, or ``None``."""
+async def save(
+    means: Means, session_id: SessionId, jail: RemoteJail, wanted: Callable[[], bool] = lambda: True
+) -> str | None:
+    """Save the namespace, shielded and within its time; give why it could not be, or ``None``.
+
+    ``wanted`` is asked when it is written down: its owner may have closed the session meanwhile.
+    """
     limits, files = means.limits, means.files
     why: str | None = "saving them took too long"
     with trio.CancelScope(shield=True), trio.move_on_after(limits.save_seconds):
         try:
             async with jail.save(limits.state_bytes) as (saved, content):
                 blob = await files.store(content, limits.state_bytes)
-            await files.keep_state(session_id, limits.profile, blob, limits.archive_seconds, saved.untrusted_unsaved)
+            if wanted():
+                unsaved = saved.untrusted_unsaved
+                await files.keep_state(session_id, limits.profile, blob, limits.archive_seconds, unsaved)
             log.info("session saved session=%s bytes=%d", session_id, saved.size)
             why = None
         except (JailRefused, GaolerError) as error:

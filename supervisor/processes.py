@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +23,7 @@ from supervisor.views import ProcessInfo, ProcessOutput, Status
 
 WRITE_SECONDS: Final = 5.0
 """How long input waits for a program that does not read."""
+END_SECONDS: Final = 1.0
 PIECE_BYTES: Final = 32_768
 
 
@@ -162,13 +164,24 @@ class BackgroundProcess:
         async with self._writing:
             with trio.move_on_after(WRITE_SECONDS):
                 while written < len(data):
-                    taken = await self._living().write(data[written : written + PIECE_BYTES], close=False)
+                    taken = await self._write(data[written : written + PIECE_BYTES])
                     written += taken
                     if not taken:
                         await trio.sleep(0.02)
             if close and written == len(data):
-                await self._living().write(b"", close=True)
+                # One that has ended after it took everything has nothing to be closed.
+                with suppress(Conflict, SandboxFailed), trio.move_on_after(WRITE_SECONDS):
+                    await self._living().write(b"", close=True)
         return written
+
+    async def _write(self, piece: bytes) -> int:
+        try:
+            return await self._living().write(piece, close=False)
+        except SandboxFailed:
+            # It has ended, and its end is on its way; or the sandbox has gone with it.
+            await self.wait_ended(END_SECONDS)
+            self._living()
+            raise
 
     async def signal(self, number: int) -> None:
         """Signal it, with all that it has started and that has not left its session.

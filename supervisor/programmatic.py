@@ -26,7 +26,7 @@ from msgspec import Struct
 
 from supervisor.admission import Admission
 from supervisor.errors import Busy, Conflict, Forbidden, GaolerError, InvalidRequest, NotFound, SandboxFailed, TooLarge
-from supervisor.execution import Principal, new_id
+from supervisor.execution import MAX_STDIN_BYTES, Principal, new_id
 from supervisor.fair_queue import Standing
 from supervisor.identity.derived import DerivedIds
 from supervisor.in_jail import InJail, Present, refusals_typed, result_of
@@ -140,6 +140,8 @@ class Programs:
         Raises:
             GaolerError: as :meth:`supervisor.executor.Executor.execute`; tools that cannot be; too many programs wait.
         """
+        if len(request.execution.stdin) > MAX_STDIN_BYTES:
+            raise InvalidRequest(f"at most {MAX_STDIN_BYTES} bytes of UTF-8", field="stdin")
         written = specification(request.tools, request.dialect)
         of_principal = sum(each.principal == request.caller for each in self._programs.values())
         limits = self.limits

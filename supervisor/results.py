@@ -112,8 +112,14 @@ class Room:
         kept = [each.file for each in inputs.by_name.values() if each.file.session_id == inputs.session_id]
         self._limits = limits
         self._files = 0
-        self._session_files = len(kept)
+        # Directories without files count too.
+        self._session_files = len(kept) + len(inputs.directories)
         self._session_bytes = sum(file.size_bytes for file in kept)
+
+    @property
+    def files_left(self) -> int:
+        """How many more the session holds."""
+        return max(0, self._limits.session_files - self._session_files)
 
     def fault(self, size: int) -> str | None:
         """Say why a file of ``size`` bytes is not kept, or ``None``."""

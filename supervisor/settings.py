@@ -68,6 +68,9 @@ class LiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     process_minutes: Annotated[
         float, _meta("a background program is killed after it; its session ends it sooner if unused", gt=0, le=24 * 60)
     ] = 120.0
+    processes_per_user: Annotated[
+        int, _meta("background programs of one user at once, in all sessions; of one session 16", ge=0, le=100_000)
+    ] = 48
     process_output_bytes: Annotated[
         int, _meta("latest output of each background program that is kept", ge=4096, le=1 << 26)
     ] = 1 << 20

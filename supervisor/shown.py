@@ -30,12 +30,13 @@ _decoder: Final = msgspec.json.Decoder(_Line)
 def read_shown(untrusted_lines: bytes, limit_bytes: int) -> tuple[tuple[Shown, ...], str | None]:
     """Give what was shown, and what has to be said about the rest. What is malformed is left out."""
     found: list[Shown] = []
-    lines = untrusted_lines.split(b"\n")
-    whole = lines[:-1]
     note = None
-    if lines[-1] or len(whole) > MAX_SHOWN:
-        note = f"not everything that was shown is here: at most {MAX_SHOWN} things of {limit_bytes >> 20} MiB together"
-    for line in whole[:MAX_SHOWN]:
+    start = 0
+    for _ in range(MAX_SHOWN):
+        end = untrusted_lines.find(b"\n", start)
+        if end < 0:
+            break
+        line, start = untrusted_lines[start:end], end + 1
         try:
             data = _decoder.decode(line).data
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -43,6 +44,8 @@ def read_shown(untrusted_lines: bytes, limit_bytes: int) -> tuple[tuple[Shown, .
         forms = {kind: content for kind, text in data.items() if (content := _content(kind, text)) is not None}
         if forms:
             found.append(Shown(forms))
+    if start < len(untrusted_lines):
+        note = f"not everything that was shown is here: at most {MAX_SHOWN} things of {limit_bytes >> 20} MiB together"
     return tuple(found), note
 
 

@@ -9,6 +9,7 @@ import keyword
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -20,11 +21,15 @@ from supervisor.execution import ExecutionRequest, ExecutionResult, Principal, S
 MAX_TOOLS: Final = 100
 MAX_CALLS: Final = 200
 """In one execution, all its round trips together."""
+MAX_DEPTH: Final = 50
+"""Of a call's input: not every client reads what is nested deeper."""
 MAX_RESULT_BYTES: Final = 5 << 20
 MAX_HISTORY_BYTES: Final = 40 << 20
 
 Dialect = Literal["python", "bash"]
 ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_ .:/-]{1,128}$")]
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"{}[]"))
 _BASH_WORDS: Final = frozenset(
     {"if", "then", "else", "elif", "fi", "case", "esac", "for", "select", "while", "until", "do", "done", "in"}
     | {"function", "time", "coproc"}
@@ -175,11 +180,19 @@ def decode_calls(untrusted_line: bytes, tools: frozenset[str], made: int) -> tup
     for call in calls:
         if not bytes(call.input).startswith(b"{"):
             raise SandboxBabbles("Sandbox sent a malformed tool call")
+        if _depth(bytes(call.input)) > MAX_DEPTH:
+            raise SandboxBabbles(f"the input of a tool call is nested more than {MAX_DEPTH} deep")
         if call.name not in tools:
             raise SandboxBabbles(f"Sandbox requested an unregistered tool: {call.name}")
     return tuple(
         ToolCall(f"call_{made + index:03d}", call.name, bytes(call.input)) for index, call in enumerate(calls, 1)
     )
+
+
+def _depth(json_text: bytes) -> int:
+    """Say how deep valid JSON is nested."""
+    brackets = _STRINGS.sub(b"", json_text).translate(None, _NO_BRACKETS)
+    return max(accumulate(1 if bracket in b"{[" else -1 for bracket in brackets), default=0)
 
 
 def encode_results(results: Sequence[ToolResult]) -> bytes:

@@ -13,6 +13,7 @@ from supervisor.execution import FileId
 
 WORKSPACE: Final = "/mnt/data"
 MAX_PATTERN: Final = 256
+MAX_PATTERN_PARTS: Final = 20
 
 Status = Literal["running", "exited", "signalled", "killed", "lost"]
 
@@ -158,6 +159,10 @@ def matching(views: Iterable[FileView], pattern: str, depth: int | None) -> list
         raise InvalidRequest(f"a pattern has at most {MAX_PATTERN} characters", field="glob")
     name = workspace_name(pattern) if pattern else ""
     parts = tuple(name.split("/")) if name else ("**",)
+    # One "**" after another means the same as one, and costs more.
+    parts = tuple(part for at, part in enumerate(parts) if part != "**" or parts[at - 1 : at] != ("**",))
+    if len(parts) > MAX_PATTERN_PARTS:
+        raise InvalidRequest(f"a pattern has at most {MAX_PATTERN_PARTS} parts", field="glob")
     if len(parts) == 1 and parts != ("**",):
         parts = ("**", *parts)
     return [

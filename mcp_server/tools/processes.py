@@ -119,6 +119,9 @@ async def start_process(call: Call, given: StartProcess) -> Reply:
     if not call.door.settings.stateful:
         raise Unsupported("this server keeps nothing running between calls", code="stateful_workspace_unsupported")
     command = check_text(given.command, "command", MAX_COMMAND)
+    if len(command.encode()) > MAX_COMMAND:
+        # It is one argument of a program; the kernel takes 128 KiB.
+        raise InvalidRequest(f"at most {MAX_COMMAND} bytes of UTF-8: write a script with write_file", field="command")
     default = call.visit.default_session(call.door.ids)
     session_id = default if given.session is None and default else await call.session_or_new(given.session)
     info = await call.door.processes.start(call.principal, session_id, command)

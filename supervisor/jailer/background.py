@@ -12,14 +12,15 @@ from typing import Final
 import trio
 
 from supervisor.jailer import protocol
-from supervisor.jailer.channels import Channel, ProtocolError
-from supervisor.jailer.conversation import decode, send
+from supervisor.jailer.channels import Channel
+from supervisor.jailer.conversation import ConversationError, decode, send
 from supervisor.jailer.enclosure import READ_BYTES, JailError
 from supervisor.jailer.jail import Jail
 from supervisor.jailer.launcher import LaunchError, Process
 
 FLOOD_BYTES: Final = 16_384
 FLOOD_PAUSE_SECONDS: Final = 0.01
+CRUMB_PAUSE_SECONDS: Final = 0.004
 DRAIN_READS: Final = 64
 """What is left in the pipes when the program has ended: a pipe's size, some times over."""
 
@@ -37,7 +38,7 @@ class BackgroundProgram:
 
         Raises:
             ChannelClosed: the peer is gone.
-            ProtocolError: it breaks a rule.
+            ConversationError: it breaks a rule.
         """
         jail = self._jail
         try:
@@ -118,9 +119,8 @@ class BackgroundProgram:
                 # What was read has to go out, also when the program ends meanwhile; a peer that is gone ends the wait.
                 with trio.CancelScope(shield=True):
                     await send(self._channel, protocol.Output(stream=name, data=data))
-                if len(data) >= FLOOD_BYTES:
-                    # All programs of a jail together get so much through; a flood waits in its own pipe.
-                    await trio.sleep(FLOOD_PAUSE_SECONDS)
+                # All programs of a jail together get so much through; a flood, also of crumbs, waits in its own pipe.
+                await trio.sleep(FLOOD_PAUSE_SECONDS if len(data) >= FLOOD_BYTES else CRUMB_PAUSE_SECONDS)
 
     async def _drain(self, name: protocol.StreamName, fd: int) -> None:
         for _ in range(DRAIN_READS):
@@ -142,7 +142,9 @@ class BackgroundProgram:
                 if request.close:
                     self._close_stdin()
             else:
-                raise ProtocolError(f"channel {self._channel.number}: {type(request).__name__} to a background program")
+                raise ConversationError(
+                    f"channel {self._channel.number}: {type(request).__name__} to a background program"
+                )
 
     def _write(self, data: bytes) -> int:
         """Write what the pipe takes now."""

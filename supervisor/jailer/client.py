@@ -12,11 +12,12 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
+import msgspec
 import trio
 
 from supervisor.errors import GaolerError, SandboxFailed
 from supervisor.jailer import protocol
-from supervisor.jailer.channels import Channel, Connection, ProtocolError, open_connection
+from supervisor.jailer.channels import MAX_PAYLOAD_BYTES, Channel, Connection, ProtocolError, open_connection
 from supervisor.jailer.remote_program import LostIsTyped, RemoteProgram
 
 log: Final = logging.getLogger("gaoler.jailer.client")
@@ -48,6 +49,7 @@ class RemoteJail:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._owed: deque[tuple[type[protocol.Message], bytes | None]] = deque()
+        self._refused_names: list[bytes] = []
         self._scan_asked = False
 
     @property
@@ -133,7 +135,7 @@ class RemoteJail:
                 request = protocol.Background(
                     jail=self._channel.number, arguments=list(arguments), environment=dict(environment)
                 )
-                await channel.send_message(protocol.encode(request))
+                await RemoteJail(channel).send(request)
                 answer = protocol.decode_answer(await channel.receive_message())
                 if isinstance(answer, protocol.Refused):
                     raise JailRefused(answer.reason, full=answer.full)
@@ -170,7 +172,11 @@ class RemoteJail:
                 await self._drop_answers(2 if scan else 1)
                 raise
             while True:
-                answer = await self._receive()
+                try:
+                    answer = await self._receive()
+                except JailRefused:
+                    await self._drop_answers(1 if scan else 0)
+                    raise
                 if isinstance(answer, protocol.Output):
                     await on_output(answer)
                 elif isinstance(answer, protocol.ToolCalls) and on_calls is not None:
@@ -182,6 +188,11 @@ class RemoteJail:
                     return answer
                 else:
                     raise ProtocolError(f"{type(answer).__name__} while a program runs")
+
+    def take_refused_names(self) -> list[bytes]:
+        """Give the files that were refused since the last time: they are not there."""
+        names, self._refused_names = self._refused_names, []
+        return names
 
     async def weigh(self, share: float) -> None:
         """Set the jail's part of the CPU when others want it too, for what is asked next.
@@ -294,8 +305,21 @@ class RemoteJail:
             return await self.expect(protocol.Restored)
 
     async def send(self, message: protocol.Message, *, hold: bool = False) -> None:
-        """Send a message, for the conversation's own code."""
-        await self._channel.send_message(protocol.encode(message), hold=hold)
+        """Send a message, for the conversation's own code.
+
+        Raises:
+            JailRefused: it is larger than a message may be, or breaks a rule; it was not sent.
+        """
+        payload = protocol.encode(message)
+        if isinstance(message, protocol.Run | protocol.RunScript | protocol.RunCell | protocol.Background):
+            # Encoding checks no bounds, and the other side would end the conversation.
+            try:
+                protocol.decode_request(payload)
+            except msgspec.DecodeError as error:
+                raise JailRefused(f"the request cannot be: {error}", full=False) from None
+        if len(payload) > MAX_PAYLOAD_BYTES:
+            raise JailRefused(f"a request has at most {MAX_PAYLOAD_BYTES} bytes", full=False)
+        await self._channel.send_message(payload, hold=hold)
 
     async def _ask(self, message: protocol.Message, due: type[protocol.Message], name: bytes | None = None) -> None:
         await self.send(message, hold=True)
@@ -304,12 +328,16 @@ class RemoteJail:
     async def _drop_answers(self, more: int) -> None:
         """After a refusal: take the other acknowledgements and so many refusals of what was sent ahead."""
         self._scan_asked = False
-        for _ in range(len(self._owed) + more):
+        names = [name for _kind, name in self._owed] + [None] * more
+        self._owed.clear()
+        for name in names:
             try:
-                await self._receive()
+                answer = await self._receive(name)
             except JailRefused:
                 continue
-        self._owed.clear()
+            if isinstance(answer, protocol.FileContent | protocol.Saved):
+                async for _ in self._channel.receive_data(answer.size):
+                    pass
 
     async def _settle(self) -> None:
         """Look at the acknowledgements that are due."""
@@ -322,6 +350,8 @@ class RemoteJail:
     async def _receive(self, name: bytes | None = None) -> protocol.Answer:
         answer = protocol.decode_answer(await self._channel.receive_message())
         if isinstance(answer, protocol.Refused):
+            if name is not None:
+                self._refused_names.append(name)
             raise JailRefused(answer.reason, full=answer.full, name=name)
         if isinstance(answer, protocol.Fault):
             log.error("jail lost reason=%s", ascii(answer.reason))
@@ -330,7 +360,11 @@ class RemoteJail:
 
     async def expect(self, kind: type[_M]) -> _M:
         """Wait for an answer of this kind, for the conversation's own code."""
-        await self._settle()
+        try:
+            await self._settle()
+        except JailRefused:
+            await self._drop_answers(1)
+            raise
         answer = await self._receive()
         if not isinstance(answer, kind):
             raise ProtocolError(f"{type(answer).__name__} where {kind.__name__} was due")

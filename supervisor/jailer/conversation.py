@@ -13,14 +13,19 @@ import trio
 
 from supervisor.jailer import protocol
 from supervisor.jailer.cells import Workload
-from supervisor.jailer.channels import Channel, ProtocolError
+from supervisor.jailer.channels import Channel
 from supervisor.jailer.enclosure import JailError
 from supervisor.jailer.interpreters import InterpreterBroken, SaveAnswer, save_decoder
 from supervisor.jailer.jail import Jail
 from supervisor.jailer.program_run import Run
 from supervisor.jailer.workspace import BadName, WorkspaceFull
 
+MAX_UNSAVED_CHARACTERS: Final = 32_768
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+class ConversationError(Exception):
+    """The peer broke a rule of the conversation about one jail. Frames are in step: no other channel is concerned."""
 
 
 class Conversation:
@@ -77,7 +82,7 @@ class Conversation:
             case protocol.GetDisplay():
                 await self._get_display()
             case protocol.Background() | protocol.WriteStdin() | protocol.SignalSession():
-                raise ProtocolError(f"channel {self._channel.number}: {type(request).__name__} on a jail's channel")
+                raise ConversationError(f"channel {self._channel.number}: {type(request).__name__} on a jail's channel")
             case _:
                 await self._answer_small(request)
 
@@ -88,8 +93,10 @@ class Conversation:
             case protocol.Interrupt():
                 pass  # what it was meant for has just ended
             case protocol.Pause():
+                self._nothing_ran = False
                 self._jail.inside.pause()
             case protocol.Resume():
+                self._refused = None
                 self._jail.inside.resume()
                 # It has no answer that would take along what was held back for one.
                 await self._channel.flush()
@@ -97,13 +104,13 @@ class Conversation:
                 await self._jail.finish()
                 await send(self._channel, protocol.Finished())
             case protocol.OpenJail():
-                raise ProtocolError(f"channel {self._channel.number}: a second OpenJail")
+                raise ConversationError(f"channel {self._channel.number}: a second OpenJail")
 
     # -- running --
 
     async def _run(self, request: protocol.Run | protocol.RunScript | protocol.RunCell) -> None:
         if self._jail.dead:
-            raise ProtocolError(f"channel {self._channel.number}: a run in a dead jail")
+            raise ConversationError(f"channel {self._channel.number}: a run in a dead jail")
         if self._refused is not None:
             await send(self._channel, protocol.Refused(reason=self._refused))
             self._refused, self._nothing_ran = None, True
@@ -128,7 +135,7 @@ class Conversation:
             else:
                 self._ahead.append(request)
                 if isinstance(request, protocol.Filling | protocol.Restore):
-                    raise ProtocolError(f"channel {self._channel.number}: data behind a run that has not ended")
+                    raise ConversationError(f"channel {self._channel.number}: data behind a run that has not ended")
 
     async def _emit(self, output: protocol.Output) -> None:
         await send(self._channel, output)
@@ -163,7 +170,7 @@ class Conversation:
             if answer.error is not None:
                 await send(self._channel, protocol.Refused(reason=answer.error))
                 return
-            saved = protocol.Saved(size=size, names=answer.names, untrusted_unsaved=answer.unsaved)
+            saved = protocol.Saved(size=size, names=answer.names, untrusted_unsaved=_fitting(answer.unsaved))
             await send(self._channel, saved)
             await self._send_content(state, size)
         finally:
@@ -233,7 +240,10 @@ class Conversation:
         await send(self._channel, answer, hold=self._channel.pending)
 
     async def _scan(self) -> None:
+        # The client has been told of a refusal, and looks instead of running.
+        self._refused = None
         if self._nothing_ran:
+            self._nothing_ran = False
             await send(self._channel, protocol.Refused(reason="nothing ran"))
             return
         self._require_quiet("Scan")
@@ -273,24 +283,35 @@ class Conversation:
 
     def _require_quiet(self, what: str) -> None:
         if not self._jail.quiet:
-            raise ProtocolError(f"channel {self._channel.number}: {what} while the jail is not quiet")
+            raise ConversationError(f"channel {self._channel.number}: {what} while the jail is not quiet")
 
     def _require_idle(self, what: str) -> None:
         """Before the first run nothing but a waiting interpreter is in the jail; after one it has to be stopped."""
         if self._jail.used and not self._jail.quiet:
-            raise ProtocolError(f"channel {self._channel.number}: {what} while the jail is not quiet")
+            raise ConversationError(f"channel {self._channel.number}: {what} while the jail is not quiet")
+
+
+def _fitting(unsaved: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Give so many as a frame holds."""
+    found, room = [], MAX_UNSAVED_CHARACTERS
+    for name, why in unsaved:
+        room -= len(name) + len(why)
+        if room < 0:
+            break
+        found.append((name, why))
+    return found
 
 
 def decode(payload: bytes) -> protocol.Request:
     """Decode a request.
 
     Raises:
-        ProtocolError: it is none.
+        ConversationError: it is none.
     """
     try:
         return protocol.decode_request(payload)
     except msgspec.DecodeError as error:
-        raise ProtocolError(f"undecodable message: {error}") from None
+        raise ConversationError(f"undecodable message: {error}") from None
 
 
 async def send(channel: Channel, message: protocol.Message, *, hold: bool = False) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import trio
@@ -220,8 +222,22 @@ class Inhabitants:
             for pid in fresh:
                 self._enclosure.signal(pid, signal.SIGSTOP)
             stopped.update(fresh)
+        if len(stopped) > 1:
+            self._stop_those_who_wake_each_other()
         self.paused = True
         self._enclosure.note_death()
+
+    def _stop_those_who_wake_each_other(self) -> None:
+        """One process cannot wake itself; several can each other. Who is not to be stopped is killed."""
+        for _ in range(PAUSE_ROUNDS):
+            awake = [pid for pid in self._enclosure.inhabitants() if not _is_stopped(pid)]
+            if not awake:
+                return
+            for pid in awake:
+                self._enclosure.signal(pid, signal.SIGSTOP)
+            time.sleep(0.0002)
+        for pid in awake:
+            self._enclosure.signal(pid, signal.SIGKILL)
 
     def resume(self) -> None:
         """Let what was paused go on."""
@@ -256,3 +272,12 @@ class Inhabitants:
 
     def _waiting(self) -> list[Interpreter]:
         return [each for each in (self.interpreter, self._standby) if each is not None]
+
+
+def _is_stopped(pid: int) -> bool:
+    """Say whether a process is stopped, or has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return stat.rpartition(")")[2].split()[0] in "TtZX"

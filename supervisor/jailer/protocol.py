@@ -21,6 +21,7 @@ MAX_PATH_BYTES: Final = 4096
 MAX_PROGRAMS: Final = 16
 """In the background of one jail at once."""
 MAX_UNSAVED: Final = 200
+MAX_STDIN_BYTES: Final = 65_536
 MAX_TOOL_BYTES: Final = 64 << 20
 MAX_MANIFEST_ENTRIES: Final = 4096
 """Entries of one manifest; a workspace with more is reported as truncated."""
@@ -32,7 +33,7 @@ ShortText = Annotated[str, Meta(max_length=1000)]
 Size = Annotated[int, Meta(ge=0, le=1 << 40)]
 Share = Annotated[float, Meta(gt=0, le=1)]
 WallSeconds = Annotated[float, Meta(gt=0)] | None
-Stdin = Annotated[bytes, Meta(max_length=65_536)]
+Stdin = Annotated[bytes, Meta(max_length=MAX_STDIN_BYTES)]
 DisplayBytes = Annotated[int, Meta(ge=0, le=1 << 27)]
 """What a program may show beside its output, for :class:`GetDisplay`; 0: it has no place for it."""
 Area = Literal["workspace", "code"]
@@ -351,14 +352,13 @@ class Skip(Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
 
 
 class Manifest(Message, frozen=True, tag="manifest"):
-    """Answer to :class:`Scan`. ``missing``: inputs that are gone. ``truncated``: there was more than is listed.
+    """Answer to :class:`Scan`. ``truncated``: there was more than is listed.
 
     ``directories``: all of them, without those that are skipped.
     """
 
     entries: Annotated[list[Entry], Meta(max_length=MAX_MANIFEST_ENTRIES)]
     skipped: Annotated[list[Skip], Meta(max_length=MAX_MANIFEST_ENTRIES)]
-    missing: Annotated[list[Name], Meta(max_length=MAX_MANIFEST_ENTRIES)]
     directories: Annotated[list[Name], Meta(max_length=MAX_MANIFEST_ENTRIES)]
     truncated: bool
 

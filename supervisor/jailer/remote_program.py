@@ -13,6 +13,7 @@ from supervisor.errors import SandboxFailed
 from supervisor.jailer import protocol
 from supervisor.jailer.channels import Channel, ChannelClosed, ProtocolError
 
+WRITE_SECONDS: Final = 10.0
 log: Final = logging.getLogger("gaoler.jailer.client")
 
 
@@ -23,6 +24,8 @@ class RemoteProgram:
         self._channel = channel
         self._written: deque[int] = deque()
         self._news = trio.Condition()
+        self._over = False
+        """It has ended: whoever waits for an answer waits in vain."""
 
     async def next(self) -> protocol.Output | protocol.BackgroundEnded:
         """Wait for the next piece of output, or for the end.
@@ -32,7 +35,13 @@ class RemoteProgram:
         """
         with LostIsTyped():
             while True:
-                answer = protocol.decode_answer(await self._channel.receive_message())
+                try:
+                    answer = protocol.decode_answer(await self._channel.receive_message())
+                except ChannelClosed:
+                    await self._end()
+                    raise
+                if isinstance(answer, protocol.BackgroundEnded):
+                    await self._end()
                 if isinstance(answer, protocol.Output | protocol.BackgroundEnded):
                     return answer
                 if not isinstance(answer, protocol.Written):
@@ -40,6 +49,11 @@ class RemoteProgram:
                 async with self._news:
                     self._written.append(answer.size)
                     self._news.notify()
+
+    async def _end(self) -> None:
+        self._over = True
+        async with self._news:
+            self._news.notify_all()
 
     async def write(self, data: bytes, *, close: bool) -> int:
         """Write to its standard input what the pipe takes now, in at most 64 KiB; say how much that was.
@@ -49,12 +63,16 @@ class RemoteProgram:
         Raises:
             SandboxFailed: the jail was lost.
         """
-        with LostIsTyped():
+        # Shielded: an answer that is left behind would be taken for that of the next write. The jailer answers at once.
+        with LostIsTyped(), trio.CancelScope(shield=True), trio.fail_after(WRITE_SECONDS):
             await self._channel.send_message(protocol.encode(protocol.WriteStdin(data=data, close=close)))
-        async with self._news:
-            while not self._written:
-                await self._news.wait()
-            return self._written.popleft()
+            async with self._news:
+                while not self._written and not self._over:
+                    await self._news.wait()
+                if not self._written:
+                    raise ChannelClosed
+                return self._written.popleft()
+        raise SandboxFailed("the sandbox was lost")
 
     async def signal(self, number: int) -> None:
         """Signal it and all that is in its session.
@@ -73,7 +91,7 @@ class LostIsTyped:
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, ChannelClosed):
+        if isinstance(error, ChannelClosed | trio.TooSlowError):
             raise SandboxFailed("the sandbox was lost") from error
         if isinstance(error, ProtocolError | msgspec.DecodeError):
             log.error("the jailer breaks the protocol: %s", error)

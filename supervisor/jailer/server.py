@@ -27,7 +27,7 @@ from supervisor.jailer.background import BackgroundProgram
 from supervisor.jailer.cells import Cells, PoolPlan, first, open_cells
 from supervisor.jailer.cgroup import Layout
 from supervisor.jailer.channels import Channel, ChannelClosed, Connection, ProtocolError, open_connection
-from supervisor.jailer.conversation import Conversation, decode, send
+from supervisor.jailer.conversation import Conversation, ConversationError, decode, send
 from supervisor.jailer.enclosure import JailError
 from supervisor.jailer.interpreters import RuntimeProfile, open_source
 from supervisor.jailer.jail import LEAF_PREFIX, Ids, Jail, Yard
@@ -96,10 +96,16 @@ class Jailer:
             await self._until_closed(channel, jails)
         except* ChannelClosed:
             pass
-        except* (JailError, OSError) as group:
+        except* ProtocolError:
+            raise
+        except* (JailError, OSError, ConversationError) as group:
             reason = str(first(group))
             log.error("jail lost reason=%s", reason)
             await self._tell_fault(channel, reason)
+        except* Exception as group:
+            # Named boundary: one connection carries everybody's jails, and one that is lost must not take the others.
+            log.exception("jail lost", exc_info=group)
+            await self._tell_fault(channel, "a fault of the jailer")
         finally:
             await channel.aclose()
 
@@ -127,7 +133,7 @@ class Jailer:
             else:
                 await BackgroundProgram(channel, jail).run(request)
         else:
-            raise ProtocolError(f"channel {channel.number}: the first message has to be OpenJail or Background")
+            raise ConversationError(f"channel {channel.number}: the first message has to be OpenJail or Background")
 
     async def _serve_jail(self, channel: Channel, request: protocol.OpenJail, jails: dict[int, Jail]) -> None:
         if not self._cells.knows(request.policy, request.profile):

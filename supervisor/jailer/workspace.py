@@ -76,7 +76,13 @@ class Workspace:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
                 fd = kernel.openat2(root, name, flags, mode=0o600, resolve=_RESOLVE)
                 try:
-                    yield fd
+                    try:
+                        yield fd
+                    except OSError:
+                        # Half a file would pass for a result.
+                        if area == "workspace":
+                            self.remove(name)
+                        raise
                     os.fchown(fd, owner, owner)
                     os.fchmod(fd, (0o444 if read_only else 0o644) | (0o111 if executable else 0))
                     if area == "workspace":
@@ -229,12 +235,9 @@ class _Walk:
                 pending.extend(self._directory(root_fd, pending.pop()))
         finally:
             os.close(root_fd)
-        # A read-only input keeps its content whatever happened to its name: it is passed through, never missing.
-        missing = sorted(set(self._baseline) - set(self.seen) - self._read_only)
         return Manifest(
             entries=self._entries,
             skipped=self._skipped,
-            missing=[] if self._truncated else missing,
             directories=self._directories,
             truncated=self._truncated,
         )

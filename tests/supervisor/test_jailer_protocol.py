@@ -22,9 +22,15 @@ def frame(number: int, kind: int, payload: bytes) -> bytes:
 
 
 OPEN = protocol.encode(protocol.OpenJail(policy="default"))
-ATTACKS = {
+BROKEN_FRAMES = {
     "garbage": os.urandom(4096),
     "a huge length": struct.pack("!IIB3s", 0xFFFFFFFF, 1, 1, b"\0\0\0"),
+    "data without a file": frame(1, MESSAGE, OPEN) + frame(1, DATA, b"x"),
+    "more data than announced": frame(1, MESSAGE, OPEN)
+    + frame(1, MESSAGE, protocol.encode(protocol.PutFile(area="workspace", name=b"a", size=1)))
+    + frame(1, DATA, b"xx"),
+}
+BROKEN_CONVERSATIONS = {
     "an undecodable message": frame(1, MESSAGE, b"\xc1\xc1"),
     "an unknown message": frame(1, MESSAGE, msgspec.msgpack.encode({"type": "root-shell"})),
     "an unknown field": frame(
@@ -34,15 +40,32 @@ ATTACKS = {
     "running before opening": frame(1, MESSAGE, protocol.encode(protocol.Run(arguments=["/bin/true"], environment={}))),
     "opening twice": frame(1, MESSAGE, OPEN) * 2,
     "reading before the end": frame(1, MESSAGE, OPEN) + frame(1, MESSAGE, protocol.encode(protocol.Scan())),
-    "data without a file": frame(1, MESSAGE, OPEN) + frame(1, DATA, b"x"),
-    "more data than announced": frame(1, MESSAGE, OPEN)
-    + frame(1, MESSAGE, protocol.encode(protocol.PutFile(area="workspace", name=b"a", size=1)))
-    + frame(1, DATA, b"xx"),
+    "a program beside nobody": frame(1, MESSAGE, protocol.encode(protocol.WriteStdin(data=b"x"))),
 }
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
+@pytest.mark.parametrize("attack", BROKEN_CONVERSATIONS.values(), ids=BROKEN_CONVERSATIONS.keys())
+def test_one_channel_ends_with_a_logged_reason_and_others_of_its_connection_go_on(
+    daemon: Daemon, attack: bytes
+) -> None:
+    before = len(daemon.lines())
+    run = protocol.encode(protocol.Run(arguments=["/bin/true"], environment={}))
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(str(daemon.state_dir / "run" / "jailer.sock"))
+        link.settimeout(20)
+        link.sendall(attack + frame(2, MESSAGE, OPEN) + frame(2, MESSAGE, run))
+        received = b""
+        while b"fault" not in received or b"ended" not in received:
+            data = link.recv(65_536)
+            assert data, received
+            received += data
+    while not [line for line in daemon.lines()[before:] if "jail lost reason=" in line]:
+        threading.Event().wait(0.005)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("attack", BROKEN_FRAMES.values(), ids=BROKEN_FRAMES.keys())
 def test_the_connection_is_closed_with_a_logged_reason_and_others_go_on(daemon: Daemon, attack: bytes) -> None:
     before = len(daemon.lines())
     with socket.socket(socket.AF_UNIX) as link:
