@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 from mcp import Client, StdioServerParameters
+from mcp.shared.exceptions import MCPError
 
 from tests.daemon import KEY, Daemon, descendants
 from tests.mcp import ERAS, Agent, connected
@@ -53,6 +54,22 @@ async def test_it_passes_on_to_a_running_daemon(daemon: Daemon, mode: str) -> No
     async with connected(daemon, user="zoe") as other:
         session = first.data["session"]
         assert (await other.call("read_file", session=session, path="a.txt")).data["content"] == "x"
+
+
+async def test_an_error_about_a_session_ends_nobodys_call(daemon: Daemon) -> None:
+    async with Client(command("--url", daemon.base_url, GAOLER_API_KEY=KEY), mode="legacy", cache=None) as client:
+        said: list[str] = []
+        async with trio.open_nursery() as nursery:
+
+            async def run() -> None:
+                ran = await Agent(client).call("execute_code", code="import time\ntime.sleep(1)\nprint('whole')")
+                said.append(ran.data["stdout"])
+
+            nursery.start_soon(run)
+            await trio.sleep(0.3)
+            with pytest.raises(MCPError, match="no such session"):
+                await client.read_resource("gaoler://session/AAAAAAAAAAAAAAAAAAAAA/files")
+        assert said == ["whole\n"]
 
 
 async def test_it_survives_a_restart_of_the_daemon(image_dir: Path, state_dir: Path) -> None:
