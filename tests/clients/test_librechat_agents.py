@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.daemon import Daemon, daemon_with, eventually
+from tests.node import installed
 from tests.tokens import public_pem
 
 HERE = Path(__file__).resolve().parent
@@ -39,17 +39,7 @@ def client_modules() -> Path:
     """Install the pinned client once; a stamp says for which lock file."""
     if node_version() < 20:
         pytest.skip("Node.js 20 or newer is needed for LibreChat's client")
-    stamp = HERE / "node_modules" / ".gaoler-stamp"
-    lock = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != lock:
-        subprocess.run(
-            ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
-            cwd=HERE,
-            check=True,
-            stdin=subprocess.DEVNULL,
-        )
-        stamp.write_text(lock)
-    return HERE / "node_modules"
+    return installed(HERE)
 
 
 Scenes = dict[str, dict[str, Any]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
@@ -17,6 +16,7 @@ import pytest
 
 from tests.daemon import KEY, Daemon
 from tests.mcp import connected
+from tests.node import installed
 
 HERE = Path(__file__).resolve().parent / "mcp"
 ROOT = HERE.parent.parent.parent
@@ -28,17 +28,7 @@ def modules() -> Path:
     """Install the pinned clients once; a stamp says for which lock file."""
     if shutil.which("npm") is None:
         pytest.skip("npm is needed to install MCP clients")
-    stamp = HERE / "node_modules" / ".gaoler-stamp"
-    lock = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != lock:
-        subprocess.run(
-            ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"],
-            cwd=HERE,
-            check=True,
-            stdin=subprocess.DEVNULL,
-        )
-        stamp.write_text(lock)
-    return HERE / "node_modules"
+    return installed(HERE)
 
 
 def node(modules: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
