@@ -249,3 +249,19 @@ async def test_code_calls_the_clients_tools(daemon: Daemon) -> None:
     async with connected(daemon, user="thief") as agent:
         forged = await agent.call("execute_code", continuation_token=token[:-3] + "AAA", tool_results=results)
         assert "not a token of this server" in forged.refusal
+
+
+async def test_calls_at_the_same_time_take_their_turns_in_one_session(daemon: Daemon) -> None:
+    async with connected(daemon) as agent:
+        await agent.call("execute_code", code="seen = []")
+        outputs: list[str] = []
+        async with trio.open_nursery() as nursery:
+
+            async def add(number: int) -> None:
+                ran = await agent.call("execute_code", code=f"seen.append({number}); print({number})")
+                outputs.append(ran.data["stdout"])
+
+            for number in range(10):
+                nursery.start_soon(add, number)
+        assert sorted(outputs) == sorted(f"{number}\n" for number in range(10))
+        assert (await agent.call("execute_code", code="sorted(seen) == list(range(10))")).data["stdout"] == "True\n"

@@ -283,3 +283,24 @@ def test_log_messages_come_at_the_level_that_was_asked_for(daemon: Daemon) -> No
         messages = [message for _, message in events(told.body) if message.get("method") == "notifications/message"]
         assert len(messages) == expected
         assert all(message["params"]["data"]["tool"] == "list_languages" for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("offered", "taken"),
+    [
+        ("2024-11-05", "2024-11-05"),
+        ("2025-03-26", "2025-03-26"),
+        ("2025-06-18", "2025-06-18"),
+        ("2025-11-25", "2025-11-25"),
+        ("1999-01-01", "2025-11-25"),
+    ],
+)
+def test_the_version_is_negotiated(daemon: Daemon, offered: str, taken: str) -> None:
+    params = {"protocolVersion": offered, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    answer = post(daemon, {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
+    assert of_call(answer.body)["protocolVersion"] == taken
+    session = str(answer.headers["mcp-session-id"])
+    versioned = {"MCP-Protocol-Version": taken}
+    post(daemon, {"jsonrpc": "2.0", "method": "notifications/initialized"}, session=session, headers=versioned)
+    ran = post(daemon, call("execute_code", code="print(7)"), session=session, headers=versioned)
+    assert of_call(ran.body)["structuredContent"]["stdout"] == "7\n"
