@@ -23,6 +23,8 @@ from tests.mcp import connected, initialize
 
 GAP_SECONDS = 0.05
 CODE = "print(1)"
+SMALL = "import PIL.Image; display(PIL.Image.new('RGB', (600, 400)))"
+LARGE = "import PIL.Image; display(PIL.Image.new('RGB', (3000, 2000)))"
 
 
 class Bare:
@@ -38,14 +40,18 @@ class Bare:
         }
         self._number = 10
 
-    def call(self, **arguments: Any) -> None:
-        """Call ``execute_code`` and check that it went well."""
+    def run(self, **arguments: Any) -> None:
+        """Call ``execute_code`` with ``print(1)``, or what is given."""
+        self.call("execute_code", **{"code": CODE, **arguments})
+
+    def call(self, tool: str, **arguments: Any) -> None:
+        """Call a tool and check that it went well."""
         self._number += 1
-        params = {"name": "execute_code", "arguments": {"code": CODE, **arguments}}
+        params = {"name": tool, "arguments": arguments}
         message = {"jsonrpc": "2.0", "id": self._number, "method": "tools/call", "params": params}
         self._connection.request("POST", "/mcp", json.dumps(message), self._headers)
         body = self._connection.getresponse().read()
-        if b'"status":"ok"' not in body:
+        if b'"isError":false' not in body or b'"status":"error"' in body:
             raise SystemExit(f"unexpected answer: {body[:500]!r}")
 
 
@@ -72,9 +78,12 @@ async def _measure(daemon: Daemon, runs: int) -> None:
 
         rows: dict[str, Callable[[], Awaitable[object]]] = {
             "HTTP, a new sandbox": lambda: sync(lambda: http_door.execute("py", CODE)),
-            "MCP bare, a new sandbox": lambda: sync(lambda: bare.call(stateful=False)),
+            "MCP bare, a new sandbox": lambda: sync(lambda: bare.run(stateful=False)),
             "HTTP, a live session": lambda: sync(lambda: http_door.execute("py", CODE, stateful=True, session_id=live)),
-            "MCP bare, a live session": lambda: sync(bare.call),
+            "MCP bare, a live session": lambda: sync(bare.run),
+            "MCP bare, list_files (no sandbox)": lambda: sync(lambda: bare.call("list_files")),
+            "MCP bare, a picture as it is": lambda: sync(lambda: bare.run(code=SMALL)),
+            "MCP bare, a picture that is scaled": lambda: sync(lambda: bare.run(code=LARGE)),
             "MCP client 2025-11-25, a live session": lambda: older.call("execute_code", code=CODE),
             "MCP client 2026-07-28, a live session": lambda: newer.call("execute_code", code=CODE),
         }

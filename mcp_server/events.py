@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import trio
 from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
@@ -55,6 +55,25 @@ class _Stream:
     """Events up to this number are not held any more."""
 
 
+def weight(message: JSONRPCMessage) -> int:
+    """Say about how many bytes a message holds, without writing it down: the SDK does that already."""
+    pending: list[Any] = [
+        getattr(message, "result", None) or getattr(message, "params", None) or getattr(message, "error", None)
+    ]
+    total = 0
+    while pending:
+        value = pending.pop()
+        total += 16
+        if isinstance(value, str):
+            total += len(value)
+        elif isinstance(value, dict):
+            pending += value.keys()
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+    return total
+
+
 class SessionEvents(EventStore):
     """See the module."""
 
@@ -69,8 +88,7 @@ class SessionEvents(EventStore):
     async def store_event(self, stream_id: str, message: JSONRPCMessage | None) -> str:
         """See :class:`mcp.server.streamable_http.EventStore`."""
         self._last += 1
-        size = 256 + len(stream_id)
-        size += 0 if message is None else len(message.model_dump_json(by_alias=True, exclude_unset=True))
+        size = 256 + len(stream_id) + (0 if message is None else weight(message))
         stream = self._streams.setdefault(stream_id, _Stream())
         self._streams.move_to_end(stream_id)
         stream.events.append((self._last, message, size))

@@ -361,7 +361,6 @@ def _view(file: StoredFile) -> FileView:
         modified_at=file.modified_at,
         executable=file.executable,
         read_only=file.read_only,
-        sha256=file.sha256,
         file_id=file.id,
     )
 

@@ -29,7 +29,6 @@ class FileView:
     modified_at: float = 0.0
     executable: bool = False
     read_only: bool = False
-    sha256: str = ""
     file_id: FileId | None = None
 
 

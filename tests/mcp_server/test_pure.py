@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mcp_types import JSONRPCNotification, JSONRPCResponse
 
 from mcp_server import uris
-from mcp_server.events import HELD_STREAMS, EventBudget, SessionEvents
+from mcp_server.events import HELD_STREAMS, EventBudget, SessionEvents, weight
 from mcp_server.recent import Recent
 from mcp_server.registry import Call
 from mcp_server.results import shortened
@@ -27,6 +27,8 @@ from supervisor.assistants import as_picture
 from supervisor.errors import InvalidRequest, NotFound
 from supervisor.execution import FileId, Principal, SessionId, new_id
 from supervisor.identity.derived import DerivedIds
+from supervisor.jailer import protocol
+from supervisor.jailer.remote_program import RemoteProgram
 from supervisor.links import FileLinks
 from supervisor.names import name_fault
 from supervisor.shown import read_shown
@@ -188,6 +190,41 @@ async def test_events_are_bounded_and_answered_streams_go_first() -> None:
     assert budget.held == events._bytes
     events.close()
     assert budget.held == 0
+
+
+def test_the_weight_of_a_message_is_about_what_it_takes() -> None:
+    for content in ({"a": "x" * 100_000}, {"a": [{"b": "y" * 1000}] * 100}, {"k" * 50_000: 1}):
+        message = JSONRPCResponse(jsonrpc="2.0", id=1, result=content)
+        assert 0.9 < weight(message) / len(message.model_dump_json()) < 1.5
+
+
+async def test_the_answer_of_a_cancelled_write_is_not_taken_for_the_next_ones() -> None:
+    answers, incoming = trio.open_memory_channel[bytes](10)
+
+    class Channel:
+        async def send_message(self, _payload: bytes) -> None:
+            """It is on its way."""
+
+        async def receive_message(self) -> bytes:
+            return await incoming.receive()
+
+    program = RemoteProgram(Channel())  # type: ignore[arg-type]
+    written: list[int] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(program.next)
+        async with trio.open_nursery() as writers:
+
+            async def give_up() -> None:
+                await program.write(b"123456", close=False)
+
+            writers.start_soon(give_up)
+            await trio.testing.wait_all_tasks_blocked()
+            writers.cancel_scope.cancel()
+            answers.send_nowait(protocol.encode(protocol.Written(size=6)))
+        answers.send_nowait(protocol.encode(protocol.Written(size=26)))
+        written.append(await program.write(b"x" * 26, close=False))
+        nursery.cancel_scope.cancel()
+    assert written == [26]
 
 
 async def test_all_sessions_together_hold_so_much_and_the_oldest_answers_go() -> None:
