@@ -1,0 +1,211 @@
+"""The rules: what a sandbox may reach, who decides it, and what is said about a refusal. Pure.
+
+An empty list allows nothing. The first rule that allows everything about a connection is the one that counts; a refusal
+says which of its parts no rule allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_network
+from typing import Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from egress import addresses
+from egress.addresses import Address, Network
+from egress.names import BadName, Host, canonical_host
+from egress.targets import path_matches
+
+Scheme = Literal["https", "http", "raw"]
+Log = Literal["all", "refused", "none"]
+EVERY_HOST: Final = "*"
+DEFAULT_PORTS: Final[dict[str, int]] = {"https": 443, "http": 80}
+
+
+class Rule(Struct, frozen=True, forbid_unknown_fields=True):
+    """One rule, canonical: see ``policies/egress`` for what each part means.
+
+    ``hosts`` are names, ``*.suffix`` (not the suffix itself), addresses, or ``*``. Empty ``methods`` and ``paths`` do
+    not restrict. ``total_bytes`` (both ways together) and ``total_seconds`` (of each connection) are budgets.
+    """
+
+    name: str
+    hosts: tuple[str, ...]
+    schemes: tuple[Scheme, ...] = ("https",)
+    ports: tuple[int, ...] = (443,)
+    methods: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    total_bytes: int | None = None
+    total_seconds: float | None = None
+    log: Log = "all"
+    intercept: bool = False
+    credential: str | None = None
+    header: str = "Authorization"
+    prefix: str = ""
+
+    @property
+    def reachable(self) -> tuple[Network, ...]:
+        """Ranges that it opens although they are not public."""
+        return _networks(self.addresses)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a sandbox wants. ``scheme`` is ``None`` while it is not known; ``method`` and ``path`` only of HTTP."""
+
+    host: Host
+    port: int
+    scheme: Scheme | None = None
+    method: str | None = None
+    path: str | None = None
+
+    def __str__(self) -> str:
+        scheme = self.scheme or "https"
+        end = "" if DEFAULT_PORTS.get(scheme) == self.port else f":{self.port}"
+        if scheme == "raw":
+            return f"{self.host.authority}:{self.port}"
+        method = f"{self.method} " if self.method else ""
+        return f"{method}{scheme}://{self.host.authority}{end}{self.path or ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why not: ``code`` for programs, ``why`` and ``ask_for`` for a reader."""
+
+    code: str
+    what: str
+    why: str
+    ask_for: str = ""
+
+    def text(self) -> str:
+        """Say it as a model understands it: what, why, and what to do instead."""
+        advice = "Do not retry it and do not look for a way around it"
+        if self.ask_for:
+            advice += f"; if it is needed, ask for the operator to allow it: {self.ask_for}"
+        return f"network access refused: {self.what}: {self.why}. {advice}."
+
+
+class NotCovered(ValueError):
+    """A request asks for a host that no rule of the operator allows."""
+
+    def __init__(self, pattern: str) -> None:
+        super().__init__(f"no rule allows {pattern!r}: a request can only narrow what the operator allows")
+        self.pattern = pattern
+
+
+@lru_cache(maxsize=4096)
+def _networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
+    return tuple(ip_network(text) for text in texts)
+
+
+def canonical_pattern(text: str) -> str:
+    """Make the host of a rule canonical.
+
+    Raises:
+        BadName: it is none.
+    """
+    if text == EVERY_HOST:
+        return text
+    if text.startswith("*."):
+        host = canonical_host(text[2:])
+        if host.address is not None:
+            raise BadName("an address has no subdomains")
+        return f"*.{host.text}"
+    return canonical_host(text).text
+
+
+def host_matches(host: Host, pattern: str) -> bool:
+    """Say whether a canonical host is what a canonical pattern means."""
+    if pattern == EVERY_HOST:
+        return host.address is None
+    if pattern.startswith("*."):
+        return host.address is None and host.text.endswith(pattern[1:])
+    return host.text == pattern
+
+
+def decide(rules: Sequence[Rule], ask: Ask, where: str = "this sandbox") -> Rule | Refusal:  # noqa: PLR0911 - one for each reason
+    """Find the rule that allows it, or say why none does. ``where`` names whose rules these are."""
+    left = [rule for rule in rules if any(host_matches(ask.host, pattern) for pattern in rule.hosts)]
+    suggestion = suggest(ask)
+    if not left:
+        reason = f"no rule of {where} allows the host {ask.host.text}"
+        return Refusal("host", str(ask), reason if rules else f"{where} allows no host at all", suggestion)
+    left, before = [rule for rule in left if ask.port in rule.ports], left
+    if not left:
+        return Refusal("port", str(ask), f"rule {before[0].name} does not allow port {ask.port}", suggestion)
+    if ask.scheme is not None:
+        left, before = [rule for rule in left if ask.scheme in rule.schemes], left
+        if not left:
+            return Refusal("scheme", str(ask), f"rule {before[0].name} does not allow {ask.scheme}", suggestion)
+    if ask.method is not None:
+        left, before = [rule for rule in left if not rule.methods or ask.method in rule.methods], left
+        if not left:
+            return Refusal("method", str(ask), f"rule {before[0].name} does not allow {ask.method}", suggestion)
+    if ask.path is not None:
+        path = ask.path
+        left, before = [rule for rule in left if not rule.paths or path_matches(path, rule.paths)], left
+        if not left:
+            return Refusal("path", str(ask), f"rule {before[0].name} does not allow this path", suggestion)
+    return left[0]
+
+
+def suggest(ask: Ask) -> str:
+    """Write the rule that would allow it."""
+    scheme = ask.scheme or "https"
+    return f'hosts = ["{ask.host.text}"], schemes = ["{scheme}"], ports = [{ask.port}]'
+
+
+def address_fault(rule: Rule, ask: Ask, address: Address) -> Refusal | None:
+    """Say why an address that a name leads to may not be dialled under a rule."""
+    why = addresses.fault(address, rule.reachable)
+    if why is None:
+        return None
+    shown = addresses.plain(address)
+    leads = "it is" if ask.host.address is not None else f"{ask.host.text} leads to"
+    return Refusal(
+        "address",
+        str(ask),
+        f"{leads} {shown} ({why}), and rule {rule.name} opens no such address",
+        f'addresses = ["{shown}/{shown.max_prefixlen}"] in rule {rule.name}',
+    )
+
+
+def narrow(rules: Iterable[Rule], patterns: Sequence[str]) -> tuple[Rule, ...]:
+    """Cut rules down to the hosts that a request wants. It can never allow more than the rules do.
+
+    Raises:
+        BadName: a pattern is none.
+        NotCovered: a pattern has nothing in common with any rule.
+    """
+    wanted = [canonical_pattern(pattern) for pattern in patterns]
+    written = tuple(rules)
+    for pattern in wanted:
+        if not any(_common(host, pattern) for rule in written for host in rule.hosts):
+            raise NotCovered(pattern)
+    narrowed: list[Rule] = []
+    for rule in written:
+        found = (_common(host, pattern) for host in rule.hosts for pattern in wanted)
+        hosts = tuple(dict.fromkeys(host for host in found if host is not None))
+        if hosts:
+            narrowed.append(replace(rule, hosts=hosts))
+    return tuple(narrowed)
+
+
+def _common(first: str, second: str) -> str | None:
+    """Give the pattern for what both mean, if there is anything."""
+    for one, other in ((first, second), (second, first)):
+        if one == other:
+            return one
+        if one == EVERY_HOST and (other.startswith("*.") or canonical_host(other).address is None):
+            return other
+        if one.startswith("*.") and not other.startswith("*.") and other != EVERY_HOST:
+            if host_matches(canonical_host(other), one):
+                return other
+        elif one.startswith("*.") and other.startswith("*.") and other.endswith(one[1:]):
+            return other
+    return None
