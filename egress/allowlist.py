@@ -128,7 +128,7 @@ def host_matches(host: Host, pattern: str) -> bool:
     return host.text == pattern
 
 
-def decide(rules: Sequence[Rule], ask: Ask, where: str = "this sandbox") -> Rule | Refusal:  # noqa: PLR0911 - one for each reason
+def decide(rules: Sequence[Rule], ask: Ask, where: str = "this sandbox") -> Rule | Refusal:
     """Find the rule that allows it, or say why none does. ``where`` names whose rules these are."""
     left = [rule for rule in rules if any(host_matches(ask.host, pattern) for pattern in rule.hosts)]
     suggestion = suggest(ask)

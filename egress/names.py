@@ -55,7 +55,7 @@ def canonical_host(text: str) -> Host:
     if any(character in _FORBIDDEN or character < "!" for character in text):
         raise BadName("the host holds a character that no host has")
     name = text.lower() if text.isascii() else _to_ascii(text)
-    name = name[:-1] if name.endswith(".") else name
+    name = name.removesuffix(".")
     if _ends_in_number(name):
         address = _ipv4(name)
         return Host(str(address), address)

@@ -58,6 +58,7 @@ def to_request(body: schemas.ExecBody, door: Door, caller: Caller) -> ExecutionR
         stateful=body.stateful,
         shared_files=entity is not None,
         runtime_hint=body.runtime_session_hint or None,
+        egress=None if body.egress is None else tuple(body.egress),
     )
 
 

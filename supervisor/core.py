@@ -16,6 +16,9 @@ from supervisor.jailer.client import JailerClient
 from supervisor.jailer.setup import JailerHandle
 from supervisor.links import FileLinks
 from supervisor.live import LiveSessions
+from supervisor.network.grants import Network
+from supervisor.network.presets import Preset
+from supervisor.network.rules_in_force import RulesInForce
 from supervisor.policy import Policy
 from supervisor.programmatic import Programs
 from supervisor.runtimes.catalogue import InstalledLanguage
@@ -33,6 +36,9 @@ class Prepared:
     jailer: JailerHandle
     token_keys: Mapping[str, PublicKey] = field(default_factory=dict)
     oauth_keys: Mapping[str, OAuthKey] = field(default_factory=dict)
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    credentials: Mapping[str, str] = field(default_factory=dict)
+    """What rules of the network add to requests, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,8 @@ class Core:
     jailer: JailerClient
     admission: Admission
     live: LiveSessions
+    network: Network
+    rules: RulesInForce
     ids: DerivedIds
 
     def links(self, settings: Settings) -> FileLinks:

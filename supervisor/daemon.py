@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -14,6 +14,7 @@ from typing import Final
 import trio
 from hypercorn.config import Config
 
+from egress.control import Limits
 from supervisor.admission import Admission
 from supervisor.core import Core, Prepared
 from supervisor.doors import open_application
@@ -25,9 +26,14 @@ from supervisor.identity.derived import DerivedIds
 from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
 from supervisor.jailer.client import open_jailer
-from supervisor.jailer.setup import JailerHandle
+from supervisor.jailer.setup import EGRESS_SOCKET, JailerHandle
 from supervisor.live import open_live
 from supervisor.live_means import LiveLimits
+from supervisor.network.audit import AUDIT_FILE, open_audit
+from supervisor.network.grants import Network, open_network
+from supervisor.network.presets import Preset
+from supervisor.network.rules_in_force import RulesInForce, RuleSource
+from supervisor.policy import PACKAGED_POLICIES, Policy
 from supervisor.processes import ProcessLimits
 from supervisor.programmatic import ProgramLimits, Programs, open_programs
 from supervisor.results import ResultLimits
@@ -50,6 +56,7 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
         open_sqlite(data / "gaoler.sqlite") as sessions,
         open_blobs(data / "blobs", reserve_bytes=settings.files.reserve_bytes) as blobs,
         open_jailer(prepared.jailer.socket_path) as jailer,
+        _open_network(prepared) as (network, rules),
     ):
         kept = settings.files
         limits = FileLimits(kept.file_bytes, kept.files_per_session, kept.session_bytes, kept.retention_hours * 3600)
@@ -59,7 +66,7 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
         results = ResultLimits(kept.result_files, kept.file_bytes, kept.session_bytes, kept.files_per_session)
         resolver = InputResolver(files, prepared.policy.limits.workspace_bytes)
         work = InJail(files, results)
-        async with open_live(jailer, files, resolver, work, admission, _live_limits(prepared)) as live:
+        async with open_live(jailer, files, resolver, work, admission, network, _live_limits(prepared)) as live:
             files.on_deleted = live.discard
             executor = Executor(
                 jailer,
@@ -67,6 +74,7 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
                 work,
                 admission,
                 live,
+                network,
                 prepared.policy,
                 prepared.languages,
                 ids=ids,
@@ -80,6 +88,7 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
                     resolver,
                     work,
                     admission,
+                    network,
                     prepared.policy,
                     language,
                     ids=ids,
@@ -88,7 +97,52 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
                 )
 
             async with open_programs(make) as programs:
-                yield Core(files, executor, programs, jailer, admission, live, ids)
+                yield Core(files, executor, programs, jailer, admission, live, network, rules, ids)
+
+
+@asynccontextmanager
+async def _open_network(prepared: Prepared) -> AsyncIterator[tuple[Network, RulesInForce]]:
+    """Have the daemon's side of the egress proxy for the block; where the policy has no network it is only words."""
+    settings, data = prepared.settings, prepared.settings.state_path / "data"
+    egress, enabled = settings.egress, prepared.policy.network == "egress"
+    rules = RulesInForce(rule_source(prepared.settings, prepared.policy, prepared.presets, prepared.credentials))
+    with open_audit(
+        data / AUDIT_FILE if enabled else None, file_bytes=egress.audit_bytes, files=egress.audit_files
+    ) as audit:
+        socket_path = settings.state_path / "run" / EGRESS_SOCKET
+        async with (
+            open_network(prepared.policy, socket_path, audit, rules.configuration) as network,
+            trio.open_nursery() as nursery,
+        ):
+            if enabled:
+                nursery.start_soon(rules.watch, network.reconfigure)
+            yield network, rules
+            nursery.cancel_scope.cancel()
+
+
+def rule_source(
+    settings: Settings, policy: Policy, presets: Mapping[str, Preset], credentials: Mapping[str, str]
+) -> RuleSource:
+    """Put together where the rules of a policy come from."""
+    egress = settings.egress
+    directory = Path(settings.jailer.policy_dir) if settings.jailer.policy_dir else PACKAGED_POLICIES
+    return RuleSource(
+        names=tuple(policy.egress),
+        directory=directory / "egress",
+        given=settings.state_path / "data" / "egress",
+        presets=presets,
+        limits=Limits(
+            connections=egress.connections,
+            total_bytes=egress.total_bytes,
+            idle_seconds=egress.idle_seconds,
+            connection_seconds=egress.connection_seconds,
+            connect_seconds=egress.connect_seconds,
+            queries_per_second=egress.queries_per_second,
+            records_per_second=egress.records_per_second,
+        ),
+        name_servers=tuple(filter(None, egress.name_servers.split(","))),
+        credentials=credentials,
+    )
 
 
 def _queue_limits(settings: Settings) -> QueueLimits:

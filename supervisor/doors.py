@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -29,7 +28,7 @@ from supervisor.identity.keys import KEY_FILE, ApiKey, KeyRing, digest_of
 from supervisor.identity.oauth import OAuthRules, OAuthVerifier
 from supervisor.identity.tokens import TokenRules, TokenVerifier
 from supervisor.jailer.client import JailerClient
-from supervisor.network import explain
+from supervisor.network.explain import explain
 from supervisor.rates import Rate, RateLimiter
 from supervisor.settings import Settings
 from supervisor.wording import policy_in_words
@@ -86,7 +85,7 @@ def mcp_door(prepared: Prepared, core: Core, credentials: Credentials, rates: Ra
         processes=Background(core.live, core.files, policy, prepared.languages),
         assistants=Assistants(core.executor, core.files, core.live),
         links=core.links(settings),
-        explain_network=partial(explain, policy),
+        explain_network=lambda url: explain(policy, core.network.rules(), url),
         recognise_picture=as_picture,
         languages=tuple(
             LanguageInfo(name, each.language.title, tuple(each.language.aliases), each.profile is not None)

@@ -97,6 +97,8 @@ class ExecutionRequest:
     """The user's own lasting files are in the workspace too."""
     runtime_hint: str | None = None
     """LibreChat's name for a lasting runtime, unique in its tenant; asks for ``stateful``."""
+    egress: tuple[str, ...] | None = None
+    """Narrow the network down to these hosts; ``None``: all that the operator allows."""
     display_bytes: int = 0
     """Take what Python shows beside its output (figures, tables, pages), up to so many bytes; 0: do not ask for it."""
 

@@ -28,6 +28,7 @@ from supervisor.in_jail import InJail, Present, refusals_typed, result_of
 from supervisor.inputs import InputResolver
 from supervisor.jailer.client import JailerClient
 from supervisor.live import LiveSessions
+from supervisor.network.grants import Network
 from supervisor.policy import Policy
 from supervisor.results import Collector, Input, Inputs, Results
 from supervisor.runtimes.catalogue import InstalledLanguage
@@ -52,6 +53,7 @@ class Executor:
         work: InJail,
         admission: Admission,
         live: LiveSessions,
+        network: Network,
         policy: Policy,
         languages: Mapping[str, InstalledLanguage],
         *,
@@ -62,6 +64,7 @@ class Executor:
         self._work = work
         self._admission = admission
         self._live = live
+        self._network = network
         self._policy = policy
         self._languages = languages
         self._ids = ids
@@ -89,6 +92,7 @@ class Executor:
         language = self._languages.get(request.language.lower())
         if language is None:
             raise InvalidRequest(f"Unsupported language: {request.language}", field="lang")
+        self._network.check(request.egress)
         lasting = lasting_session(request, self._policy, self._ids)
         if lasting is not None:
             return await self._live.execute(replace(request, session_id=lasting), language, listener, on_admitted)
@@ -97,9 +101,12 @@ class Executor:
             if on_admitted is not None:
                 on_admitted()
             with refusals_typed():
-                async with self._jailer.open_jail(
-                    self._policy.name, language.profile, share=standing.share, modest=standing.modest
-                ) as jail:
+                async with (
+                    self._jailer.open_jail(
+                        self._policy.name, language.profile, share=standing.share, modest=standing.modest
+                    ) as jail,
+                    self._network.open_grant(jail, request.principal, inputs.session_id, request.egress) as grant,
+                ):
                     present = Present()
                     await self._work.place(request, language, inputs, jail, present)
                     output = Collector(listener=listener)
@@ -107,6 +114,8 @@ class Executor:
                     results = Results(skipped=list(inputs.skipped))
                     await self._work.collect(jail, inputs, results, present)
                     await self._work.take_shown(request, language, jail, results)
+                    for refusal in await grant.explanations():
+                        await output.add(refusal)
             await self._work.keep(inputs, results)
         return result_of(inputs, ended, output, results)
 

@@ -26,6 +26,7 @@ from supervisor.inputs import InputResolver
 from supervisor.jailer.client import JailerClient
 from supervisor.live_means import LiveLimits, Means
 from supervisor.live_session import Job, LiveSession
+from supervisor.network.grants import Network
 from supervisor.processes import BackgroundProcess
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.views import ProcessInfo
@@ -47,12 +48,11 @@ class LiveSessions:
         resolver: InputResolver,
         work: InJail,
         admission: Admission,
+        network: Network,
         limits: LiveLimits,
         nursery: trio.Nursery,
     ) -> None:
-        self._means = Means(
-            jailer, files, resolver, work, admission, limits, note_loss=self._note_loss, take_loss=self._take_loss
-        )
+        self._means = Means(jailer, files, resolver, work, admission, network, limits, self._note_loss, self._take_loss)
         self._limits = limits
         self._nursery = nursery
         self._sessions: dict[SessionId, LiveSession] = {}
@@ -260,6 +260,7 @@ async def open_live(
     resolver: InputResolver,
     work: InJail,
     admission: Admission,
+    network: Network,
     limits: LiveLimits,
 ) -> AsyncIterator[LiveSessions]:
     """Keep lasting sessions for the block; at its end, and when that is cancelled, they are saved, within a bound."""
@@ -274,7 +275,7 @@ async def open_live(
                 sessions.cancel_scope.deadline = trio.current_time() + STOP_SECONDS
 
     async with trio.open_nursery() as nursery:
-        live = LiveSessions(jailer, files, resolver, work, admission, limits, await nursery.start(hold))
+        live = LiveSessions(jailer, files, resolver, work, admission, network, limits, await nursery.start(hold))
         nursery.start_soon(live.watch_memory)
         try:
             yield live

@@ -11,6 +11,7 @@ from supervisor.files import FileService
 from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
 from supervisor.jailer.client import JailerClient
+from supervisor.network.grants import Network
 from supervisor.processes import ProcessLimits
 
 
@@ -41,6 +42,7 @@ class Means:
     resolver: InputResolver
     work: InJail
     admission: Admission
+    network: Network
     limits: LiveLimits
     note_loss: Callable[[SessionId, str], None]
     """Remember why the state of a session is gone, until it is told."""

@@ -30,6 +30,7 @@ from supervisor.jailer import protocol
 from supervisor.jailer.client import JailRefused, RemoteJail
 from supervisor.live_means import Means
 from supervisor.live_state import restore, save
+from supervisor.network.grants import Grant
 from supervisor.processes import BackgroundProcess
 from supervisor.results import Collector, Inputs, Results
 from supervisor.runtimes.catalogue import InstalledLanguage
@@ -43,6 +44,8 @@ KEPT_PROCESSES: Final = 32
 """Records of background programs; the oldest that has ended goes first."""
 BACKGROUND_SHARE: Final = 0.25
 """Of one caller's part of the CPU, for what runs while nobody waits for it."""
+
+NOBODY: Final = Principal("", "gaoler")
 
 _T = TypeVar("_T")
 
@@ -70,6 +73,9 @@ class LiveSession:
         self._running: Job | None = None
         """The current one, while its code runs."""
         self._jail: RemoteJail | None = None
+        self._grant: Grant | None = None
+        self._wanted: tuple[str, ...] | None = None
+        """What the last execution narrowed the network down to."""
         self._present = Present()
         self._fresh = True
         """Nothing was restored yet."""
@@ -192,6 +198,8 @@ class LiveSession:
         limits = self._means.limits
         async with (
             self._means.jailer.open_jail(limits.policy, limits.profile) as jail,
+            # Whose it is, and what they want, is known with each job.
+            self._means.network.open_grant(jail, NOBODY, self.id, ()) as self._grant,
             trio.open_nursery() as self._nursery,
         ):
             self._jail = jail
@@ -284,8 +292,9 @@ class LiveSession:
         hear: Listener,
         on_admitted: Callable[[], None],
     ) -> ExecutionResult:
-        means, jail = self._means, self._jail
+        means, jail, grant = self._means, self._jail, self._grant
         assert jail is not None
+        assert grant is not None
         inputs = await self._enter(request)
         output = Collector(listener=hear)
         results = Results(skipped=list(inputs.skipped))
@@ -299,11 +308,15 @@ class LiveSession:
                     if job.abandoned:
                         raise Busy("nobody waits for it any more", retry_after_seconds=1.0)
                     self._used = self._used or language.profile is not None
+                    self._wanted = request.egress
+                    await grant.use(request.principal, self._wanted)
                     self._running = job
                     ended = await means.work.run_live(request, language, jail, output, means.limits.interrupt_seconds)
                     self._running = None
                     await means.work.collect(jail, inputs, results, self._present)
                     await means.work.take_shown(request, language, jail, results)
+                    for refusal in await grant.explanations():
+                        await output.add(refusal)
             self._note_state(ended, results)
         finally:
             self._running = None
@@ -377,8 +390,9 @@ class LiveSession:
         """
 
         async def work(_job: Job) -> ProcessInfo:
-            jail, nursery = self._jail, self._nursery
+            jail, nursery, grant = self._jail, self._nursery, self._grant
             assert jail is not None
+            assert grant is not None
             assert nursery is not None
             inputs = await self._enter(self._bare_request(principal))
             if self.running_processes >= protocol.MAX_PROGRAMS:
@@ -393,6 +407,7 @@ class LiveSession:
                     with refusals_typed(), self._minding_refusals(jail):
                         await self._make_ready(Results())
                         await self._means.work.place_inputs(inputs, jail, self._present)
+                        await grant.use(principal, self._wanted)
                         self.unsettled = True
                         await nursery.start(self._run_process, process, jail, arguments, environment)
                 self._processes[process.id] = process

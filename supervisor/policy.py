@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -19,11 +20,14 @@ PACKAGED_POLICIES = Path(__file__).resolve().parent.parent / "policies"
 Count = Annotated[int, Meta(ge=1, le=1 << 22)]
 Bytes = Annotated[int, Meta(ge=4096, le=1 << 40)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-PlainName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+PlainName = Annotated[str, Meta(pattern=NAME_PATTERN)]
 AbsolutePath = Annotated[str, Meta(pattern=r"^/([A-Za-z0-9_.+-]+(/[A-Za-z0-9_.+-]+)*)?$")]
 Reason = Annotated[str, Meta(min_length=8)]
 Warm = Literal["fork", "exec"]
 """A waiting interpreter is forked from the profile's zygote, or started afresh (slower, shares nothing)."""
+Network = Literal["none", "egress"]
+"""Nothing but loopback, or the egress proxy too, with the rules of ``egress``."""
 State = Literal["never", "asked", "session"]
 """Who may keep an interpreter: nobody, requests that ask for it, or also every one that names its session."""
 ClaimId = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9-]*$")]
@@ -91,10 +95,12 @@ class SandboxFile(Struct, frozen=True, forbid_unknown_fields=True):
     tier: Literal["nsjail", "microvm"]
     seccomp: PlainName
     mounts: PlainName
-    network: Literal["none"]
+    network: Network
     warm: Warm
     state: State
     limits: LimitTable
+    egress: list[PlainName] = []
+    """Files of ``policies/egress``: whatever their rules allow together. Empty: nothing, but with an explanation."""
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,13 +108,14 @@ class Policy(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     tier: Literal["nsjail", "microvm"]
-    network: Literal["none"]
+    network: Network
     warm: Warm
     state: State
     limits: LimitTable
     seccomp_name: str
     seccomp_source: str
     mounts: MountTable
+    egress: list[str] = []
 
 
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,8 +148,10 @@ def load_policies(directory: Path = PACKAGED_POLICIES) -> Mapping[str, Policy]:
     """
     policies: dict[str, Policy] = {}
     for path in sorted((directory / "sandbox").glob("*.toml")):
-        written = _read(path, SandboxFile)
+        written = _convert(path, _extended(path), SandboxFile)
         _check_limits(path, written.limits)
+        if written.egress and written.network != "egress":
+            raise ConfigurationError(f'{path.name}: egress names rules, but network is not "egress"')
         policies[path.stem] = Policy(
             name=path.stem,
             tier=written.tier,
@@ -153,16 +162,42 @@ def load_policies(directory: Path = PACKAGED_POLICIES) -> Mapping[str, Policy]:
             seccomp_name=written.seccomp,
             seccomp_source=_text(directory / "seccomp" / f"{written.seccomp}.kafel", wanted_by=path),
             mounts=_mounts(directory / "mounts" / f"{written.mounts}.toml", wanted_by=path),
+            egress=written.egress,
         )
     if not policies:
         raise ConfigurationError(f"no policy in {directory / 'sandbox'}: at least default.toml is needed")
     return policies
 
 
+def _extended(path: Path) -> dict[str, Any]:
+    """Read a policy with the one that it ``extends``: its own keys count, and those of its tables."""
+    written = _table(path)
+    base = written.pop("extends", None)
+    if base is None:
+        return written
+    if not isinstance(base, str) or not re.fullmatch(NAME_PATTERN, base) or base == path.stem:
+        raise ConfigurationError(f"{path.parent.name}/{path.name}: extends has to name another policy")
+    under = _table(path.with_name(f"{base}.toml"))
+    if "extends" in under:
+        raise ConfigurationError(f"{path.parent.name}/{path.name}: {base} extends a policy itself")
+    return {**under, **written, "limits": {**under.get("limits", {}), **written.get("limits", {})}}
+
+
 def _read(path: Path, kind: type[_T]) -> _T:
+    return _convert(path, _table(path), kind)
+
+
+def _table(path: Path) -> dict[str, Any]:
     try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), kind)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{path.parent.name}/{path.name}: {error}") from None
+
+
+def _convert(path: Path, table: dict[str, Any], kind: type[_T]) -> _T:
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
         raise ConfigurationError(f"{path.parent.name}/{path.name}: {error}") from None
 
 

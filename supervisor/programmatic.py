@@ -33,6 +33,7 @@ from supervisor.in_jail import InJail, Present, refusals_typed, result_of
 from supervisor.inputs import InputResolver
 from supervisor.jailer import protocol
 from supervisor.jailer.client import JailerClient, RemoteJail
+from supervisor.network.grants import Network
 from supervisor.policy import Policy
 from supervisor.results import Collector, Inputs, Results
 from supervisor.runtimes.catalogue import InstalledLanguage
@@ -116,6 +117,7 @@ class Programs:
         resolver: InputResolver,
         work: InJail,
         admission: Admission,
+        network: Network,
         policy: Policy,
         language: InstalledLanguage,
         *,
@@ -127,6 +129,7 @@ class Programs:
         self.resolver = resolver
         self.work = work
         self.admission = admission
+        self.network = network
         self.policy = policy
         self.language = language
         self._ids = ids
@@ -142,6 +145,7 @@ class Programs:
         """
         if len(request.execution.stdin) > MAX_STDIN_BYTES:
             raise InvalidRequest(f"at most {MAX_STDIN_BYTES} bytes of UTF-8", field="stdin")
+        self.network.check(request.execution.egress)
         written = specification(request.tools, request.dialect)
         of_principal = sum(each.principal == request.caller for each in self._programs.values())
         limits = self.limits
@@ -291,9 +295,14 @@ class _Attempt:
         try:
             standing = await self._take_place()
             with refusals_typed():
-                async with programs.jailer.open_jail(
-                    programs.policy.name, programs.language.profile, share=standing.share, modest=standing.modest
-                ) as jail:
+                async with (
+                    programs.jailer.open_jail(
+                        programs.policy.name, programs.language.profile, share=standing.share, modest=standing.modest
+                    ) as jail,
+                    programs.network.open_grant(
+                        jail, execution.principal, inputs.session_id, execution.egress
+                    ) as grant,
+                ):
                     present = Present()
                     source = b"main.py" if request.dialect == "python" else b"main.sh"
                     await _put_code(jail, source, execution.code.encode())
@@ -307,6 +316,8 @@ class _Attempt:
                     )
                     ended = await jail.run(script, self._output.take, scan=True, on_calls=self._answer_calls)
                     await programs.work.collect(jail, inputs, results, present)
+                    for refusal in await grant.explanations():
+                        await self._output.add(refusal)
         finally:
             await self._place.aclose()
         await programs.work.keep(inputs, results)

@@ -75,6 +75,14 @@ class Collector:
             text = self.captured("stderr").text().encode()
             await self.listener(OutputPiece("stderr", text, 0))
 
+    async def add(self, text: str) -> None:
+        """Add a line of our own to the end of stderr."""
+        last = (self.tails["stderr"] or self.heads["stderr"] or [b"\n"])[-1]
+        line = ("" if last.endswith(b"\n") else "\n") + f"[gaoler] {text}\n"
+        (self.tails if self.omitted["stderr"] else self.heads)["stderr"].append(line.encode())
+        if self.listener is not None:
+            await self.listener(OutputPiece("stderr", line.encode(), 0))
+
     def captured(self, name: str) -> CapturedOutput:
         """Give what was kept of ``stdout`` or ``stderr``."""
         return CapturedOutput(b"".join(self.heads[name]), b"".join(self.tails[name]), self.omitted[name])

@@ -215,6 +215,32 @@ class JwtSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 30.0
 
 
+class EgressSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[egress]``: the network of sandboxes whose policy has one; what it leads to are the rules of the policy."""
+
+    connections: Annotated[int, _meta("of one sandbox at once; more wait", ge=1, le=4096)] = 64
+    total_bytes: Annotated[int, _meta("both ways, of one sandbox in its life", ge=1, le=1 << 50)] = 4 << 30
+    idle_seconds: Annotated[float, _meta("a connection on which nothing comes is cut after it", gt=0, le=86_400)] = (
+        120.0
+    )
+    connection_seconds: Annotated[float, _meta("longest connection", gt=0, le=7 * 86_400)] = 3600.0
+    connect_seconds: Annotated[float, _meta("longest time to reach a server", gt=0, le=120)] = 10.0
+    queries_per_second: Annotated[float, _meta("names that one sandbox may ask for; more wait", gt=0, le=100_000)] = (
+        50.0
+    )
+    records_per_second: Annotated[
+        float, _meta("refusals of one sandbox that are written; more are counted", gt=0, le=100_000)
+    ] = 20.0
+    name_servers: Annotated[
+        str, _meta("addresses of name servers, separated by commas; empty: the host's", pattern=r"^[0-9A-Fa-f.:,]*$")
+    ] = ""
+    credentials_dir: Annotated[
+        str, _meta("directory with one file for each credential that rules name", pattern=r"^$|^/")
+    ] = ""
+    audit_bytes: Annotated[int, _meta("largest file of the audit", ge=4096, le=1 << 40)] = 16 << 20
+    audit_files: Annotated[int, _meta("files of the audit that are kept", ge=1, le=1000)] = 8
+
+
 class JailerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[jailer]``: users and sizes of the privileged part."""
 
@@ -251,6 +277,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     mcp: McpSettings = McpSettings()
     rates: RatesSettings = RatesSettings()
     jwt: JwtSettings = JwtSettings()
+    egress: EgressSettings = EgressSettings()
     jailer: JailerSettings = JailerSettings()
 
     @property

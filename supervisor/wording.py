@@ -26,6 +26,12 @@ def policy_in_words(policy: Policy) -> str:
         "asked": "Python's variables are kept between executions for those who ask for it.",
         "session": "Python's variables are kept between the executions of a session.",
     }[policy.state]
+    network = "There is no network: no address but the sandbox's own loopback can be reached."
+    if policy.network == "egress":
+        network = (
+            "There is a network, through a proxy that lets pass what the operator's rules allow; explain_network says "
+            "what that is. A refusal says so in stderr: do not work around it."
+        )
     return f"""What a sandbox may do here (policy {policy.name!r}):
 
 * One execution takes at most {limits.wall_seconds:g} s, {limits.cpu_cores:g} CPU cores, {limits.memory_bytes >> 20} MiB
@@ -34,7 +40,7 @@ def policy_in_words(policy: Policy) -> str:
   {limits.file_bytes >> 20} MiB. /tmp holds {limits.temporary_bytes >> 20} MiB, and is not kept.
 * {limits.output_bytes >> 10} KiB of each of stdout and stderr are kept, head and tail; a program that writes more than
   {limits.output_kill_bytes >> 20} MiB is killed.
-* There is no network: no address but the sandbox's own loopback can be reached.
+* {network}
 * {kept}
 * Programs run without privileges, see nothing of the host, and are killed with all that they have started.
 """

@@ -19,6 +19,12 @@ from supervisor.tool_calls import ProgramRequest, Tool, ToolName, ToolResult
 _DIALECTS: Final = {"python": "python", "py": "python", "bash": "bash", "sh": "bash"}
 MAX_COMMAND: Final = 100_000
 
+Egress = Annotated[
+    list[Annotated[str, Meta(max_length=260)]],
+    Meta(
+        description="Only these hosts may be reached, of those that the operator allows; empty: none.", max_length=100
+    ),
+]
 Timeout = Annotated[
     float, Meta(description="Seconds until it is ended; the server's limit is the default.", gt=0, le=86_400)
 ]
@@ -62,6 +68,7 @@ class ExecuteCode(Input, frozen=True):
     )
     stdin: Annotated[str, Meta(description="Standard input.", max_length=65_536)] = ""
     timeout: Timeout | None = None
+    egress: Egress | None = None
     stateful: Annotated[
         bool,
         Meta(description="Keep variables for the next call (default). false: a fresh sandbox with the same files."),
@@ -85,6 +92,7 @@ class RunCommand(Input, frozen=True):
     session: Session | None = None
     stdin: Annotated[str, Meta(description="Standard input.", max_length=65_536)] = ""
     timeout: Timeout | None = None
+    egress: Egress | None = None
 
 
 @REGISTRY.tool(
@@ -130,6 +138,7 @@ async def execute_code(call: Call, given: ExecuteCode) -> Reply:
         wall_seconds=given.timeout,
         stdin=given.stdin.encode("utf-8", "replace"),
         stateful=given.stateful and call.door.settings.stateful,
+        egress=None if given.egress is None else tuple(given.egress),
         display_bytes=call.door.settings.display_bytes,
     )
     if given.tools:
@@ -173,6 +182,7 @@ async def run_command(call: Call, given: RunCommand) -> Reply:
         wall_seconds=given.timeout,
         stdin=given.stdin.encode("utf-8", "replace"),
         stateful=call.door.settings.stateful,
+        egress=None if given.egress is None else tuple(given.egress),
     )
     return await _run(call, request)
 

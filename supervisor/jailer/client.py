@@ -51,6 +51,9 @@ class RemoteJail:
         self._owed: deque[tuple[type[protocol.Message], bytes | None]] = deque()
         self._refused_names: list[bytes] = []
         self._scan_asked = False
+        self._connect_due: protocol.Connect | None = None
+        self._running = False
+        """Nothing but small messages may be on its way to the jailer."""
 
     @property
     def lost(self) -> bool:
@@ -114,6 +117,7 @@ class RemoteJail:
         """
         with LostIsTyped():
             # Sent before the acknowledgements are waited for: what they are for may be held back until now.
+            await self._connect()
             await self.send(protocol.Resume())
             await self._settle()
 
@@ -162,32 +166,43 @@ class RemoteJail:
             SandboxFailed: the jail was lost.
         """
         with LostIsTyped():
+            await self._connect()
             await self.send(request, hold=scan)
             if scan:
                 await self.send(protocol.Scan())
                 self._scan_asked = True
+            self._running = True
             try:
-                await self._settle()
+                return await self._until_ended(on_output, on_calls, scan=scan)
+            finally:
+                self._running = False
+
+    async def _until_ended(self, on_output: OnOutput, on_calls: OnCalls | None, *, scan: bool) -> protocol.Ended:
+        try:
+            await self._settle()
+        except JailRefused:
+            await self._drop_answers(2 if scan else 1)
+            raise
+        while True:
+            try:
+                answer = await self._receive()
             except JailRefused:
-                await self._drop_answers(2 if scan else 1)
+                await self._drop_answers(1 if scan else 0)
                 raise
-            while True:
-                try:
-                    answer = await self._receive()
-                except JailRefused:
-                    await self._drop_answers(1 if scan else 0)
-                    raise
-                if isinstance(answer, protocol.Output):
-                    await on_output(answer)
-                elif isinstance(answer, protocol.ToolCalls) and on_calls is not None:
-                    line = b"".join([piece async for piece in self._channel.receive_data(answer.size)])
-                    results = await on_calls(line)
-                    await self.send(protocol.ToolResults(size=len(results)), hold=True)
-                    await self._channel.send_data(results)
-                elif isinstance(answer, protocol.Ended):
-                    return answer
-                else:
-                    raise ProtocolError(f"{type(answer).__name__} while a program runs")
+            if isinstance(answer, protocol.Output):
+                await on_output(answer)
+            elif isinstance(answer, protocol.ToolCalls) and on_calls is not None:
+                line = b"".join([piece async for piece in self._channel.receive_data(answer.size)])
+                results = await on_calls(line)
+                self._running = False
+                await self.send(protocol.ToolResults(size=len(results)), hold=True)
+                await self._channel.send_data(results)
+                self._running = True
+                await self._connect()
+            elif isinstance(answer, protocol.Ended):
+                return answer
+            else:
+                raise ProtocolError(f"{type(answer).__name__} while a program runs")
 
     def take_refused_names(self) -> list[bytes]:
         """Give the files that were refused since the last time: they are not there."""
@@ -202,6 +217,23 @@ class RemoteJail:
         """
         with LostIsTyped():
             await self.send(protocol.Weigh(share=share), hold=True)
+
+    async def connect(self, grant: str, ports: Sequence[int]) -> None:
+        """Give the jail's network to the egress proxy: with the next run, or at once if another task waits in one.
+
+        Raises:
+            SandboxFailed: the jail was lost.
+        """
+        self._connect_due = protocol.Connect(grant=grant, ports=list(ports))
+        if self._running:
+            with LostIsTyped():
+                await self._connect()
+
+    async def _connect(self) -> None:
+        """Send what is due, where no data can be on its way."""
+        if self._connect_due is not None:
+            due, self._connect_due = self._connect_due, None
+            await self.send(due, hold=not self._running)
 
     async def interrupt(self) -> None:
         """While another task waits in :meth:`run`: have the program interrupted.

@@ -90,6 +90,8 @@ class Conversation:
         match request:
             case protocol.Weigh():
                 self._jail.weigh(request.share)
+            case protocol.Connect():
+                await self._connect(request)
             case protocol.Interrupt():
                 pass  # what it was meant for has just ended
             case protocol.Pause():
@@ -105,6 +107,11 @@ class Conversation:
                 await send(self._channel, protocol.Finished())
             case protocol.OpenJail():
                 raise ConversationError(f"channel {self._channel.number}: a second OpenJail")
+
+    async def _connect(self, request: protocol.Connect) -> None:
+        if self._jail.policy.network != "egress":
+            raise ConversationError(f"channel {self._channel.number}: the policy has no network")
+        await self._jail.connect(request.grant, request.ports)
 
     # -- running --
 
@@ -130,6 +137,8 @@ class Conversation:
             request = decode(await self._channel.receive_message())
             if isinstance(request, protocol.Interrupt):
                 run.interrupt()
+            elif isinstance(request, protocol.Connect):
+                await self._connect(request)
             elif isinstance(request, protocol.ToolResults):
                 await run.take_results(self._channel.receive_data(request.size))
             else:

@@ -6,7 +6,9 @@ walls, ``inhabitants`` the processes inside, ``workspace`` the files.
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from typing import Final
 
 import trio
 
-from supervisor.jailer import protocol
+from supervisor.jailer import netns, protocol
 from supervisor.jailer.cgroup import Counters, Layout, Leaf, open_leaf
 from supervisor.jailer.enclosure import Enclosure, JailError
 from supervisor.jailer.inhabitants import Inhabitants
@@ -26,6 +28,8 @@ from supervisor.jailer.nsjail_config import Mask, Places, SandboxSpec
 from supervisor.jailer.program_run import CellRun, Emit, EmitCalls, ProgramRun, Run, ScriptRun, ToolRun
 from supervisor.jailer.workspace import Workspace, open_workspace
 from supervisor.policy import Policy
+
+log: Final = logging.getLogger("gaoler.jailer.jail")
 
 BUILD_SECONDS: Final = 30
 LEAF_PREFIX: Final = "jail-"
@@ -65,6 +69,8 @@ class Yard:
     launcher: Zygote
     sources: Mapping[str, InterpreterSource]
     """Interpreters by profile."""
+    egress: netns.EgressLink | None
+    """The way to the egress proxy, if there is one."""
     building: trio.CapacityLimiter
     """How many jails are built at once."""
     modest_building: trio.CapacityLimiter
@@ -100,6 +106,10 @@ class Jail:
         """Code of the caller's has run in it."""
         self.display: Display | None = None
         """What the last run has shown."""
+        self._listeners: dict[int, list[socket.socket]] = {}
+        """By port, in the jail's network; the proxy gets copies."""
+        self._wanted: tuple[str, list[int]] | None = None
+        """A grant that waits for the jail to be built."""
 
     async def build(self, spec: SandboxSpec, *, modest: bool) -> None:
         """Have nsjail make it and somebody wait in it. A failure is kept for whoever waits for the jail."""
@@ -107,11 +117,15 @@ class Jail:
             async with self._yard.modest_building if modest else nullcontext(), self._yard.building:
                 with trio.fail_after(BUILD_SECONDS):
                     await self._enclosure.build(self._yard.nsjail, spec)
+                    if self._yard.egress is not None and self.policy.network == "egress":
+                        self._keep(await netns.inside(self._enclosure.init_pidfd, netns.plumb))
                     await self.inside.first()
         except (LaunchError, JailError, OSError, trio.TooSlowError) as error:
             self._failure = f"the jail could not be built: {error}"
         finally:
             self._built.set()
+        if self._wanted is not None and self._failure is None:
+            await self.connect(*self._wanted)
 
     async def wait_built(self) -> None:
         """Wait until the jail can be used.
@@ -122,6 +136,33 @@ class Jail:
         await self._built.wait()
         if self._failure is not None:
             raise JailError(self._failure)
+
+    async def connect(self, grant: str, ports: list[int]) -> None:
+        """Give the jail's network to the proxy, once the jail is built. What fails leaves it without one."""
+        self._wanted = (grant, ports)
+        if not self._built.is_set() or self._yard.egress is None or self._failure is not None:
+            return
+        missing = [port for port in ports if port not in self._listeners]
+        if missing:
+            self._keep(await self._listen(missing))
+        try:
+            self._yard.egress.hand_over(grant, [each for made in self._listeners.values() for each in made])
+        except OSError as error:
+            log.error("a jail has no network: the proxy takes nothing: %s", error)
+
+    async def _listen(self, ports: list[int]) -> list[socket.socket]:
+        """Listen on more ports, one by one: a program of the sandbox may have one of them."""
+        made: list[socket.socket] = []
+        for port in ports:
+            try:
+                made += await netns.inside(self._enclosure.init_pidfd, partial(netns.listen, [port]))
+            except OSError as error:
+                log.warning("port %d of a jail cannot be used: %s", port, error)
+        return made
+
+    def _keep(self, made: list[socket.socket]) -> None:
+        for each in made:
+            self._listeners.setdefault(each.getsockname()[1], []).append(each)
 
     async def run(
         self, request: protocol.Run | protocol.RunScript | protocol.RunCell, emit: Emit, emit_calls: EmitCalls
@@ -213,6 +254,8 @@ class Jail:
     async def close(self) -> None:
         """After :meth:`kill`: take the ends of all processes, and close every descriptor."""
         self.new_display(0)
+        netns.close_all([each for made in self._listeners.values() for each in made])
+        self._listeners.clear()
         await self.inside.close()
         await self._enclosure.close()
 

@@ -1,4 +1,4 @@
-"""The keeper: "root" of the jailer's user namespace and of nothing else; starts the jailer, waits, starts it again.
+"""The keeper: "root" of the jailer's user namespace and of nothing else; starts jailer and proxy, and again.
 
 It lives outside the jailer's pid namespace, so that a jailer that dies takes its jails with it by the kernel's hand
 and a new one can be made without host root. It ends when the daemon's end of the control pipe closes, however the
@@ -10,8 +10,12 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,10 +29,12 @@ GRACE_SECONDS: Final = 5
 
 RESTART_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 STABLE_SECONDS: Final = 60
+PROXY_ID: Final = 1
+"""Uid of the egress proxy in the jailer's user namespace: below those of the sandboxes."""
 _NAMESPACES: Final = kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP
 
 
-def _become_jailer(python: list[str], config_fd: int, listener_fd: int, ready_fd: int) -> None:
+def _become_jailer(python: list[str], fds: list[int]) -> None:
     """In the child: take new namespaces and fresh mounts, then execute the jailer. Never returns."""
     try:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -39,17 +45,44 @@ def _become_jailer(python: list[str], config_fd: int, listener_fd: int, ready_fd
         roots = Path(prison.RUN, "user")
         roots.mkdir()
         roots.chmod(0o1777)
-        for fd in (config_fd, listener_fd, ready_fd):
+        for fd in fds:
             os.set_inheritable(fd, True)
-        numbers = [str(fd) for fd in (config_fd, listener_fd, ready_fd)]
-        os.execve(python[0], [*python, "-m", "supervisor.jailer.server", *numbers], {})
+        os.execve(python[0], [*python, "-m", "supervisor.jailer.server", *map(str, fds)], {})
     except OSError as error:
         os.write(2, f"the jailer cannot be started: {error}\n".encode())
     finally:
         os._exit(127)
 
 
-def _start(python: list[str], fds: tuple[int, int, int]) -> int:
+def start_proxy(python: list[str], daemon_fd: int, jailer_fd: int, level: str) -> int:
+    """Fork the egress proxy: the host's network, and no right but to use it. Return its pid.
+
+    Its uid is one of the range that no sandbox gets.
+    """
+    pid = os.fork()
+    if pid == 0:
+        try:
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            kernel.set_process_name("gaoler-egress")
+            kernel.drop_bounding_set()
+            os.setgroups([])
+            os.setresgid(PROXY_ID, PROXY_ID, PROXY_ID)
+            os.setresuid(PROXY_ID, PROXY_ID, PROXY_ID)
+            kernel.drop_capabilities()
+            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+            # Changing the uid has cleared it.
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            os.set_inheritable(daemon_fd, True)
+            os.set_inheritable(jailer_fd, True)
+            os.execve(python[0], [*python, "-m", "egress.proxy", str(daemon_fd), str(jailer_fd), level], {})
+        except OSError as error:
+            os.write(2, f"the egress proxy cannot be started: {error}\n".encode())
+        finally:
+            os._exit(127)
+    return pid
+
+
+def _start(python: list[str], fds: list[int]) -> int:
     """Fork a parent for the jailer; return its pid. It ends with the jailer's status.
 
     A process between is needed because only a child enters a new pid namespace, and the keeper itself could not
@@ -63,7 +96,7 @@ def _start(python: list[str], fds: tuple[int, int, int]) -> int:
             kernel.unshare(kernel.CLONE_NEWPID)
             jailer = os.fork()
             if jailer == 0:
-                _become_jailer(python, *fds)
+                _become_jailer(python, fds)
             signal.signal(signal.SIGTERM, lambda _number, _frame: os.kill(jailer, signal.SIGTERM))
             status = os.waitstatus_to_exitcode(os.waitpid(jailer, 0)[1])
             os._exit(status if status >= 0 else 128 - status)
@@ -72,25 +105,79 @@ def _start(python: list[str], fds: tuple[int, int, int]) -> int:
     return pid
 
 
-def _wait(pid: int, control_fd: int) -> int | None:
-    """Wait for the jailer's end and return its exit status, or for the daemon's end: kill the jailer, return None."""
-    pidfd = os.pidfd_open(pid)
-    try:
+@dataclass
+class Kept:
+    """A process that is started again when it ends, with growing pauses if that goes on."""
+
+    name: str
+    start: Callable[[], int]
+    pid: int = 0
+    pidfd: int = -1
+    due: float = 0.0
+    _failures: int = 0
+    _started: float = 0.0
+
+    def begin(self) -> None:
+        """Start it."""
+        self._started = time.monotonic()
+        self.pid = self.start()
+        self.pidfd = os.pidfd_open(self.pid)
+
+    def take_end(self) -> int:
+        """It has ended: give its status, and plan the next start."""
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        os.close(self.pidfd)
+        self.pidfd = -1
+        now = time.monotonic()
+        self._failures = 0 if now - self._started > STABLE_SECONDS else self._failures + 1
+        pause = RESTART_SECONDS[min(self._failures, len(RESTART_SECONDS)) - 1] if self._failures else 0.0
+        self.due = now + pause
+        os.write(2, f"ERROR gaoler.keeper {self.name} ended status={status} restart_in={pause}\n".encode())
+        return status
+
+    def signal(self, number: int) -> None:
+        """Signal it, if it runs."""
+        if self.pidfd >= 0:
+            signal.pidfd_send_signal(self.pidfd, number)
+
+
+def keep(everybody: list[Kept], control_fd: int) -> int:
+    """Keep them until the daemon's end, or until one of them refuses to start; then end all. Give our exit status."""
+    for each in everybody:
+        each.begin()
+    while True:
         poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
         poll.register(control_fd, select.POLLIN)
-        ready = {fd for fd, _ in poll.poll()}
-        if pidfd in ready:
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        # Asked to, the jailer removes its cgroups; the next start would have to find them.
-        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
-        if not select.select([pidfd], [], [], GRACE_SECONDS)[0]:
-            # The parent-death signal takes the jailer along, and the kernel everything in its pid namespace.
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        _wait_for_all()
-        return None
-    finally:
-        os.close(pidfd)
+        waits = [max(0.0, each.due - time.monotonic()) for each in everybody if each.pidfd < 0]
+        for each in everybody:
+            if each.pidfd >= 0:
+                poll.register(each.pidfd, select.POLLIN)
+        ready = {fd for fd, _ in poll.poll(min(waits) * 1000 + 1 if waits else None)}
+        if control_fd in ready:
+            _end(everybody)
+            return 0
+        for each in everybody:
+            if each.pidfd in ready and each.take_end() == REFUSED:
+                _end(everybody)
+                return REFUSED
+        for each in everybody:
+            if each.pidfd < 0 and time.monotonic() >= each.due:
+                each.begin()
+
+
+def _end(everybody: list[Kept]) -> None:
+    """End all: the jailer, asked to, removes its cgroups; the next start would have to find them."""
+    for each in everybody:
+        each.signal(signal.SIGTERM)
+    running = [each.pidfd for each in everybody if each.pidfd >= 0]
+    deadline = time.monotonic() + GRACE_SECONDS
+    while running and time.monotonic() < deadline:
+        done = select.select(running, [], [], max(0.0, deadline - time.monotonic()))[0]
+        running = [fd for fd in running if fd not in done]
+    for each in everybody:
+        # The parent-death signal takes the jailer along, and the kernel everything in its pid namespace.
+        each.signal(signal.SIGKILL)
+    _wait_for_all()
 
 
 def _wait_for_all() -> None:
@@ -103,30 +190,29 @@ def _wait_for_all() -> None:
 
 
 def main() -> None:
-    """Run with the control pipe, configuration, listening socket and readiness pipe on the descriptors in argv."""
+    """Keep the jailer, and the egress proxy if there is one.
+
+    In argv: the descriptors of control pipe, configuration, listening socket and readiness pipe; the daemon's way to
+    the proxy (-1: none) and the log level; the interpreter.
+    """
     kernel.set_process_name("gaoler-keeper")
-    control_fd, *rest = (int(number) for number in sys.argv[1:5])
-    config_fd, listener_fd, ready_fd = rest
-    python = sys.argv[5:]
+    control_fd, config_fd, listener_fd, ready_fd, egress_fd = (int(number) for number in sys.argv[1:6])
+    level, python = sys.argv[6], sys.argv[7:]
     for fd in (control_fd, config_fd, listener_fd, ready_fd):
         os.set_inheritable(fd, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-    failures = 0
-    while True:
-        started = time.monotonic()
-        pid = _start(python, (config_fd, listener_fd, ready_fd))
-        status = _wait(pid, control_fd)
-        if status is None:
-            return
-        if status == REFUSED:
-            sys.exit(REFUSED)
-        failures = 0 if time.monotonic() - started > STABLE_SECONDS else failures + 1
-        pause = RESTART_SECONDS[min(failures, len(RESTART_SECONDS)) - 1] if failures else 0.0
-        os.write(2, f"ERROR gaoler.keeper jailer ended status={status} restart_in={pause}\n".encode())
-        if select.select([control_fd], [], [], pause)[0]:
-            return
+    fds = [config_fd, listener_fd, ready_fd]
+    everybody: list[Kept] = []
+    if egress_fd >= 0:
+        os.set_inheritable(egress_fd, False)
+        # Both ends stay here, so that either side can be started anew.
+        jailers, proxys = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fds.append(jailers.fileno())
+        everybody.append(Kept("the egress proxy", partial(start_proxy, python, egress_fd, proxys.fileno(), level)))
+    everybody.insert(0, Kept("the jailer", partial(_start, python, fds)))
+    sys.exit(keep(everybody, control_fd))
 
 
 if __name__ == "__main__":

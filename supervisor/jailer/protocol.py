@@ -20,6 +20,7 @@ MAX_ARGUMENTS: Final = 256
 MAX_PATH_BYTES: Final = 4096
 MAX_PROGRAMS: Final = 16
 """In the background of one jail at once."""
+MAX_PORTS: Final = 24
 MAX_UNSAVED: Final = 200
 MAX_STDIN_BYTES: Final = 65_536
 MAX_TOOL_BYTES: Final = 64 << 20
@@ -173,6 +174,17 @@ class Pause(Message, frozen=True, tag="pause"):
 
 class Resume(Message, frozen=True, tag="resume"):
     """Let what lives in the jail go on until the next :class:`Pause` or the end of the next run. Has no answer."""
+
+
+class Connect(Message, frozen=True, tag="connect"):
+    """Give the jail's network to the egress proxy, under this grant; also to a proxy that was started anew.
+
+    The policy has to have a network. ``ports``: those that its rules name beside the usual ones. Has no answer: a jail
+    whose network the proxy does not take has none.
+    """
+
+    grant: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+    ports: Annotated[list[Annotated[int, Meta(ge=1, le=65_535)]], Meta(max_length=MAX_PORTS)] = []
 
 
 class Weigh(Message, frozen=True, tag="weigh"):
@@ -384,7 +396,7 @@ class Fault(Message, frozen=True, tag="fault"):
 
 
 Filling = PutFile | RemoveFile | MakeDirectory
-Small = OpenJail | Weigh | Interrupt | Finish | Pause | Resume
+Small = OpenJail | Weigh | Connect | Interrupt | Finish | Pause | Resume
 OfBackground = Background | WriteStdin | SignalSession
 Looking = Scan | GetFile | GetDisplay
 Request = ToolResults | Filling | Run | RunScript | RunCell | Save | Restore | Looking | Small | OfBackground

@@ -7,6 +7,7 @@ connection that breaks the protocol is closed with a logged reason; its jails di
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import signal
@@ -32,6 +33,7 @@ from supervisor.jailer.enclosure import JailError
 from supervisor.jailer.interpreters import RuntimeProfile, open_source
 from supervisor.jailer.jail import LEAF_PREFIX, Ids, Jail, Yard
 from supervisor.jailer.launcher import ZygoteDied, open_launcher
+from supervisor.jailer.netns import EgressLink
 from supervisor.jailer.nsjail_config import Mask, Places
 from supervisor.jailer.orphans import Orphans
 from supervisor.jailer.seccomp import SeccompError, compile_policy
@@ -174,7 +176,9 @@ def existing_masks(policy: Policy) -> tuple[Mask, ...]:
 
 
 @asynccontextmanager
-async def _open_yard(config: JailerConfig, programs: Mapping[str, bytes], orphans: Orphans) -> AsyncIterator[Yard]:
+async def _open_yard(
+    config: JailerConfig, programs: Mapping[str, bytes], orphans: Orphans, egress: EgressLink | None
+) -> AsyncIterator[Yard]:
     async with open_launcher(config.python) as launcher, AsyncExitStack() as stack:
         for name, code in programs.items():
             await launcher.add_program(name, code)
@@ -197,6 +201,7 @@ async def _open_yard(config: JailerConfig, programs: Mapping[str, bytes], orphan
             ids=Ids(FIRST_OUTSIDE_ID, config.ids),
             launcher=launcher,
             sources=sources,
+            egress=egress,
             building=trio.CapacityLimiter(config.builders),
             modest_building=trio.CapacityLimiter(max(1, config.builders // 2)),
         )
@@ -213,7 +218,13 @@ def remove_empty_leaves(layout: Layout) -> None:
                     log.warning("a cgroup is left leaf=%s reason=%s", leaf, error)
 
 
-async def serve(config: JailerConfig, listener: socket.socket, programs: Mapping[str, bytes], ready_fd: int) -> None:
+async def serve(
+    config: JailerConfig,
+    listener: socket.socket,
+    programs: Mapping[str, bytes],
+    ready_fd: int,
+    egress: EgressLink | None = None,
+) -> None:
     """Serve until the zygote dies or SIGTERM comes; say so on ``ready_fd`` when it begins."""
     orphans = Orphans()
     masks = {name: existing_masks(policy) for name, policy in config.policies.items()}
@@ -222,7 +233,7 @@ async def serve(config: JailerConfig, listener: socket.socket, programs: Mapping
             nursery.start_soon(orphans.reap)
             # The end goes from the inside out: while jails are destroyed, those who tell of dead processes still live.
             async with (
-                _open_yard(config, programs, orphans) as yard,
+                _open_yard(config, programs, orphans, egress) as yard,
                 open_cells(yard, config.policies, masks, config.pools, max_jails=config.max_jails) as cells,
                 trio.open_nursery() as serving,
             ):
@@ -253,7 +264,10 @@ async def _stop_at_signal(scope: trio.CancelScope) -> None:
 
 
 def main() -> None:
-    """Serve; descriptors in argv: the configuration, the listening socket, where to say that it is ready."""
+    """Serve; descriptors in argv: the configuration, the listening socket, where to say that it is ready.
+
+    A fourth, if there is an egress proxy, leads to it.
+    """
     kernel.set_process_name("gaoler-jailer")
     # Shared with every later jailer, so read by position.
     with os.fdopen(int(sys.argv[1]), "rb") as file:
@@ -272,7 +286,18 @@ def main() -> None:
     remove_empty_leaves(config.layout)
     ready_fd = int(sys.argv[3])
     os.set_inheritable(ready_fd, False)
-    trio.run(serve, config, listener, programs, ready_fd)
+    egress = _egress_link(sys.argv[4:])
+    trio.run(serve, config, listener, programs, ready_fd, egress)
+
+
+def _egress_link(arguments: list[str]) -> EgressLink | None:
+    if not arguments:
+        return None
+    # The first jail should not wait for it.
+    importlib.import_module("pyroute2")
+    link = socket.socket(fileno=int(arguments[0]))
+    link.set_inheritable(False)
+    return EgressLink(link)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from supervisor.jailer.server import FIRST_OUTSIDE_ID, JailerConfig
 from supervisor.policy import Policy
 
 READY_SECONDS: Final = 60
+EGRESS_SOCKET: Final = "egress.sock"
 MAX_SOCKET_PATH_BYTES: Final = 100
 NOFILE: Final = 1 << 17
 """A jail costs the jailer about ten descriptors, a connection one."""
@@ -57,6 +58,8 @@ class SetupPlan:
     builders: int
     max_jails: int
     log_level: str
+    egress: bool = False
+    """The policy in force has a network: there is an egress proxy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ def start_jailer(plan: SetupPlan) -> JailerHandle:
     layout = make_subtree(plan.state_directory, plan.first_subordinate_uid)
     socket_path = plan.state_directory / "run" / "jailer.sock"
     listener = _listen(socket_path, plan.daemon_uid)
+    egress = _egress_listener(plan)
     config_fd = os.memfd_create("jailer-config")
     os.write(config_fd, msgspec.msgpack.encode(_jailer_config(plan, layout)))
     control_read, control_write = os.pipe()
@@ -88,10 +92,12 @@ def start_jailer(plan: SetupPlan) -> JailerHandle:
     mapped, unmapped = socket.socketpair()
     keeper_pid = os.fork()
     if keeper_pid == 0:
-        _become_keeper(plan, layout, mapped, (control_read, config_fd, listener.fileno(), ready_write))
+        _become_keeper(plan, layout, mapped, (control_read, config_fd, listener.fileno(), ready_write), egress)
     for fd in (control_read, ready_write, config_fd):
         os.close(fd)
     listener.close()
+    if egress is not None:
+        egress.close()
     mapped.close()
     try:
         _write_maps(unmapped, keeper_pid, plan)
@@ -169,6 +175,13 @@ def _listen(path: Path, daemon_uid: int) -> socket.socket:
     return listener
 
 
+def _egress_listener(plan: SetupPlan) -> socket.socket | None:
+    """Make the daemon's way to the egress proxy, if there is to be one."""
+    if not plan.egress:
+        return None
+    return _listen(plan.state_directory / "run" / EGRESS_SOCKET, plan.daemon_uid)
+
+
 def _jailer_config(plan: SetupPlan, layout: Layout) -> JailerConfig:
     inside = {name: f"{prison.CGROUP}/{name}" for name in layout.directories}
     return JailerConfig(
@@ -191,7 +204,9 @@ def _jailer_config(plan: SetupPlan, layout: Layout) -> JailerConfig:
     )
 
 
-def _become_keeper(plan: SetupPlan, layout: Layout, sync: socket.socket, fds: tuple[int, int, int, int]) -> None:
+def _become_keeper(
+    plan: SetupPlan, layout: Layout, sync: socket.socket, fds: tuple[int, int, int, int], egress: socket.socket | None
+) -> None:
     """In the child: build the mount tree, enter the user namespace, execute the keeper. Never returns."""
     try:
         os.setsid()
@@ -206,11 +221,13 @@ def _become_keeper(plan: SetupPlan, layout: Layout, sync: socket.socket, fds: tu
         os.setgroups([])
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
-        for fd in fds:
-            os.set_inheritable(fd, True)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        numbers = [str(fd) for fd in fds]
-        os.execve(plan.python[0], [*plan.python, "-m", "supervisor.jailer.keeper", *numbers, *plan.python], {})
+        all_fds = [*fds, -1 if egress is None else egress.fileno()]
+        for fd in all_fds:
+            if fd >= 0:
+                os.set_inheritable(fd, True)
+        told = [*map(str, all_fds), plan.log_level, *plan.python]
+        os.execve(plan.python[0], [*plan.python, "-m", "supervisor.jailer.keeper", *told], {})
     except (OSError, ConfigurationError) as error:
         os.write(2, f"CRITICAL gaoler.setup {error}\n".encode())
     finally:

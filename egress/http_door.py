@@ -1,0 +1,349 @@
+"""HTTP/1 from a sandbox: CONNECT, the absolute form, and plain requests that were meant for a server itself.
+
+Every request is read by h11, checked on its own and written anew, so a server never sees bytes that we did not
+understand: what a client and a server could frame differently does not come through. Hop-by-hop fields stay on their
+hop (RFC 9110, 7.6.1); a protocol is never switched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+import h11
+import trio
+
+from egress.allowlist import Ask, Refusal
+from egress.client_hello import NotTls
+from egress.dial import dial
+from egress.fields import BadRequest, check_framing, field, fields, incoming, outgoing, text
+from egress.gate import Incoming, Outside, alert, check_name, is_tls, recorded
+from egress.grants import Grant, Passage, Refused, Unreachable
+from egress.names import Host
+from egress.splice import BROKEN, splice
+from egress.targets import BadTarget, Target, checked_method, checked_path, parse_absolute, parse_authority
+from egress.upstream import Upstream, UpstreamBroken
+
+MAX_HEAD: Final = 64 * 1024
+LINGER_SECONDS: Final = 1.0
+_DROPPED_UPGRADES: Final = frozenset({b"h2c"})
+"""A client that offers these goes on in HTTP/1.1 when it gets no answer to the offer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which requests a connection may carry: to the proxy itself (CONNECT, absolute form), or to one server."""
+
+    explicit: bool
+    host: Host | None = None
+    """The only host it may be for, where that is known."""
+    port: int = 80
+
+
+class HttpVisit:
+    """One connection that speaks HTTP."""
+
+    def __init__(self, grant: Grant, outside: Outside, incoming: Incoming, origin: Origin) -> None:
+        self._grant = grant
+        self._outside = outside
+        self._stream = incoming.stream
+        self._origin = origin
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        if incoming.data:
+            self._http.receive_data(incoming.data)
+        self._upstream: Upstream | None = None
+
+    async def serve(self) -> None:
+        """Answer requests until one side ends the connection."""
+        try:
+            while True:
+                request = await self._next_request()
+                if request is None or not await self._answer(request):
+                    return
+                self._http.start_next_cycle()
+        except (h11.RemoteProtocolError, BadRequest) as error:
+            await self._complain(str(error))
+        except (h11.LocalProtocolError, *BROKEN):
+            return  # the client went away, or a server's answer broke off
+        finally:
+            if self._upstream is not None:
+                await self._upstream.aclose()
+
+    # -- reading --
+
+    async def _next_request(self) -> h11.Request | None:
+        with trio.move_on_after(self._grant.limits.idle_seconds):
+            event = await self._next_event()
+            if isinstance(event, h11.Request):
+                return event
+        return None
+
+    async def _next_event(self) -> h11.Event | type[h11.PAUSED]:
+        while True:
+            if self._http.they_are_waiting_for_100_continue:
+                await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+            event = self._http.next_event()
+            if not isinstance(event, type) or event is h11.PAUSED:
+                return event
+            self._http.receive_data(bytes(await self._stream.receive_some(65_536)))
+
+    # -- one request --
+
+    async def _answer(self, request: h11.Request) -> bool:
+        """Answer a request; say whether another one may follow."""
+        check_framing(request)
+        try:
+            if request.method == b"CONNECT":
+                await self._connect(request)
+                return False
+            return await self._forward(request)
+        except Refused as error:
+            await self._reply(403, error.refusal.text(), error.refusal.code)
+        except Unreachable as error:
+            await self._reply(502, f"the server could not be reached: {error}", "unreachable")
+        except BadTarget as error:
+            raise BadRequest(str(error)) from None
+        return False
+
+    async def _connect(self, request: h11.Request) -> None:
+        if not self._origin.explicit:
+            raise BadRequest("CONNECT is for the proxy, not for a server")
+        if fields(request, b"content-length") or fields(request, b"transfer-encoding"):
+            raise BadRequest("CONNECT has no body")
+        host, port = parse_authority(text(request.target), None)
+        async with self._grant.passage("connect", Ask(host, port)) as passage:
+            # Dialled first: so a client is told in words what a closed tunnel could not say.
+            outer = await dial(passage, self._outside.resolver)
+            async with outer:
+                while await self._next_event() is not h11.PAUSED:
+                    pass
+                await self._send(h11.Response(status_code=200, headers=[], reason=b"Connection established"))
+                begun = Incoming(self._stream, self._http.trailing_data[0])
+                await Tunnel(passage, self._outside, begun, outer).serve()
+
+    async def _forward(self, request: h11.Request) -> bool:
+        target = self._target(request)
+        ask = Ask(target.host, target.port, "http", checked_method(text(request.method)), target.path)
+        await self._check_upgrade(request, ask)
+        async with self._grant.passage("http", ask) as passage:
+            return await self._exchange(passage, request, target)
+
+    def _target(self, request: h11.Request) -> Target:
+        """Find out where a request goes; what it says twice has to be the same.
+
+        Raises:
+            BadTarget, BadRequest: it cannot be said, or is said differently.
+        """
+        said, named = text(request.target), field(request, b"host")
+        if self._origin.explicit:
+            target = parse_absolute(said)
+            if named is not None and parse_authority(named, 80) != (target.host, target.port):
+                raise BadRequest("the Host field is not the host of the request target")
+            return target
+        if named is None:
+            raise BadRequest("there is no Host field")
+        if "://" in said.partition("?")[0]:
+            target = parse_absolute(said)
+            if parse_authority(named, 80) != (target.host, target.port):
+                raise BadRequest("the Host field is not the host of the request target")
+        else:
+            host, port = parse_authority(named, 80)
+            target = Target(host, port, "*" if said == "*" and request.method == b"OPTIONS" else checked_path(said))
+        if target.port != self._origin.port or self._origin.host not in (None, target.host):
+            raise BadRequest("the Host field is not the server that was connected to")
+        return target
+
+    async def _check_upgrade(self, request: h11.Request, ask: Ask) -> None:
+        wanted = {word.strip().lower() for value in fields(request, b"upgrade") for word in value.split(b",")}
+        if wanted - _DROPPED_UPGRADES:
+            shown = ascii(b", ".join(sorted(wanted))[:60].decode("latin-1"))
+            refusal = Refusal("upgrade", str(ask), f"switching to another protocol ({shown}) is never allowed")
+            raise await recorded(self._grant, "http", ask, refusal)
+
+    async def _exchange(self, passage: Passage, request: h11.Request, target: Target) -> bool:
+        head = outgoing(request, target)
+        has_body = self._has_body(request)
+        upstream, reused = await self._reach(passage, target)
+        try:
+            await upstream.send(head)
+            if not has_body:
+                await upstream.send(h11.EndOfMessage())
+            if reused and not has_body and not await upstream.answers():
+                upstream, _ = await self._reach(passage, target, fresh=True)
+                await upstream.send(head)
+                await upstream.send(h11.EndOfMessage())
+            return await self._relay(passage, upstream, has_body=has_body)
+        except (UpstreamBroken, h11.RemoteProtocolError) as error:
+            if self._http.our_state is not h11.SEND_RESPONSE:
+                raise h11.LocalProtocolError("the answer broke off") from None
+            raise Unreachable(f"its answer is no HTTP: {error}") from None
+
+    def _has_body(self, request: h11.Request) -> bool:
+        length = field(request, b"content-length")
+        return field(request, b"transfer-encoding") is not None or (length is not None and length.strip("0") != "")
+
+    async def _reach(self, passage: Passage, target: Target, *, fresh: bool = False) -> tuple[Upstream, bool]:
+        """Give a connection to the server; one that is open is used again only for the same rule, host and port."""
+        key = (passage.rule, target.host, target.port)
+        old = self._upstream
+        if old is not None:
+            if not fresh and old.key == key and old.usable:
+                passage.address = old.address
+                return old, True
+            self._upstream = None
+            await old.aclose()
+        stream = await dial(passage, self._outside.resolver)
+        assert passage.address is not None
+        self._upstream = Upstream(stream, key, passage.address)
+        return self._upstream, False
+
+    async def _relay(self, passage: Passage, upstream: Upstream, *, has_body: bool) -> bool:
+        """Carry body and answer; say whether both sides may go on."""
+        uploaded = not has_body
+        async with trio.open_nursery() as nursery:
+
+            async def upload() -> None:
+                nonlocal uploaded
+                try:
+                    async for piece in self._body():
+                        passage.count(sent=len(piece))
+                        await upstream.send(h11.Data(data=piece))
+                    await upstream.send(h11.EndOfMessage())
+                    uploaded = True
+                except (UpstreamBroken, h11.ProtocolError, *BROKEN):
+                    return  # its answer, if there is one, tells why
+
+            if has_body:
+                nursery.start_soon(upload)
+            fault = await self._download(passage, upstream)
+            nursery.cancel_scope.cancel()
+        if fault is not None:
+            raise fault
+        return await self._may_go_on(upstream, uploaded=uploaded)
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        while True:
+            event = await self._next_event()
+            if isinstance(event, h11.Data):
+                yield bytes(event.data)
+            else:
+                return
+
+    async def _download(self, passage: Passage, upstream: Upstream) -> Exception | None:
+        """Carry the answer. Gives what went wrong: an error inside a nursery would come out wrapped."""
+        try:
+            response = await upstream.response(passage.ask.method or "")
+            await self._send(incoming(response))
+            async for piece in upstream.body():
+                passage.count(received=len(piece))
+                await self._send(h11.Data(data=piece))
+            await self._send(h11.EndOfMessage())
+        except (UpstreamBroken, h11.ProtocolError, *BROKEN) as error:
+            return error
+        return None
+
+    async def _may_go_on(self, upstream: Upstream, *, uploaded: bool) -> bool:
+        if not upstream.finish():
+            self._upstream = None
+            await upstream.aclose()
+        if not uploaded:
+            return False
+        while self._http.their_state is h11.SEND_BODY:
+            await self._next_event()
+        return self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+
+    # -- writing --
+
+    async def _send(self, event: h11.Event) -> None:
+        data = self._http.send(event)
+        if data:
+            await self._stream.send_all(data)
+
+    async def _reply(self, status: int, words: str, code: str) -> None:
+        """Answer in our own words, and close."""
+        if self._http.our_state not in (h11.SEND_RESPONSE, h11.IDLE):
+            return
+        body = f"{words}\n".encode()
+        headers = [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("X-Gaoler-Refused", code),
+            ("Connection", "close"),
+        ]
+        try:
+            await self._send(h11.Response(status_code=status, headers=headers))
+            await self._send(h11.Data(data=body))
+            await self._send(h11.EndOfMessage())
+            await self._stream.send_eof()
+            # Closing over what has not been read would take our words back.
+            with trio.move_on_after(LINGER_SECONDS):
+                while await self._stream.receive_some(65_536):
+                    pass
+        except (h11.LocalProtocolError, *BROKEN):
+            return  # it has gone already
+
+    async def _complain(self, why: str) -> None:
+        host = self._origin.host or Host("unknown")
+        ask = Ask(host, self._origin.port, "http")
+        await self._grant.record_refusal("http", ask, Refusal("bad-request", str(ask), why))
+        await self._reply(400, f"network request refused: {why}. Do not retry it as it is.", "bad-request")
+
+
+class Tunnel:
+    """What is spoken inside of CONNECT, held to what was granted."""
+
+    def __init__(self, passage: Passage, outside: Outside, incoming: Incoming, outer: trio.SocketStream) -> None:
+        self._passage = passage
+        self._outside = outside
+        self._incoming = incoming
+        self._outer = outer
+
+    async def serve(self) -> None:
+        """Find out what is spoken, and carry it.
+
+        Raises:
+            Refused: it is not what the rules allow; the client has been told as far as it understands.
+        """
+        passage, incoming = self._passage, self._incoming
+        ask = passage.ask
+        if passage.grant.allows(Ask(ask.host, ask.port, "raw")):
+            passage.settle("raw")
+            await self._carry()
+            return
+        first = await incoming.first_byte()
+        if first is None:
+            return
+        if is_tls(first):
+            await self._tls()
+        elif passage.grant.allows(Ask(ask.host, ask.port, "http")):
+            passage.settle("http")
+            # Each request inside is looked at, so the connection that was opened for the tunnel is not used.
+            await self._outer.aclose()
+            await HttpVisit(passage.grant, self._outside, incoming, Origin(False, ask.host, ask.port)).serve()
+        else:
+            raise Refused(Refusal("not-tls", str(ask), "what is spoken is not TLS", 'schemes = ["raw"]'))
+
+    async def _tls(self) -> None:
+        passage = self._passage
+        try:
+            try:
+                hello = await self._incoming.hello()
+            except NotTls as error:
+                raise Refused(Refusal("not-tls", str(passage.ask), f"this is not TLS: {error}")) from None
+            if hello is None:
+                return
+            check_name(hello, passage.ask.host, passage.ask)
+            passage.settle("https")
+        except Refused as error:
+            await alert(self._incoming.stream, error.refusal)
+            raise
+        await self._carry()
+
+    async def _carry(self) -> None:
+        try:
+            self._passage.count(sent=len(self._incoming.data))
+            await self._outer.send_all(self._incoming.data)
+        except BROKEN:
+            return
+        await splice(self._passage, self._incoming.stream, self._outer)

@@ -1,0 +1,366 @@
+"""The hosts that ``python``, ``node``, ``go``, ``rust`` and ``debian`` mean: those of this machine's package managers.
+
+They stand in the managers' configuration, or the managers name them. No registry is named here; nothing is resolved or
+reached. A value is never repeated in a note, because it may hold a password: notes name the file and the key.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+import stat
+import sys
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from functools import partial
+from pathlib import Path
+from subprocess import DEVNULL, SubprocessError, run
+from tempfile import TemporaryFile
+from typing import Any, Final, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from egress.names import BadName, canonical_host
+
+Ask = Callable[[Sequence[str]], str | None]
+"""Runs a program and returns what it printed; ``None`` if it is not there, fails, says too much or takes too long."""
+MAX_BYTES: Final = 256 * 1024  # of a file, and of an answer
+ASK_SECONDS: Final = 10.0
+
+_T = TypeVar("_T")
+_Values = list[tuple[str, str]]  # each with its origin
+_SCHEMES: Final[Mapping[str, tuple[Literal["https", "http"], int]]] = {"https": ("https", 443), "http": ("http", 80)}
+_CONTROLS: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_PIP_DEFAULT: Final = "from pip._internal.models.index import PyPI as i; print(i.url, i.file_storage_domain)"
+# --global: no project's settings. Without the others npm asks the network for a newer npm, and leaves log files.
+_NPM_GET: Final = ("npm", "config", "get", "--global", "--no-update-notifier", "--logs-max=0")
+_KEPT_BACK: Final = re.compile("_proxy$|key|pass|auth|secret|token", re.IGNORECASE)  # from those that are asked
+_APT_NAME: Final = re.compile(r"[\w.-]+\.(list|sources)", re.ASCII)
+# sources.list(5), "ONE-LINE-STYLE FORMAT".
+_DEB_LINE: Final = re.compile(r"^[ \t]*deb(?:-src)?[ \t]+(?:\[[^\]\n]*\][ \t]*)?([^\s#]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class PresetHost:
+    """A host that a preset means. ``origin`` says in words where it stands."""
+
+    host: str
+    port: int
+    scheme: Literal["https", "http"]
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """The hosts behind a word of an allowlist. ``notes`` say why it is empty, or what it does not cover."""
+
+    name: str
+    hosts: tuple[PresetHost, ...]
+    notes: tuple[str, ...]
+
+
+def read_presets(
+    environment: Mapping[str, str], home: Path, root: Path = Path("/"), *, ask: Ask | None = None
+) -> Mapping[str, Preset]:
+    """Find out what the presets mean to whose environment and home these are. Blocks while package managers answer.
+
+    ``root`` stands before every path but ``home``. What is broken or unreadable becomes a note.
+    """
+    kept = {name: value for name, value in environment.items() if not _KEPT_BACK.search(name)}
+    # go would otherwise fetch the version of itself that a setting names.
+    ask = ask or partial(ask_program, {"PATH": os.defpath} | kept | {"HOME": str(home), "GOTOOLCHAIN": "local"})
+    presets = {}
+    for name, read in {"python": _python, "node": _node, "go": _go, "rust": _rust, "debian": _debian}.items():
+        here = _Reading(environment, home, root, ask)
+        read(here)
+        notes = here.notes if here.hosts or here.notes else ["nothing that is configured here names a host"]
+        presets[name] = Preset(name, tuple(here.hosts.values()), tuple(notes))
+    return presets
+
+
+def as_rows(presets: Mapping[str, Preset]) -> list[tuple[str, str, str]]:
+    """Make rows for a table: preset, host with scheme and port (empty beside a note), origin or note."""
+    rows = []
+    for name, preset in presets.items():
+        for host, port, scheme, origin in map(astuple, preset.hosts):
+            rows.append((name, f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}", origin))
+        rows += [(name, "", note) for note in preset.notes]
+    return rows
+
+
+def ask_program(environment: Mapping[str, str], command: Sequence[str]) -> str | None:
+    """Run a program in ``/`` without input, for at most ``ASK_SECONDS``; then it is killed. See ``Ask``."""
+    with TemporaryFile() as output:  # no pipe, which what the program leaves running could hold open
+        try:
+            run(
+                command,
+                stdin=DEVNULL,
+                stdout=output,
+                stderr=DEVNULL,
+                cwd="/",
+                env=environment,
+                timeout=ASK_SECONDS,
+                check=True,
+            )
+        except (OSError, ValueError, SubprocessError):
+            return None
+        output.seek(0)
+        answer = output.read(MAX_BYTES + 1)
+    return answer.decode("utf-8", "replace") if len(answer) <= MAX_BYTES else None
+
+
+def _host_of(url: str, origin: str) -> PresetHost:
+    try:
+        parts = urlsplit(url)
+        name, port = parts.hostname, parts.port
+    except ValueError:  # whose own words may quote a password
+        raise BadName("it is no URL") from None
+    if parts.scheme not in _SCHEMES or not name or port == 0 or "\\" in url or _CONTROLS.search(url):
+        raise BadName("it is no plain URL of http or https")
+    scheme, usual = _SCHEMES[parts.scheme]
+    return PresetHost(canonical_host(name).text, port or usual, scheme, origin)
+
+
+def _text(path: Path) -> str:
+    # Without O_NONBLOCK a FIFO would hold us up before we know what it is.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+        content = file.read(MAX_BYTES + 1) if regular else b""
+    if len(content) > MAX_BYTES or not (regular or path == Path(os.devnull)):
+        raise ValueError
+    return content.decode()
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Where one preset's configuration is, and what was found so far. The first origin of a host stays."""
+
+    environment: Mapping[str, str]
+    home: Path
+    root: Path
+    ask: Ask
+    hosts: dict[tuple[str, str, int], PresetHost] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, urls: object, origin: str) -> None:
+        """Take one or several; before a URL may stand a name (uv) or how an index is kept (cargo)."""
+        for url in " ".join(_all(str, urls)).split():
+            try:
+                host = _host_of(re.sub(r"^([\w.-]+=|sparse\+|registry\+)", "", url), _CONTROLS.sub("?", origin))
+                self.hosts.setdefault((host.scheme, host.host, host.port), host)
+            except BadName as error:
+                self.note(f"{origin}: skipped, {error}")
+
+    def note(self, text: str) -> None:
+        if (note := _CONTROLS.sub("?", text)) not in self.notes:
+            self.notes.append(note)
+
+    def path(self, absolute: str) -> Path:
+        return self.root / absolute.lstrip("/")
+
+    def shown(self, path: Path) -> str:
+        return f"/{path.relative_to(self.root)}" if path.is_relative_to(self.root) else str(path)
+
+    def variables(self, *names: str) -> _Values:
+        return [(value, f"environment, {name}") for name in names if (value := self.environment.get(name))]
+
+    def xdg_files(self, name: str) -> list[Path]:
+        """Where the system's files and, at last, the user's are, by the XDG base directory specification."""
+        system = (self.environment.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
+        user = self.environment.get("XDG_CONFIG_HOME")
+        folder = self.path(user) if user else self.home / ".config"
+        return [each / name for each in (*map(self.path, filter(None, system)), folder)]
+
+    def read(self, path: Path, parse: Callable[[Any], _T], take: Callable[[Path], str | list[str]] = _text) -> _T:
+        """Parse a file; one that is not there, or with a note one that cannot be read, is as if it were empty."""
+        try:
+            return parse(take(path))
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except (OSError, ValueError, RecursionError, configparser.Error) as error:
+            # Of an OSError the reason; the words of others may quote a password.
+            reason = getattr(error, "strerror", None) or "it is broken, too large, or no text file"
+            self.note(f"{self.shown(path)} is not read: {reason}")
+        return parse("")
+
+
+def _all(kind: type[_T], value: object) -> list[_T]:
+    """What a file says need not be of the type that its key has."""
+    return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, kind)]
+
+
+def _python(here: _Reading) -> None:
+    """An index configured for pip or uv stands for both: who set a mirror for one did not mean the public one."""
+    (indexes, extras), (uv_indexes, uv_extras) = _pip_indexes(here), _uv_indexes(here)
+    for value, origin in indexes + uv_indexes + extras + uv_extras:
+        here.add(value, origin)
+    if indexes or uv_indexes:
+        here.note("if an index keeps its files on another host, that host is needed too, by its name")
+        return
+    answers = (here.ask((python, "-I", "-c", _PIP_DEFAULT)) for python in (sys.executable, "python3") if python)
+    answer = next(filter(None, answers), "")
+    for url in answer.split():
+        here.add(url if ":" in url else f"https://{url}", "pip's own default")
+    if not answer:
+        here.note("no index-url is configured, and there is no pip to name its own: set it in /etc/pip.conf")
+
+
+def _pip_indexes(here: _Reading) -> list[_Values]:
+    """As pip ranks them: environment, a command's own section, [global]; later files before. An empty value is none."""
+    chosen = here.environment.get("PIP_CONFIG_FILE", "")
+    *system, user = here.xdg_files("pip/pip.conf")
+    files = [*system, here.path("/etc/pip.conf"), here.home / ".pip/pip.conf", user]
+    if chosen:
+        files[-2:] = [*([] if os.access(here.path(chosen), os.F_OK) else files[-2:]), here.path(chosen)]
+    settings = {}
+    for path in [] if chosen == os.devnull else files:
+        for section, values in here.read(path, _ini).items():
+            for key, value in values:
+                settings[section, key] = (value, f"{here.shown(path)}, [{section}] {key}")
+    both = []
+    for key in ("index-url", "extra-index-url"):
+        values = here.variables("PIP_" + key.upper().replace("-", "_"))
+        for command in () if values else ("install", "download"):
+            ranked = (settings.get((section, key), ("", "")) for section in (command, "global"))
+            values += [each for each in ranked if each[0]][:1]
+        both.append(values)
+    return both
+
+
+def _ini(text: str) -> dict[str, list[tuple[str, str]]]:
+    parser = configparser.RawConfigParser()
+    parser.optionxform = lambda name: name.lower().replace("_", "-")  # type: ignore[method-assign,assignment]
+    parser.read_string(text)
+    return {section: parser.items(section) for section in parser.sections()}
+
+
+def _uv_indexes(here: _Reading) -> list[_Values]:
+    """Of uv's default indexes the strongest counts, the further ones add up. Of the system's files it takes one."""
+    indexes = here.variables("UV_DEFAULT_INDEX", "UV_INDEX_URL")
+    extras = here.variables("UV_INDEX", "UV_EXTRA_INDEX_URL")
+    *system, user = here.xdg_files("uv/uv.toml")
+    for path in (user, *[each for each in (*system, here.path("/etc/uv/uv.toml")) if os.access(each, os.F_OK)][:1]):
+        table, shown = here.read(path, tomllib.loads), here.shown(path)
+        indexes += [(each, f"{shown}, index-url") for each in _all(str, table.get("index-url"))]
+        extras += [(each, f"{shown}, extra-index-url") for each in _all(str, table.get("extra-index-url"))]
+        for entry in _all(dict, table.get("index")):
+            urls = [(each, f"{shown}, [[index]] url") for each in _all(str, entry.get("url"))]
+            (indexes if entry.get("default") is True else extras).extend(urls)
+    return [indexes[:1], extras]
+
+
+def _node(here: _Reading) -> None:
+    variables: dict[str, tuple[str, str]] = {}
+    for name in here.environment:
+        if name.lower().startswith("npm_config_"):
+            variables |= {name[11:].replace("_", "-").lower(): each for each in here.variables(name)}
+    system = variables.get("globalconfig", ("", ""))[0] or here.ask((*_NPM_GET, "globalconfig")) or "/usr/etc/npmrc"
+    user = here.path(variables["userconfig"][0]) if "userconfig" in variables else here.home / ".npmrc"
+    settings = {}
+    for path in (here.path("/etc/npmrc"), here.path(system.strip()), user):
+        values = here.read(path, partial(_npmrc, here.environment))
+        settings.update({key: (value, f"{here.shown(path)}, {key}") for key, value in values.items()})
+    settings |= variables
+    if "registry" not in settings:
+        settings["registry"] = (here.ask((*_NPM_GET, "registry")) or "", "npm's own default")
+    for key, (value, origin) in settings.items():
+        if value and re.fullmatch("(@.*:)?registry", key):
+            here.add(value, origin)
+    if not settings["registry"][0]:
+        here.note("no registry is configured, and there is no npm to name its own: set it in /etc/npmrc")
+
+
+def _npmrc(environment: Mapping[str, str], text: str) -> dict[str, str]:
+    """Read npm's INI: what is in a section is not npm's, a comment ends a value, ``${NAME}`` is of the environment."""
+    settings = {}
+    for line in re.split(r"^\s*\[", text, maxsplit=1, flags=re.MULTILINE)[0].split("\n"):
+        key, _, value = (each.strip() for each in line.partition("="))
+        value = value[1:-1] if re.fullmatch(r"([\"']).*\1", value) else re.split("[;#]", value)[0].strip()
+        if value and not key.startswith((";", "#")):
+            value = re.sub(r"\$\{([^${}?]+)\??\}", lambda match: environment.get(match[1], match[0]), value)
+            settings[key.strip("\"'")] = value
+    return settings
+
+
+def _go(here: _Reading) -> None:
+    names = ("GOPROXY", "GOSUMDB", "GOPRIVATE")
+    answers = [*(here.ask(("go", "env", *names)) or "").split("\n"), "", ""]
+    settings = {name: (answer.strip(), f"go env {name}") for name, answer in zip(names, answers, strict=False)}
+    settings |= {name: value for name in names for value in here.variables(name)}
+    if not (settings["GOPROXY"][0] and settings["GOSUMDB"][0]):
+        here.note("GOPROXY or GOSUMDB is not set, and there is no go to name its own: set both")
+    proxies, origin = settings["GOPROXY"]
+    for proxy in re.split(r"[,|\s]+", proxies.strip(",| ")):
+        if proxy == "direct":
+            here.note(f"{origin}: 'direct' would need the hosts of the modules themselves, by name")
+        if proxy in {"", "direct", "off"}:
+            break  # go does not look behind them
+        here.add(proxy if ":/" in proxy else f"https://{proxy}", origin)
+    database, origin = settings["GOSUMDB"]
+    name, *url = database.split() or ["off"]
+    if name != "off":  # a name before "+key", or a URL behind it
+        here.add(url[0] if url else f"https://{name.partition('+')[0]}", origin)
+    if settings["GOPRIVATE"][0]:
+        here.note("modules that GOPRIVATE covers would need their own hosts, by name")
+
+
+def _rust(here: _Reading) -> None:
+    home = here.path(here.environment["CARGO_HOME"]) if here.environment.get("CARGO_HOME") else here.home / ".cargo"
+    # Of the two cargo itself prefers the old name.
+    path = home / "config" if os.access(home / "config", os.F_OK) else home / "config.toml"
+    table, shown = here.read(path, tomllib.loads), here.shown(path)
+    sources, registries = _named(table.get("source")), _named(table.get("registries"))
+    replaced = [name for name, each in sources.items() if "replace-with" in each]
+    urls = {f"[registries.{name}] index": each.get("index") for name, each in registries.items()}
+    for end in replaced:
+        for _ in sources:  # no chain is longer; a ring is cargo's to refuse
+            end = next(iter(_all(str, sources.get(end, {}).get("replace-with"))), end)  # noqa: PLW2901
+        urls[f"[source.{end}] registry"] = sources.get(end, {}).get("registry")
+    for key, value in urls.items():
+        here.add(value, f"{shown}, {key}")
+    _cargo_copies(here, home / "registry/index", replaced=bool(replaced))
+    if not here.hosts and not replaced:
+        here.note(f"cargo cannot be asked for its default index, and has used none here: replace it in {shown}")
+
+
+def _named(value: object) -> dict[str, dict[str, Any]]:
+    return {name: each for table in _all(dict, value) for name, each in table.items() if isinstance(each, dict)}
+
+
+def _cargo_copies(here: _Reading, folder: Path, *, replaced: bool) -> None:
+    """Add the indexes that cargo keeps copies of, and the hosts of crates that those name."""
+    known = {each.host for each in here.hosts.values()}
+    for name in here.read(folder, sorted, os.listdir):
+        host, _, mark = name.rpartition("-")
+        if not re.fullmatch("[0-9a-f]{16}", mark) or (host not in known and replaced):
+            continue  # from before the replacement
+        if host not in known:
+            here.add(f"https://{host}", f"{here.shown(folder)}, an index that cargo has used")
+        for config in _all(dict, here.read(folder / name / "config.json", lambda text: json.loads(text or "{}"))):
+            here.add(config.get("dl"), f"{here.shown(folder / name)}/config.json, dl")
+    if here.hosts and not any(each.origin.endswith(", dl") for each in here.hosts.values()):
+        here.note("the index names in its config.json (dl) where crates are: that host is needed too, by its name")
+
+
+def _debian(here: _Reading) -> None:
+    folder = here.path("/etc/apt/sources.list.d")
+    more = [folder / name for name in here.read(folder, sorted, os.listdir) if _APT_NAME.fullmatch(name)]
+    for path in (here.path("/etc/apt/sources.list"), *more):
+        here.add(here.read(path, _deb822 if path.suffix == ".sources" else _DEB_LINE.findall), here.shown(path))
+    if re.search(r'^Acquire::https?::Proxy\S* "[^"]', here.ask(("apt-config", "dump")) or "", re.MULTILINE):
+        here.note("apt itself goes through a proxy (Acquire::http::Proxy in apt-config dump), which is not covered")
+
+
+def _deb822(text: str) -> list[str]:
+    """Read the URIs of sources.list(5), "DEB822-STYLE FORMAT"."""
+    uris = []
+    text = re.sub(r"^#.*\n?", "", text.replace("\r\n", "\n"), flags=re.MULTILINE)
+    for stanza in re.split(r"\n[ \t]*\n", text):
+        pairs = (line.partition(":") for line in re.sub(r"\n[ \t]+", " ", stanza).split("\n"))
+        fields = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        disabled = re.fullmatch("no|false|without|off|disable|0", fields.get("enabled", "").lower())
+        if not disabled and {"deb", "deb-src"}.intersection(fields.get("types", "").split()):
+            uris += fields.get("uris", "").split()
+    return uris

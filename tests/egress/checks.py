@@ -1,0 +1,175 @@
+"""Compare the code under test with the references on one input: what is accepted must be accepted and read alike there.
+
+The other direction is not asked for: a proxy may always refuse more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from itertools import combinations
+from random import Random
+from typing import Final
+
+from egress import client_hello, dns_query, names, targets
+from tests.egress import inputs, references
+from tests.egress.references import Refused, Undecided
+
+PREFIXES: Final = ("/api/", "/repos/gaoler")
+_LAX: Final = ("overlong UTF-8", "parameters", "spaces at the end of a segment")
+_WAYS_OUT: Final = frozenset(
+    "the path leads out for servers that read " + " and ".join(sorted(("escapes", *habits)))
+    for count in (1, 2, 3)
+    for habits in combinations(_LAX, count)
+)
+KNOWN: Final = _WAYS_OUT | frozenset(
+    {
+        "inet_aton knows no 0x without digits",
+        "an authority is ASCII",
+        "RFC 5246, 7.4.1.2: the null compression must be offered",
+        "RFC 8446, 4.2.11: pre_shared_key must be the last extension",
+        "RFC 6066, 3: a server name has no dot at its end",
+        "RFC 6066, 3: a server name is no literal address",
+        "RFC 6891, 6.1.2: an EDNS option is cut off",
+        "RFC 6891, 6.1.3: an unknown version of EDNS is answered BADVERS",
+    }
+)
+"""Rules of the references that the code under test is known to be laxer in; ``--strict`` of the fuzzer ignores it."""
+
+
+class Disagreement(AssertionError):
+    """The code under test accepts what the reference refuses, or reads it otherwise."""
+
+
+def same(ours: object, theirs: object) -> None:
+    if ours != theirs:
+        raise Disagreement(f"we read {ours!r}, the reference {theirs!r}")
+
+
+def host_pair(host: names.Host) -> tuple[str, object]:
+    return host.text, host.address
+
+
+def check_name(data: bytes) -> bool:
+    text = inputs.decode(data)
+    try:
+        host = names.canonical_host(text)
+    except names.BadName:
+        return False
+    for spelling in (host.text, host.authority, host.text.upper()):
+        same(names.canonical_host(spelling), host)
+    same(host_pair(host), references.host(text))
+    return True
+
+
+def check_connect(data: bytes) -> bool:
+    text = inputs.decode(data)
+    try:
+        host, port = targets.parse_authority(text, None)
+    except targets.BadTarget:
+        return False
+    same((host_pair(host), port), references.authority(text, None))
+    references.request_line("CONNECT", text)
+    same(targets.parse_authority(f"{host.authority}:{port}", None), (host, port))
+    return True
+
+
+def check_http(data: bytes) -> bool:
+    """``METHOD TARGET``, and the value of the Host field in the last line."""
+    request, _, field = inputs.decode(data).rpartition("\n")
+    method, _, target = request.partition(" ")
+    try:
+        path = _check_request(targets.checked_method(method), target)
+        host, port = targets.parse_authority(field, 80)
+    except targets.BadTarget:
+        return False
+    same((host_pair(host), port), references.authority(field, 80))
+    if targets.path_matches(path, PREFIXES):
+        references.lies_under(path, PREFIXES)
+    return True
+
+
+def _check_request(method: str, target: str) -> str:
+    if target.startswith("/"):
+        path = targets.checked_path(target)
+        references.origin_form(method, target)
+        return path
+    ours = targets.parse_absolute(target)
+    theirs = references.url(method, target)
+    same((host_pair(ours.host), ours.port, ours.path), (theirs.host, theirs.port, theirs.path))
+    return ours.path
+
+
+def check_hello(data: bytes) -> bool:
+    try:
+        ours = client_hello.parse_client_hello(data)
+    except client_hello.NotTls:
+        return False
+    if ours is None:
+        _check_unfinished(data)
+        return False
+    theirs = references.hello(data)
+    name = None if ours.server_name is None else ours.server_name.encode("ascii")
+    same((name, ours.hidden, ours.size), (theirs.server_name, theirs.hidden, theirs.size))
+    cut = Random(len(data)).randrange(ours.size)
+    same(client_hello.parse_client_hello(data[:cut]), None)
+    same(client_hello.parse_client_hello(data[: ours.size]), ours)
+    return True
+
+
+def _check_unfinished(data: bytes) -> None:
+    """More is waited for only while there is nothing to be read yet."""
+    try:
+        theirs = references.hello(data)
+    except Refused:
+        return
+    raise Disagreement(f"we wait for more, the reference reads {theirs!r}")
+
+
+def check_dns(data: bytes) -> bool:
+    try:
+        query = dns_query.parse_query(data)
+    except dns_query.BadQuery:
+        _check_reply(dns_query.format_error(data))
+        return False
+    theirs = references.question(data)
+    labels = tuple(query.name.encode("ascii").split(b".")) if query.name else ()
+    ours = references.Question(query.id, labels, query.kind, query.wants_recursion, query.extended)
+    same(ours, theirs)
+    _check_reply(dns_query.answer(query, [IPv4Address("192.0.2.1")], ttl=60))
+    text = f"network access refused: {query.name}: nö."
+    _, shown = _check_reply(dns_query.refuse(query, text)) or (None, None)
+    same(shown, text if query.extended else None)
+    return True
+
+
+def _check_reply(packet: bytes | None) -> tuple[object, str | None] | None:
+    if packet is None:
+        return None
+    return references.reply(packet)
+
+
+CHECKS: Final[dict[str, Callable[[bytes], bool]]] = {
+    "connect": check_connect,
+    "http": check_http,
+    "hello": check_hello,
+    "dns": check_dns,
+    "name": check_name,
+}
+
+
+def check(target: str, data: bytes, known: frozenset[str] = KNOWN) -> bool:
+    """Say whether an input is accepted.
+
+    Raises:
+        Disagreement: the reference refuses what is accepted, or reads it otherwise.
+        Exception: any other is a fault too.
+    """
+    try:
+        return CHECKS[target](data)
+    except Undecided:
+        return True
+    except Refused as error:
+        if str(error) in known:
+            return True
+        raise Disagreement(f"accepted, but the reference refuses: {error}") from None
