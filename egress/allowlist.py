@@ -23,6 +23,8 @@ from egress.targets import path_matches
 Scheme = Literal["https", "http", "raw"]
 Log = Literal["all", "refused", "none"]
 EVERY_HOST: Final = "*"
+FAILURES: Final = frozenset({"unreachable", "idle"})
+"""Codes of what is allowed and did not work."""
 DEFAULT_PORTS: Final[dict[str, int]] = {"https": 443, "http": 80}
 
 
@@ -84,6 +86,8 @@ class Refusal:
 
     def text(self) -> str:
         """Say it as a model understands it: what, why, and what to do instead."""
+        if self.code in FAILURES:
+            return f"network connection failed: {self.what}: {self.why}. It is allowed; trying later may help."
         advice = "Do not retry it and do not look for a way around it"
         if self.ask_for:
             advice += f"; if it is needed, ask for the operator to allow it: {self.ask_for}"

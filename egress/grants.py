@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from egress.addresses import Address
-from egress.allowlist import Ask, Refusal, Rule, Scheme, address_fault, decide, narrow
+from egress.allowlist import FAILURES, Ask, Refusal, Rule, Scheme, address_fault, decide, narrow
 from egress.control import Limits, OpenGrant, Record
 from egress.names import BadName, Host
 
@@ -268,13 +268,13 @@ class Grant:
 
     async def _record(self, passage: Passage) -> None:
         refusal = passage.ended_by
-        if refusal is not None and refusal.code not in ("unreachable", "idle"):
+        if refusal is not None and refusal.code not in FAILURES:
             if not self._records.take():
                 self._suppressed += 1
                 return
         elif passage.rule.log != "all" and refusal is None:
             return
-        verdict = "allowed" if refusal is None else "failed" if refusal.code in ("unreachable", "idle") else "refused"
+        verdict = "allowed" if refusal is None else "failed" if refusal.code in FAILURES else "refused"
         await self._write(passage.kind, passage.ask, refusal, verdict, passage)
 
     async def record_refusal(self, kind: str, ask: Ask, refusal: Refusal) -> None:

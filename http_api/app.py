@@ -13,6 +13,7 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from http_api import (
+    admin,
     content,
     cors,
     docs_page,
@@ -51,6 +52,10 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("POST", "/sessions/<session>/execute", sessions.run),
     ("POST", "/sessions/<session>/files", sessions.upload),
     ("GET", "/sessions/<session>/files/<path:path>", sessions.download),
+    ("GET", "/admin/egress", admin.egress),
+    ("PUT", "/admin/egress", admin.put_egress),
+    ("DELETE", "/admin/egress/<name>", admin.drop_egress),
+    ("GET", "/metrics", admin.metrics),
 )
 _KEEPS_CONNECTION: Final = frozenset({execute.execute, programmatic.run, sessions.run})
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from http_api import programmatic, schemas, sessions
+from http_api import admin, programmatic, schemas, sessions
 
 _REF: Final = "#/components/schemas/{name}"
 _ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]{21}$"}
@@ -17,6 +17,7 @@ _DETAILS: Final = ["simple", "summary", "full", "normalized"]
 LIBRECHAT: Final = "LibreChat's Code Interpreter"
 SESSIONS: Final = "Sessions by name"
 BASE64: Final = "Files as base64"
+OPERATOR: Final = "For operators"
 SERVER: Final = "The server"
 
 REFUSALS: Final[Mapping[int, str]] = {
@@ -159,6 +160,15 @@ COMPONENTS: Final[dict[str, Any]] = {
         deleted_files=_NAMES,
         skipped=_SKIPPED,
     ),
+    "EgressRuleSet": _object(
+        ["name", "origin", "rules"], name=_TEXT, origin=_TEXT, rules={"type": "array", "items": {"type": "object"}}
+    ),
+    "EgressRules": _object(
+        ["enabled", "connected", "sets"],
+        enabled={"type": "boolean"},
+        connected={"type": "boolean"},
+        sets={"type": "array", "items": {"$ref": _REF.format(name="EgressRuleSet")}},
+    ),
     "Health": _object(["status", "version", "languages"], status=_TEXT, version=_TEXT, languages=_NAMES),
 }
 _USES_A_SANDBOX: Final = (400, 401, 403, 404, 409, 413, 429, 503, 507)
@@ -227,6 +237,20 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("GET", "/file/{session}/{file}/content"): Operation(
         BASE64, "A file's content inside JSON", {200: "Content"}, None, (*_LOOKS_UP, 413), _SCOPE
     ),
+    ("GET", "/admin/egress"): Operation(
+        OPERATOR, "The rules of the network that hold now", {200: "EgressRules"}, None, (401, 403)
+    ),
+    ("PUT", "/admin/egress"): Operation(
+        OPERATOR,
+        "Replace the rules of a name; what they no longer allow is cut",
+        {200: "EgressRuleSet"},
+        admin.EgressBody,
+        (400, 401, 403, 404, 413),
+    ),
+    ("DELETE", "/admin/egress/{name}"): Operation(
+        OPERATOR, "Go back to the rules of the file", {200: "EgressRuleSet"}, None, (400, 401, 403, 404)
+    ),
+    ("GET", "/metrics"): Operation(OPERATOR, "Figures, as Prometheus reads them", {200: "text"}, None, (401, 403)),
     ("GET", "/health"): Operation(
         SERVER, "Whether code can be run", {200: "Health", 503: "Health"}, None, (), (), open=True
     ),
@@ -238,6 +262,7 @@ _QUERY: Final[dict[str, dict[str, Any]]] = {
     "version": {"schema": {"type": "integer", "minimum": 0}},
     "stream": {"schema": {"type": "string", "enum": ["0", "1"]}, "description": "1: output as server-sent events"},
 }
+_PATH: Final = {"path": _TEXT, "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"}}
 _MULTIPART: Final = {
     "type": "object",
     "required": ["file"],
@@ -281,8 +306,8 @@ def document(version: str) -> dict[str, Any]:
 
 def _operation(path: str, operation: Operation, schema_of: Mapping[type, Any]) -> dict[str, Any]:
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": _TEXT if name == "path" else _ID}
-        for name in ("session", "file", "path")
+        {"name": name, "in": "path", "required": True, "schema": _PATH.get(name, _ID)}
+        for name in ("session", "file", "path", "name")
         if f"{{{name}}}" in path
     ]
     parameters += [{"name": name, "in": "query", **_QUERY[name]} for name in operation.query]
@@ -308,6 +333,8 @@ def _operation(path: str, operation: Operation, schema_of: Mapping[type, Any]) -
 def _answer(schema: Any) -> dict[str, Any]:
     if schema == "binary":
         return {"description": "the bytes", "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
+    if schema == "text":
+        return {"description": "the figures", "content": {"text/plain": {"schema": _TEXT}}}
     found = {"$ref": _REF.format(name=schema)} if isinstance(schema, str) else schema
     content: dict[str, Any] = {"application/json": {"schema": found}}
     if schema == "Execution":

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from supervisor.execution import (
     ExecutionRequest,
@@ -123,6 +123,22 @@ class Links(Protocol):
         """Give what a link leads to, and as whom it may be read."""
 
 
+class Operation(Protocol):
+    """What operators ask; who they are has been checked."""
+
+    def egress(self) -> dict[str, Any]:
+        """Give the rules of the network."""
+
+    async def put_egress(self, name: str, payload: bytes) -> dict[str, Any]:
+        """Replace the rules of a name; they hold when this returns."""
+
+    async def drop_egress(self, name: str) -> dict[str, Any]:
+        """Go back to the rules of the file."""
+
+    def metrics(self) -> str:
+        """Give all figures as text."""
+
+
 class Health(Protocol):
     """Says how the daemon is."""
 
@@ -165,6 +181,7 @@ class Door:
     programs: Programs
     files: Files
     links: Links
+    operation: Operation
     health: Health
     settings: DoorSettings
 

@@ -3,49 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 import msgspec
 
 from supervisor import __version__
-from supervisor.errors import ConfigurationError, GaolerError
-from supervisor.settings import Loaded, Settings, load, process_environment
-
-EXIT_CONFIGURATION = 78
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Show our own errors as a line, not as a traceback."""
-    try:
-        yield
-    except ConfigurationError as error:
-        click.echo(f"gaoler: {error.message}", err=True)
-        sys.exit(EXIT_CONFIGURATION)
-    except GaolerError as error:
-        click.echo(f"gaoler: {error.message}", err=True)
-        sys.exit(1)
-
-
-def _load(config: Path | None, flags: dict[str, Any]) -> Loaded:
-    return load(file=config, environment=process_environment(), flags=flags)
-
-
-_config = click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Settings file (default: /etc/gaoler/gaoler.toml).",
-)
-_state_dir = click.option("--state-dir", metavar="DIR", help="Where everything is kept (default: /var/lib/gaoler).")
-
-
-def _absolute(path: str | None) -> str | None:
-    return None if path is None else str(Path(path).absolute())
+from supervisor.cli_egress import egress
+from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
+from supervisor.errors import GaolerError
+from supervisor.settings import Settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -61,8 +30,8 @@ def main() -> None:
 @main.command()
 @click.option("--bind", metavar="HOST:PORT", help="Where to listen (default: 127.0.0.1:8000); also unix:/path.")
 @click.option("--show-key", is_flag=True, help="Print how to connect, with the API key.")
-@_state_dir
-@_config
+@state_dir_option
+@config_option
 def serve(bind: str | None, show_key: bool, state_dir: str | None, config: Path | None) -> None:
     """Run the daemon: the HTTP API and the sandboxes behind it. Starts as root, serves as nobody in particular."""
     import trio
@@ -70,19 +39,21 @@ def serve(bind: str | None, show_key: bool, state_dir: str | None, config: Path 
     from supervisor import daemon
     from supervisor.prepare import configure_logging, prepare
 
-    with _plain_errors():
-        loaded = _load(config, {"bind": bind, "state_dir": _absolute(state_dir)})
+    with plain_errors():
+        loaded = load_settings(config, {"bind": bind, "state_dir": absolute(state_dir)})
         configure_logging(loaded.settings.log_level)
         prepared = prepare(loaded.settings)
         if show_key:
             _show_key(loaded.settings, prepared.api_key)
+        fault: BaseException | None = None
         try:
             trio.run(daemon.serve, prepared)
         except* (GaolerError, OSError) as group:
-            found: BaseException = group
-            while isinstance(found, BaseExceptionGroup):
-                found = found.exceptions[0]
-            click.echo(f"gaoler: {found}", err=True)
+            fault = group
+        if fault is not None:
+            while isinstance(fault, BaseExceptionGroup):
+                fault = fault.exceptions[0]
+            click.echo(f"gaoler: {fault}", err=True)
             sys.exit(1)
 
 
@@ -119,7 +90,7 @@ def _show_key(settings: Settings, key: str) -> None:
     "--output", type=click.Path(file_okay=False, path_type=Path), help="Directory for the files that the program makes."
 )
 @click.option("--timeout", type=float, metavar="SECONDS", help="Kill it after so long; shortens the policy's limit.")
-@_config
+@config_option
 def run(
     source: BinaryIO,
     arguments: tuple[str, ...],
@@ -133,8 +104,8 @@ def run(
     from supervisor import oneshot
     from supervisor.runtimes.catalogue import load_languages
 
-    with _plain_errors():
-        loaded = _load(config, {})
+    with plain_errors():
+        loaded = load_settings(config, {})
         suffix = Path(source.name).suffix
         by_suffix = {Path(language.source).suffix: language.name for language in reversed(load_languages())}
         language = lang or by_suffix.get(suffix, "python")
@@ -147,8 +118,8 @@ def run(
 @click.option("--url", metavar="URL", help="Of a running daemon (default: where the settings say that one listens).")
 @click.option("--user", metavar="ID", help="Speak for this user: its sessions and files.")
 @click.option("--embedded", is_flag=True, help="Do not look for a daemon; sessions then end with this process. Root.")
-@_state_dir
-@_config
+@state_dir_option
+@config_option
 def mcp(url: str | None, user: str | None, embedded: bool, state_dir: str | None, config: Path | None) -> None:
     """Serve MCP on standard input and output, for clients that start a program.
 
@@ -157,21 +128,21 @@ def mcp(url: str | None, user: str | None, embedded: bool, state_dir: str | None
     """
     from supervisor import mcp_stdio
 
-    with _plain_errors():
-        loaded = _load(config, {"state_dir": _absolute(state_dir)})
+    with plain_errors():
+        loaded = load_settings(config, {"state_dir": absolute(state_dir)})
         mcp_stdio.run(loaded.settings, mcp_stdio.Wish(url, user, embedded))
 
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-@_state_dir
-@_config
+@state_dir_option
+@config_option
 def doctor(as_json: bool, state_dir: str | None, config: Path | None) -> None:
     """Try what this host can do, and say how to mend what it cannot."""
     from supervisor import doctor as examination
 
-    with _plain_errors():
-        loaded = _load(config, {"state_dir": _absolute(state_dir)})
+    with plain_errors():
+        loaded = load_settings(config, {"state_dir": absolute(state_dir)})
         findings = examination.examine(loaded.settings)
         click.echo(examination.as_json(findings) if as_json else examination.as_text(findings))
         sys.exit(1 if any(finding.status == "fail" for finding in findings) else 0)
@@ -184,15 +155,15 @@ def image() -> None:
 
 @image.command("build")
 @click.option("--image-dir", metavar="DIR", help="Where images are kept (default: images in the state directory).")
-@_state_dir
-@_config
+@state_dir_option
+@config_option
 def image_build(image_dir: str | None, state_dir: str | None, config: Path | None) -> None:
     """Prepare the image: Debian packages, Python packages, fonts. Minutes the first time; can be interrupted."""
     from supervisor.image import ImageError, ImagePlan, build_image
     from supervisor.progress import ConsoleProgress
 
-    with _plain_errors():
-        loaded = _load(config, {"state_dir": _absolute(state_dir), "image_dir": _absolute(image_dir)})
+    with plain_errors():
+        loaded = load_settings(config, {"state_dir": absolute(state_dir), "image_dir": absolute(image_dir)})
         plan = ImagePlan(loaded.settings.image_path)
         try:
             built = build_image(replace(plan), ConsoleProgress())
@@ -216,21 +187,22 @@ def keys() -> None:
 @keys.command("add")
 @click.argument("name")
 @click.option("--tenant", default="default", show_default=True, help="Whose sessions and files it reaches.")
-@_state_dir
-@_config
-def keys_add(name: str, tenant: str, state_dir: str | None, config: Path | None) -> None:
+@click.option("--admin", is_flag=True, help="It may also change the rules of the network, and read the figures.")
+@state_dir_option
+@config_option
+def keys_add(name: str, tenant: str, admin: bool, state_dir: str | None, config: Path | None) -> None:
     """Make a key and print it. It is shown this once."""
     from supervisor.identity.keys import add_key
 
-    with _plain_errors():
-        settings = _load(config, {"state_dir": _absolute(state_dir)}).settings
-        click.echo(add_key(_key_file(settings), name, tenant, settings.jailer.daemon_uid))
+    with plain_errors():
+        settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
+        click.echo(add_key(_key_file(settings), name, tenant, settings.jailer.daemon_uid, admin=admin))
 
 
 @keys.command("list")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-@_state_dir
-@_config
+@state_dir_option
+@config_option
 def keys_list(as_json: bool, state_dir: str | None, config: Path | None) -> None:
     """List the keys that were added: name, tenant, when. The one of the settings is not among them."""
     from datetime import UTC, datetime
@@ -240,12 +212,13 @@ def keys_list(as_json: bool, state_dir: str | None, config: Path | None) -> None
 
     from supervisor.identity.keys import read_keys
 
-    with _plain_errors():
-        settings = _load(config, {"state_dir": _absolute(state_dir)}).settings
+    with plain_errors():
+        settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
         rows = [
             {
                 "name": key.name,
                 "tenant": key.tenant,
+                "admin": key.admin,
                 "created": datetime.fromtimestamp(key.created_at, UTC).isoformat("T", "seconds"),
             }
             for key in read_keys(_key_file(settings))
@@ -253,22 +226,22 @@ def keys_list(as_json: bool, state_dir: str | None, config: Path | None) -> None
         if as_json:
             click.echo(msgspec.json.format(msgspec.json.encode(rows)).decode())
             return
-        table = Table("name", "tenant", "created", box=None, pad_edge=False)
+        table = Table("name", "tenant", "admin", "created", box=None, pad_edge=False)
         for row in rows:
-            table.add_row(*row.values())
+            table.add_row(*(str(value) for value in row.values()))
         Console().print(table)
 
 
 @keys.command("revoke")
 @click.argument("name")
-@_state_dir
-@_config
+@state_dir_option
+@config_option
 def keys_revoke(name: str, state_dir: str | None, config: Path | None) -> None:
     """Forget a key: the next request with it is refused."""
     from supervisor.identity.keys import revoke_key
 
-    with _plain_errors():
-        settings = _load(config, {"state_dir": _absolute(state_dir)}).settings
+    with plain_errors():
+        settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
         revoke_key(_key_file(settings), name, settings.jailer.daemon_uid)
 
 
@@ -280,7 +253,7 @@ def _key_file(settings: Settings) -> Path:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-@_config
+@config_option
 def settings(as_json: bool, config: Path | None) -> None:
     """Print every setting, its value and where that came from. Secrets are hidden."""
     from rich.console import Console
@@ -288,8 +261,8 @@ def settings(as_json: bool, config: Path | None) -> None:
 
     from supervisor.settings import leaves
 
-    with _plain_errors():
-        loaded = _load(config, {})
+    with plain_errors():
+        loaded = load_settings(config, {})
         rows = [
             (
                 leaf,
@@ -308,3 +281,6 @@ def settings(as_json: bool, config: Path | None) -> None:
         for leaf, value, origin in rows:
             table.add_row(leaf.key, str(value), origin, leaf.description)
         Console().print(table)
+
+
+main.add_command(egress)

@@ -29,6 +29,7 @@ from supervisor.identity.oauth import OAuthRules, OAuthVerifier
 from supervisor.identity.tokens import TokenRules, TokenVerifier
 from supervisor.jailer.client import JailerClient
 from supervisor.network.explain import explain
+from supervisor.operation import Operation
 from supervisor.rates import Rate, RateLimiter
 from supervisor.settings import Settings
 from supervisor.wording import policy_in_words
@@ -142,6 +143,7 @@ def _door(prepared: Prepared, core: Core, credentials: Credentials, rates: RateL
         programs=core.programs,
         files=core.files,
         links=core.links(settings),
+        operation=Operation(core),
         health=_Health(core.jailer, names, frozenset(prepared.languages)),
         settings=DoorSettings(
             body_bytes=http.body_bytes,

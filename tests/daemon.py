@@ -8,11 +8,12 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
@@ -22,7 +23,7 @@ from typing import Any, cast
 from supervisor.jailer.cgroup_subtree import remove_subtree
 
 KEY = "test-key-0123456789abcdef"
-_LISTENING = re.compile(r"listening on http://(127\.0\.0\.1:\d+)")
+_LISTENING = re.compile(r"listening on (?:http://)?(127\.0\.0\.1:\d+|unix:\S+)")
 
 
 @dataclass
@@ -34,6 +35,19 @@ class Answer:
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket: it can be reached from every network namespace."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=60)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 @dataclass
@@ -65,13 +79,18 @@ class Daemon:
         sent = dict(headers or {})
         if key is not None:
             sent["X-API-Key"] = key
-        connection = http.client.HTTPConnection(self.address, timeout=60)
+        connection = self.connection()
         try:
             connection.request(method, path, body, sent, encode_chunked=chunked)
             response = connection.getresponse()
             return Answer(response.status, response.headers, response.read())
         finally:
             connection.close()
+
+    def connection(self) -> http.client.HTTPConnection:
+        if self.address.startswith("unix:"):
+            return UnixConnection(self.address.removeprefix("unix:"))
+        return http.client.HTTPConnection(self.address, timeout=60)
 
     def execute(self, code: str, lang: str = "py", *, user: str | None = None, **fields: Any) -> dict[str, Any]:
         answer = self.try_execute(code, lang, user=user, **fields)
@@ -178,7 +197,9 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def spawn_daemon(state: Path, image: Path, *, settings: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+def spawn_daemon(
+    state: Path, image: Path, *, settings: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+) -> subprocess.Popen[str]:
     environment = {
         "PATH": os.environ["PATH"],
         "GAOLER_API_KEY": KEY,
@@ -191,7 +212,7 @@ def spawn_daemon(state: Path, image: Path, *, settings: Mapping[str, str] | None
     }
     with (state / "test.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "supervisor", "serve"],
+            [*prefix, sys.executable, "-m", "supervisor", "serve"],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -230,6 +251,11 @@ def daemon_with(image: Path, settings: Mapping[str, str]) -> Iterator[Daemon]:
 
 def start_daemon(state: Path, image: Path, *, settings: Mapping[str, str] | None = None) -> Daemon:
     process = spawn_daemon(state, image, settings=settings)
+    return Daemon(process, state, wait_listening(process, state))
+
+
+def wait_listening(process: subprocess.Popen[str], state: Path) -> str:
+    """Wait until the daemon says where it listens; give that."""
     log = state / "test.log"
     # The daemon says where it listens; its end is the only other thing that can come.
     while not (match := _LISTENING.search(log.read_text())):
@@ -238,4 +264,4 @@ def start_daemon(state: Path, image: Path, *, settings: Mapping[str, str] | None
         except subprocess.TimeoutExpired:
             continue
         raise AssertionError(f"the daemon ended with {process.returncode}:\n{log.read_text()}")
-    return Daemon(process, state, match[1])
+    return match[1]

@@ -40,6 +40,8 @@ class Caller:
     credential: str
     tenant: str
     user: str | None = None
+    admin: bool = False
+    """It may also change what the server allows."""
 
 
 ANONYMOUS: Final = Caller("anonymous", "default")
@@ -85,7 +87,7 @@ class Credentials:
         key = self._keys.find(secret) if len(secret) <= MAX_CREDENTIAL_CHARACTERS else None
         if key is None:
             raise Unauthenticated("this API key does not hold here")
-        return Caller(key.name, key.tenant)
+        return Caller(key.name, key.tenant, admin=key.admin)
 
     def _of_authorization(self, header: str) -> Caller:
         scheme, _, value = header.strip().partition(" ")

@@ -35,6 +35,8 @@ class ApiKey(Struct, frozen=True, forbid_unknown_fields=True):
     tenant: TenantName
     sha256: Digest
     created_at: float = 0.0
+    admin: bool = False
+    """It may also change what the server allows."""
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,7 +118,7 @@ def write_keys(path: Path, keys: Sequence[ApiKey], owner: int) -> None:
         raise ConfigurationError(f"the keys cannot be written: {error}", field="keys") from None
 
 
-def add_key(path: Path, name: str, tenant: str, owner: int) -> str:
+def add_key(path: Path, name: str, tenant: str, owner: int, *, admin: bool = False) -> str:
     """Make a key and give it: it is shown once and kept as a hash.
 
     Raises:
@@ -128,7 +130,14 @@ def add_key(path: Path, name: str, tenant: str, owner: int) -> str:
     secret = KEY_PREFIX + secrets.token_hex(24)
     try:
         key = msgspec.convert(
-            {"name": name, "tenant": tenant, "sha256": digest_of(secret), "created_at": time.time()}, ApiKey
+            {
+                "name": name,
+                "tenant": tenant,
+                "sha256": digest_of(secret),
+                "created_at": time.time(),
+                "admin": admin,
+            },
+            ApiKey,
         )
     except msgspec.ValidationError:
         raise ConfigurationError(

@@ -33,7 +33,7 @@ _T = TypeVar("_T")
 _Values = list[tuple[str, str]]  # each with its origin
 _SCHEMES: Final[Mapping[str, tuple[Literal["https", "http"], int]]] = {"https": ("https", 443), "http": ("http", 80)}
 _CONTROLS: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_PIP_DEFAULT: Final = "from pip._internal.models.index import PyPI as i; print(i.url, i.file_storage_domain)"
+_ASK_PIP: Final = "from pip._internal.models.index import PyPI as i; print(i.url, 'https://' + i.file_storage_domain)"
 # --global: no project's settings. Without the others npm asks the network for a newer npm, and leaves log files.
 _NPM_GET: Final = ("npm", "config", "get", "--global", "--no-update-notifier", "--logs-max=0")
 _KEPT_BACK: Final = re.compile("_proxy$|key|pass|auth|secret|token", re.IGNORECASE)  # from those that are asked
@@ -90,37 +90,16 @@ def as_rows(presets: Mapping[str, Preset]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def ask_program(environment: Mapping[str, str], command: Sequence[str]) -> str | None:
+def ask_program(env: Mapping[str, str], command: Sequence[str]) -> str | None:
     """Run a program in ``/`` without input, for at most ``ASK_SECONDS``; then it is killed. See ``Ask``."""
-    with TemporaryFile() as output:  # no pipe, which what the program leaves running could hold open
+    with TemporaryFile() as out:  # no pipe, which what the program leaves running could hold open
         try:
-            run(
-                command,
-                stdin=DEVNULL,
-                stdout=output,
-                stderr=DEVNULL,
-                cwd="/",
-                env=environment,
-                timeout=ASK_SECONDS,
-                check=True,
-            )
+            run(command, stdin=DEVNULL, stdout=out, stderr=DEVNULL, cwd="/", env=env, timeout=ASK_SECONDS, check=True)
         except (OSError, ValueError, SubprocessError):
             return None
-        output.seek(0)
-        answer = output.read(MAX_BYTES + 1)
+        out.seek(0)
+        answer = out.read(MAX_BYTES + 1)
     return answer.decode("utf-8", "replace") if len(answer) <= MAX_BYTES else None
-
-
-def _host_of(url: str, origin: str) -> PresetHost:
-    try:
-        parts = urlsplit(url)
-        name, port = parts.hostname, parts.port
-    except ValueError:  # whose own words may quote a password
-        raise BadName("it is no URL") from None
-    if parts.scheme not in _SCHEMES or not name or port == 0 or "\\" in url or _CONTROLS.search(url):
-        raise BadName("it is no plain URL of http or https")
-    scheme, usual = _SCHEMES[parts.scheme]
-    return PresetHost(canonical_host(name).text, port or usual, scheme, origin)
 
 
 def _text(path: Path) -> str:
@@ -148,10 +127,16 @@ class _Reading:
         """Take one or several; before a URL may stand a name (uv) or how an index is kept (cargo)."""
         for url in " ".join(_all(str, urls)).split():
             try:
-                host = _host_of(re.sub(r"^([\w.-]+=|sparse\+|registry\+)", "", url), _CONTROLS.sub("?", origin))
-                self.hosts.setdefault((host.scheme, host.host, host.port), host)
-            except BadName as error:
-                self.note(f"{origin}: skipped, {error}")
+                parts = urlsplit(re.sub(r"^([\w.-]+=|sparse\+|registry\+)", "", url))
+                if parts.scheme not in _SCHEMES or not parts.hostname or parts.port == 0 or "\\" in url:
+                    raise BadName("it is no plain URL of http or https")
+                if parts.port and "@" in url and "@" not in parts.netloc:
+                    raise BadName("it may be a password with a slash in it")  # and not a host with a port
+                (scheme, usual), name = _SCHEMES[parts.scheme], canonical_host(parts.hostname).text
+                host = PresetHost(name, parts.port or usual, scheme, _CONTROLS.sub("?", origin))
+                self.hosts.setdefault((scheme, name, host.port), host)
+            except ValueError as error:  # the words of others than ourselves may quote a password
+                self.note(f"{origin}: skipped, {error if isinstance(error, BadName) else 'it is no URL'}")
 
     def note(self, text: str) -> None:
         if (note := _CONTROLS.sub("?", text)) not in self.notes:
@@ -199,10 +184,9 @@ def _python(here: _Reading) -> None:
     if indexes or uv_indexes:
         here.note("if an index keeps its files on another host, that host is needed too, by its name")
         return
-    answers = (here.ask((python, "-I", "-c", _PIP_DEFAULT)) for python in (sys.executable, "python3") if python)
+    answers = (here.ask((python, "-I", "-c", _ASK_PIP)) for python in (sys.executable, "python3") if python)
     answer = next(filter(None, answers), "")
-    for url in answer.split():
-        here.add(url if ":" in url else f"https://{url}", "pip's own default")
+    here.add(answer, "pip's own default")
     if not answer:
         here.note("no index-url is configured, and there is no pip to name its own: set it in /etc/pip.conf")
 
@@ -218,7 +202,7 @@ def _pip_indexes(here: _Reading) -> list[_Values]:
     for path in [] if chosen == os.devnull else files:
         for section, values in here.read(path, _ini).items():
             for key, value in values:
-                settings[section, key] = (value, f"{here.shown(path)}, [{section}] {key}")
+                settings[section, key.replace("_", "-")] = (value, f"{here.shown(path)}, [{section}] {key}")
     both = []
     for key in ("index-url", "extra-index-url"):
         values = here.variables("PIP_" + key.upper().replace("-", "_"))
@@ -231,7 +215,6 @@ def _pip_indexes(here: _Reading) -> list[_Values]:
 
 def _ini(text: str) -> dict[str, list[tuple[str, str]]]:
     parser = configparser.RawConfigParser()
-    parser.optionxform = lambda name: name.lower().replace("_", "-")  # type: ignore[method-assign,assignment]
     parser.read_string(text)
     return {section: parser.items(section) for section in parser.sections()}
 
@@ -241,7 +224,7 @@ def _uv_indexes(here: _Reading) -> list[_Values]:
     indexes = here.variables("UV_DEFAULT_INDEX", "UV_INDEX_URL")
     extras = here.variables("UV_INDEX", "UV_EXTRA_INDEX_URL")
     *system, user = here.xdg_files("uv/uv.toml")
-    for path in (user, *[each for each in (*system, here.path("/etc/uv/uv.toml")) if os.access(each, os.F_OK)][:1]):
+    for path in (user, *[each for each in (*system, here.path("/etc/uv/uv.toml")) if os.path.lexists(each)][:1]):
         table, shown = here.read(path, tomllib.loads), here.shown(path)
         indexes += [(each, f"{shown}, index-url") for each in _all(str, table.get("index-url"))]
         extras += [(each, f"{shown}, extra-index-url") for each in _all(str, table.get("extra-index-url"))]
@@ -275,7 +258,7 @@ def _node(here: _Reading) -> None:
 def _npmrc(environment: Mapping[str, str], text: str) -> dict[str, str]:
     """Read npm's INI: what is in a section is not npm's, a comment ends a value, ``${NAME}`` is of the environment."""
     settings = {}
-    for line in re.split(r"^\s*\[", text, maxsplit=1, flags=re.MULTILINE)[0].split("\n"):
+    for line in re.split(r"^[ \t]*\[", text, maxsplit=1, flags=re.MULTILINE)[0].split("\n"):
         key, _, value = (each.strip() for each in line.partition("="))
         value = value[1:-1] if re.fullmatch(r"([\"']).*\1", value) else re.split("[;#]", value)[0].strip()
         if value and not key.startswith((";", "#")):
@@ -309,7 +292,7 @@ def _go(here: _Reading) -> None:
 def _rust(here: _Reading) -> None:
     home = here.path(here.environment["CARGO_HOME"]) if here.environment.get("CARGO_HOME") else here.home / ".cargo"
     # Of the two cargo itself prefers the old name.
-    path = home / "config" if os.access(home / "config", os.F_OK) else home / "config.toml"
+    path = home / "config" if os.path.lexists(home / "config") else home / "config.toml"
     table, shown = here.read(path, tomllib.loads), here.shown(path)
     sources, registries = _named(table.get("source")), _named(table.get("registries"))
     replaced = [name for name, each in sources.items() if "replace-with" in each]

@@ -13,7 +13,7 @@ from typing import Final
 
 from egress import client_hello, dns_query, names, targets
 from tests.egress import inputs, references
-from tests.egress.references import Refused, Undecided
+from tests.egress.references import Refused, Undecided, Unfinished
 
 PREFIXES: Final = ("/api/", "/repos/gaoler")
 _LAX: Final = ("overlong UTF-8", "parameters", "spaces at the end of a segment")
@@ -75,9 +75,11 @@ def check_connect(data: bytes) -> bool:
 
 
 def check_http(data: bytes) -> bool:
-    """``METHOD TARGET``, and the value of the Host field in the last line."""
-    request, _, field = inputs.decode(data).rpartition("\n")
-    method, _, target = request.partition(" ")
+    """Method, target, and the value of the Host field."""
+    parts = inputs.decode(data).split(inputs.BETWEEN)
+    if len(parts) != 3:
+        return False
+    method, target, field = parts
     try:
         path = _check_request(targets.checked_method(method), target)
         host, port = targets.parse_authority(field, 80)
@@ -118,12 +120,14 @@ def check_hello(data: bytes) -> bool:
 
 
 def _check_unfinished(data: bytes) -> None:
-    """More is waited for only while there is nothing to be read yet."""
+    """More is waited for only while more could help."""
     try:
-        theirs = references.hello(data)
-    except Refused:
+        theirs: object = references.hello(data)
+    except Unfinished:
         return
-    raise Disagreement(f"we wait for more, the reference reads {theirs!r}")
+    except Refused as error:
+        theirs = error
+    raise Disagreement(f"we wait for more, the reference says {theirs!r}")
 
 
 def check_dns(data: bytes) -> bool:

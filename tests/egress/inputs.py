@@ -58,6 +58,10 @@ TOKENS: Final = (
 )  # fmt: skip
 
 
+BETWEEN: Final = "\x1e"
+"""Stands between the parts of a request, so that any of them can hold spaces and line ends."""
+
+
 def mix(rng: Random, texts: Sequence[str]) -> str:
     return rng.choice(texts)
 
@@ -112,7 +116,7 @@ def grow_connect(rng: Random) -> bytes:
 
 
 def grow_http(rng: Random) -> bytes:
-    """``METHOD TARGET``, and the Host field in a second line."""
+    """Method, target, and the Host field."""
     host = grow_host(rng) if rng.random() < 0.4 else "github.com"
     port = mix(rng, ("", "", "", "", "", ":80", ":8080", ":", ":0", ":080"))
     path = mix(rng, PATHS) if rng.random() < 0.6 else _path(rng)
@@ -121,7 +125,7 @@ def grow_http(rng: Random) -> bytes:
     )
     method = mix(rng, METHODS) if rng.random() < 0.15 else "GET"
     shown = host if host.isascii() or rng.random() < 0.5 else "example.com"
-    return encode(f"{method} {form.format(shown, port, path)}\n{host}{port}")
+    return encode(BETWEEN.join((method, form.format(shown, port, path), host + port)))
 
 
 def _path(rng: Random) -> str:
@@ -169,7 +173,7 @@ def _is_wtf8(data: bytes) -> bool:
 
 def rework_text(data: bytes, rng: Random) -> bytes:
     """Exchange, repeat, drop or respell a piece between delimiters."""
-    pieces = re.split(r"([.:/@%;?\[\]\n ])", decode(data))
+    pieces = re.split(r"([.:/@%;?\[\]\x1e ])", decode(data))
     at = rng.randrange(len(pieces))
     piece = pieces[at]
     pieces[at] = rng.choice(
@@ -191,7 +195,7 @@ def rework_text(data: bytes, rng: Random) -> bytes:
 
 
 def vector(width: int, data: bytes) -> bytes:
-    return (len(data) % 256**width).to_bytes(width, "big") + data
+    return (len(data) % (1 << 8 * width)).to_bytes(width, "big") + data
 
 
 def extension(kind: int, content: bytes) -> bytes:
@@ -247,6 +251,8 @@ def grow_hello(rng: Random) -> bytes:
     )
     message = message_of(body + seldom(rng, b"", b"\0", b"\0\0"), kind=1 if rng.random() > 0.03 else 2)
     sizes = [rng.choice((1, 2, 3, 5, 40, 100)) for _ in range(rng.choice((0, 0, 1, 3, 70)))]
+    if rng.random() < 0.03:
+        sizes.insert(rng.randint(0, len(sizes)), 0)
     return in_records(message, sizes) + seldom(rng, b"", b"\x16", b"\x14\3\3\0\1\1", record(message), bytes(9))
 
 
@@ -342,6 +348,8 @@ def _dns_name(rng: Random) -> bytes:
         rng.choice(_USUAL_LABELS if rng.random() < 0.95 else _ODD_LABELS) for _ in range(rng.choice((0, 1, 1, 2, 3, 4)))
     ]
     name = dns_name(*labels, b"com")
+    if rng.random() < 0.04:
+        name = dns_name(b"a" * 63, b"b" * 63, b"c" * 63, b"d" * rng.randint(59, 63))
     return seldom(rng, name, name[:-1] + b"\xc0\x0c", b"\xc0\x0c", b"\x40" + name, b"\x80abc\0", b"\0", name[:-2])
 
 
@@ -434,6 +442,6 @@ def fresh(target: str, rng: Random) -> bytes:
 
 def mutated(target: str, data: bytes, rng: Random) -> bytes:
     """Change an input that a coverage-guided engine found worth keeping; now and then begin anew."""
-    if rng.random() < 0.1:
+    if rng.random() < 0.25:
         return fresh(target, rng)
     return REWORK[target](data, rng)

@@ -34,6 +34,10 @@ class Refused(ValueError):
     """The reference refuses the input. The message is the rule that is broken, always the same words for it."""
 
 
+class Unfinished(Refused):
+    """What there is could be the beginning of something."""
+
+
 class Undecided(Exception):
     """The reference knows too little: a character of a newer Unicode, or one whose use depends on its neighbours."""
 
@@ -339,10 +343,16 @@ def _handshake_bytes(stream: bytes) -> Iterator[tuple[bytes, int]]:
     """RFC 8446, 5.1: the fragments of handshake records, with the place where each record ends."""
     place = 0
     while place < len(stream):
-        kind, major, rest = stream[place : place + 1], stream[place + 1 : place + 2], stream[place + 3 :]
-        if (kind, major) != (b"\x16", b"\x03"):
+        head = stream[place : place + 5]
+        if head[:1] != b"\x16" or head[1:2] not in (b"", b"\x03"):
             raise Refused("a record is no handshake of TLS")
-        fragment, _ = _vector(rest, 2, 1, 2**14)
+        if len(head) < 5:
+            raise Unfinished("the stream ends within the head of a record")
+        if not 1 <= int(head[3:].hex(), 16) <= 2**14:
+            raise Refused("a record is empty or too long")
+        if len(stream) < place + 5 + int(head[3:].hex(), 16):
+            raise Unfinished("the stream ends within a record")
+        fragment, _ = _vector(stream[place + 3 :], 2, 1, 2**14)
         place += 5 + len(fragment)
         yield fragment, place
 
@@ -359,7 +369,7 @@ def hello(stream: bytes) -> Hello:
             if rest:
                 raise Refused("the record goes on behind the message")
             return _hello_body(body, place)
-    raise Refused("the stream ends within the ClientHello")
+    raise Unfinished("the stream ends within the ClientHello")
 
 
 def _hello_body(body: bytes, size: int) -> Hello:

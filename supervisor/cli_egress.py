@@ -1,0 +1,71 @@
+"""``gaoler egress``: the commands; what they do is in :mod:`supervisor.egress_commands`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
+
+
+@click.group()
+def egress() -> None:
+    """The network of sandboxes: what it allows, what it refused, and what to add."""
+
+
+@egress.command("presets")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def egress_presets(as_json: bool) -> None:
+    """Show which hosts the presets of rules mean here, as the package managers of this host are configured."""
+    from supervisor import egress_commands
+
+    egress_commands.presets(as_json=as_json)
+
+
+@egress.command("explain")
+@click.argument("url")
+@click.option("--policy", metavar="NAME", help="Of policies/sandbox (default: the policy in force).")
+@state_dir_option
+@config_option
+def egress_explain(url: str, policy: str | None, state_dir: str | None, config: Path | None) -> None:
+    """Say whether a sandbox could reach URL, by which rule, or why not. Nothing is connected to."""
+    from supervisor import egress_commands
+
+    with plain_errors():
+        settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
+        sys.exit(0 if egress_commands.explain_url(settings, url, policy) else 1)
+
+
+@egress.command("log")
+@click.option("--session", metavar="ID", help="Only of this session.")
+@click.option("--refused", is_flag=True, help="Only what was refused, or failed.")
+@click.option("--follow", is_flag=True, help="Go on as it happens.")
+@click.option("--json", "as_json", is_flag=True, help="The lines as they are kept.")
+@state_dir_option
+@config_option
+def egress_log(
+    session: str | None, refused: bool, follow: bool, as_json: bool, state_dir: str | None, config: Path | None
+) -> None:
+    """Show what sandboxes did on the network, from the audit."""
+    from supervisor import egress_commands
+
+    with plain_errors():
+        settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
+        wish = egress_commands.LogWish(session, refused_only=refused, follow=follow, as_json=as_json)
+        egress_commands.show_log(settings, wish)
+
+
+@egress.command("suggest")
+@click.option("--session", metavar="ID", help="Only what this session was refused.")
+@click.option("--hours", type=float, default=24.0, show_default=True, help="How far to look back.")
+@state_dir_option
+@config_option
+def egress_suggest(session: str | None, hours: float, state_dir: str | None, config: Path | None) -> None:
+    """Print the rules that would have allowed what was refused. Read them before you take them."""
+    from supervisor import egress_commands
+
+    with plain_errors():
+        settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
+        egress_commands.suggest_rules(settings, session, hours)

@@ -1,0 +1,49 @@
+"""What all commands share: options, and errors as a line that says what to do next."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from supervisor.errors import ConfigurationError, GaolerError
+from supervisor.settings import Loaded, load, process_environment
+
+EXIT_CONFIGURATION = 78
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Show our own errors as a line, not as a traceback."""
+    try:
+        yield
+    except ConfigurationError as error:
+        click.echo(f"gaoler: {error.message}", err=True)
+        sys.exit(EXIT_CONFIGURATION)
+    except GaolerError as error:
+        click.echo(f"gaoler: {error.message}", err=True)
+        sys.exit(1)
+
+
+def load_settings(config: Path | None, flags: dict[str, Any]) -> Loaded:
+    """Read the settings of file, environment and these flags."""
+    return load(file=config, environment=process_environment(), flags=flags)
+
+
+config_option = click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings file (default: /etc/gaoler/gaoler.toml).",
+)
+state_dir_option = click.option(
+    "--state-dir", metavar="DIR", help="Where everything is kept (default: /var/lib/gaoler)."
+)
+
+
+def absolute(path: str | None) -> str | None:
+    """Give a path as seen from here, if there is one."""
+    return None if path is None else str(Path(path).absolute())

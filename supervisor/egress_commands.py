@@ -1,0 +1,241 @@
+"""``gaoler egress presets | explain | log | suggest``."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from egress.names import BadName, canonical_host
+from supervisor.daemon import rule_source
+from supervisor.errors import ConfigurationError
+from supervisor.network.audit import AUDIT_FILE
+from supervisor.network.explain import explain
+from supervisor.network.presets import as_rows, read_presets
+from supervisor.network.rules_in_force import RulesInForce
+from supervisor.policy import load_policies
+from supervisor.prepare import policy_directory, read_credentials
+from supervisor.settings import Settings
+
+FOLLOW_SECONDS: Final = 0.25
+_SIGNS: Final = {"allowed": "ok     ", "refused": "REFUSED", "failed": "failed "}
+_SUGGESTED: Final = frozenset({"host", "port", "scheme", "address", "method", "path"})
+"""Codes of refusals that a rule would mend; the others are tricks, or broken."""
+
+
+def presets(*, as_json: bool) -> None:
+    """Print what the presets mean."""
+    found = read_presets(os.environ, Path.home())
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+        return
+    table = Table("preset", "host", "where that stands", box=None, pad_edge=False)
+    for row in as_rows(found):
+        table.add_row(*row)
+    Console().print(table)
+
+
+def explain_url(settings: Settings, url: str, name: str | None) -> bool:
+    """Print whether a sandbox could reach ``url``; say so.
+
+    Raises:
+        ConfigurationError: there is no such policy, or a rule is wrong.
+        InvalidRequest: it is no URL.
+    """
+    policies = load_policies(policy_directory(settings))
+    policy = policies.get(name or settings.execution.policy)
+    if policy is None:
+        raise ConfigurationError(f"there is no policy {name!r}; there are: {', '.join(policies)}", field="policy")
+    rules: tuple[Any, ...] = ()
+    if policy.network == "egress":
+        source = rule_source(settings, policy, read_presets(os.environ, Path.home()), read_credentials(settings))
+        sets = RulesInForce(source).sets
+        rules = tuple(rule for each in policy.egress for rule in sets[each].rules)
+    answer = explain(policy, rules, url)
+    click.echo(f"{'allowed' if answer.allowed else 'refused'}: {answer.reason}")
+    click.echo(f"  -> {answer.advice}")
+    return answer.allowed
+
+
+# -- the audit --
+
+
+@dataclass(frozen=True, slots=True)
+class LogWish:
+    """What to show of the audit."""
+
+    session: str | None
+    refused_only: bool
+    follow: bool
+    as_json: bool
+
+
+def show_log(settings: Settings, wish: LogWish) -> None:
+    """Print lines of the audit, the oldest first; with ``follow`` until it is interrupted.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    path = _audit_path(settings)
+    lines = _read_all(path)
+    if wish.follow:
+        lines = itertools.chain(lines, _following(path))
+    try:
+        for line in lines:
+            entry = _decoded(line)
+            if entry is None or (wish.session is not None and entry.get("session") != wish.session):
+                continue
+            if wish.refused_only and entry.get("verdict") == "allowed":
+                continue
+            click.echo(line.rstrip("\n") if wish.as_json else _in_words(entry))
+    except KeyboardInterrupt:
+        return
+
+
+def suggest_rules(settings: Settings, session: str | None, hours: float) -> None:
+    """Print rules for what was refused.
+
+    Raises:
+        ConfigurationError: there is no audit.
+    """
+    since = datetime.fromtimestamp(time.time() - hours * 3600, UTC).isoformat("T", "milliseconds")
+    wanted: Counter[tuple[str, str, int]] = Counter()
+    opened: dict[tuple[str, str, int], str] = {}
+    for line in _read_all(_audit_path(settings)):
+        entry = _decoded(line)
+        if entry is None or entry.get("verdict") != "refused" or str(entry.get("time", "")) < since:
+            continue
+        if session is not None and entry.get("session") != session:
+            continue
+        _count(entry, wanted, opened)
+    if not wanted:
+        click.echo("Nothing was refused that a rule would allow.", err=True)
+        return
+    click.echo("# Rules for what was refused. Take only what you know; then into a file of policies/egress.\n")
+    for (host, scheme, port), count in wanted.most_common():
+        click.echo(_as_rule(host, scheme, port, count, opened.get((host, scheme, port))))
+
+
+def _count(
+    entry: Mapping[str, Any], wanted: Counter[tuple[str, str, int]], opened: dict[tuple[str, str, int], str]
+) -> None:
+    """Count a refusal that a rule would mend. The audit repeats what sandboxes said, so names are checked again."""
+    if entry.get("code") not in _SUGGESTED:
+        return
+    try:
+        host = canonical_host(str(entry.get("host", ""))).text
+    except BadName:
+        return
+    kind, port = entry.get("kind"), int(entry.get("port", 443))
+    if kind == "dns":
+        port = 443
+    scheme = {"http": "http", "raw": "raw"}.get(str(kind), "https")
+    wanted[host, scheme, port] += 1
+    if entry.get("code") == "address" and isinstance(entry.get("reason"), str):
+        opened[host, scheme, port] = str(entry["reason"])
+
+
+def _as_rule(host: str, scheme: str, port: int, count: int, why: str | None) -> str:
+    lines = [
+        "[[rule]]",
+        f'hosts = ["{host}"]',
+        f'schemes = ["{scheme}"]',
+        f"ports = [{port}]",
+        f'reason = "refused {count} time(s)"',
+    ]
+    if why is not None:
+        lines.append(f"# {''.join(each for each in why if each.isprintable())}: it would need addresses = [...] too")
+    return "\n".join(lines) + "\n"
+
+
+def _audit_path(settings: Settings) -> Path:
+    path = settings.state_path / "data" / AUDIT_FILE
+    try:
+        if path.exists():
+            return path
+    except PermissionError:
+        raise ConfigurationError("the audit belongs to the daemon: run it with sudo", field="state_dir") from None
+    raise ConfigurationError(
+        f"there is no network audit in {settings.state_dir}: the policy has no network, or nothing used it",
+        field="state_dir",
+    )
+
+
+def _read_all(path: Path) -> Iterator[str]:
+    """Give all lines that are kept, the oldest first."""
+    older = sorted(path.parent.glob(f"{path.name}.*"), key=lambda each: -int(each.suffix[1:]))
+    for each in (*older, path):
+        try:
+            with each.open(encoding="utf-8", errors="replace") as file:
+                yield from file
+        except OSError as error:
+            raise ConfigurationError(f"the audit cannot be read: {error}", field="state_dir") from None
+
+
+def _following(path: Path) -> Iterator[str]:
+    """Give lines as they are written, also when the file is turned over."""
+    file = path.open(encoding="utf-8", errors="replace")
+    try:
+        file.seek(0, os.SEEK_END)
+        rest = ""
+        while True:
+            piece = file.readline()
+            if piece.endswith("\n"):
+                yield rest + piece
+                rest = ""
+                continue
+            rest += piece
+            if _was_turned_over(path, file.fileno()):
+                file.close()
+                file, rest = path.open(encoding="utf-8", errors="replace"), ""
+                continue
+            time.sleep(FOLLOW_SECONDS)
+    finally:
+        file.close()
+
+
+def _was_turned_over(path: Path, fd: int) -> bool:
+    try:
+        return path.stat().st_ino != os.fstat(fd).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _decoded(line: str) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(line, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return None
+
+
+def _in_words(entry: Mapping[str, Any]) -> str:
+    """Lay a line out for a person; what came from a sandbox is shown without control characters."""
+    what = f"{entry.get('method', '')} {entry.get('host')}:{entry.get('port')}{entry.get('path', '')}".strip()
+    parts = [
+        str(entry.get("time", ""))[11:23],
+        _SIGNS.get(str(entry.get("verdict")), "?"),
+        str(entry.get("kind")),
+        what,
+    ]
+    parts += _details(entry)
+    return "".join(each if each.isprintable() else "?" for each in "  ".join(parts))
+
+
+def _details(entry: Mapping[str, Any]) -> Iterable[str]:
+    if entry.get("verdict") == "allowed":
+        yield f"({entry.get('rule')}, {entry.get('address')}, {entry.get('sent')} up, {entry.get('received')} down"
+        yield f"{entry.get('seconds')} s)"
+    else:
+        yield str(entry.get("reason"))
+    yield f"[{entry.get('session')}]"
