@@ -65,6 +65,8 @@ def _table(written: dict[str, str]) -> list[tuple[Network, str]]:
 
 _never: Final = _table(_NEVER)
 _special: Final = _table(_SPECIAL)
+_NAT64: Final = IPv6Network("64:ff9b::/96")
+_COMPATIBLE: Final = IPv6Network("::/96")
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 
 
@@ -75,14 +77,26 @@ def plain(address: Address) -> Address:
     return address
 
 
+def _disguised(address: Address) -> IPv4Address | None:
+    """Give the IPv4 address that an IPv6 one stands for, by NAT64, 6to4 or the compatible form."""
+    if isinstance(address, IPv6Address):
+        if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):
+            return IPv4Address(int(address) & 0xFFFFFFFF)
+        return address.sixtofour
+    return None
+
+
 def fault(address: Address, reachable: Iterable[Network] = ()) -> str | None:
     """Say why an address may not be reached; ``None``: it may. ``reachable``: ranges that a rule opens."""
     address = plain(address)
     for network, name in _never:
         if address in network:
             return name
+    reachable = tuple(reachable)
     if any(address in network for network in reachable):
-        return None
+        inner = _disguised(address)
+        # Who opens a range of translated addresses has not opened what is behind it.
+        return None if inner is None else fault(inner, reachable)
     for network, name in _special:
         if address in network:
             return name

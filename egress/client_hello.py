@@ -9,12 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from egress.names import BadName, canonical_host
+
 MAX_HELLO: Final = 32 * 1024
 """Post-quantum key shares and large tickets make 2 to 4 KiB."""
 MAX_RECORDS: Final = 64
 _HANDSHAKE: Final = 22
 _CLIENT_HELLO: Final = 1
 _SNI: Final = 0
+_PRE_SHARED_KEY: Final = 41
+"""The last extension (RFC 8446, 4.2.11)."""
 _HIDDEN: Final = frozenset({0xFE0D, 0xFE0A, 0xFE0B, 0xFE0C, 0xFFCE})
 """encrypted_client_hello and its drafts, encrypted_server_name."""
 _MAX_RECORD: Final = 1 << 14
@@ -110,24 +114,28 @@ def _parse_message(body: bytes, size: int) -> ClientHello:
     suites = reader.vector(2)
     if not suites or len(suites) % 2:
         raise NotTls("the list of cipher suites is broken")
-    if not reader.vector(1):
-        raise NotTls("the list of compression methods is empty")
+    if b"\0" not in reader.vector(1):
+        raise NotTls("compression is demanded")
     if not reader.left:
         return ClientHello(None, hidden=False, size=size)
-    extensions = _Reader(reader.vector(2))
+    extensions = _extensions(_Reader(reader.vector(2)))
     if reader.left:
         raise NotTls("something follows the extensions")
-    seen: set[int] = set()
-    name = None
-    while extensions.left:
-        kind = extensions.number(2)
-        content = extensions.vector(2)
-        if kind in seen:
+    name = _server_name(extensions[_SNI]) if _SNI in extensions else None
+    return ClientHello(name, hidden=bool(extensions.keys() & _HIDDEN), size=size)
+
+
+def _extensions(reader: _Reader) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    while reader.left:
+        kind = reader.number(2)
+        content = reader.vector(2)
+        if kind in found:
             raise NotTls("an extension comes twice")
-        seen.add(kind)
-        if kind == _SNI:
-            name = _server_name(content)
-    return ClientHello(name, hidden=bool(seen & _HIDDEN), size=size)
+        if _PRE_SHARED_KEY in found:
+            raise NotTls("something follows the pre-shared key")
+        found[kind] = content
+    return found
 
 
 def _server_name(content: bytes) -> str:
@@ -144,6 +152,13 @@ def _server_name(content: bytes) -> str:
         text = name.decode("ascii")
     except UnicodeDecodeError:
         raise NotTls("the server name is not ASCII") from None
-    if not text:
-        raise NotTls("the server name is empty")
+    if not text or text.endswith(".") or _is_address(text):
+        raise NotTls("the server name is empty, an address, or ends in a dot (RFC 6066, 3)")
     return text
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return canonical_host(text).address is not None
+    except BadName:
+        return False

@@ -104,8 +104,15 @@ def _name(packet: bytes, at: int) -> tuple[str, int]:
 def _skip_opt(packet: bytes, at: int) -> int:
     if len(packet) < at + 11 or packet[at] != 0 or struct.unpack_from(">H", packet, at + 1)[0] != _OPT:
         raise BadQuery("the additional record is no OPT")
+    if packet[at + 6] != 0:
+        raise BadQuery("the OPT record is of an unknown version")
     end = at + 11 + int(struct.unpack_from(">H", packet, at + 9)[0])
-    if end > len(packet):
+    at += 11
+    while at < end <= len(packet):
+        if at + 4 > end:
+            break
+        at += 4 + int(struct.unpack_from(">H", packet, at + 2)[0])
+    if at != end:
         raise BadQuery("the OPT record is cut off")
     return end
 
@@ -118,7 +125,7 @@ def answer(query: Query, addresses: Sequence[IPv4Address] = (), *, ttl: int) -> 
 
 def refuse(query: Query, text: str) -> bytes:
     """Refuse, with the reason for those who can read it."""
-    reason = text.encode()[:480]
+    reason = text.encode(errors="replace")[:480].decode(errors="ignore").encode()
     option = struct.pack(">HHH", _EDE, 2 + len(reason), PROHIBITED) + reason
     return _packet(query, REFUSED, b"", 0, option)
 
@@ -127,7 +134,8 @@ def format_error(packet: bytes) -> bytes | None:
     """Answer what could not be read, if it at least looks like a query."""
     if len(packet) < _HEADER.size or packet[2] & 0x80:
         return None
-    return _HEADER.pack(int.from_bytes(packet[:2], "big"), _RESPONSE | FORMERR, 0, 0, 0, 0)
+    flags = _RESPONSE | (int.from_bytes(packet[2:4], "big") & _OPCODE) | FORMERR
+    return _HEADER.pack(int.from_bytes(packet[:2], "big"), flags, 0, 0, 0, 0)
 
 
 def _packet(query: Query, code: int, answers: bytes, count: int, option: bytes) -> bytes:

@@ -17,6 +17,8 @@ from egress.splice import BROKEN, splice
 
 HELLO_SECONDS: Final = 20.0
 """For the first bytes of a connection."""
+MAX_PIECES: Final = 256
+"""Reads of a ClientHello, which is looked at anew after each."""
 READ_BYTES: Final = 65_536
 _TLS_HANDSHAKE: Final = 0x16
 _ALERT: Final = b"\x15\x03\x03\x00\x02\x02"
@@ -61,10 +63,13 @@ class Incoming:
             NotTls: it is something else.
         """
         with trio.move_on_after(HELLO_SECONDS):
-            while (hello := parse_client_hello(self.data)) is None:
+            for _ in range(MAX_PIECES):
+                hello = parse_client_hello(self.data)
+                if hello is not None:
+                    return hello
                 if not await self._more():
                     return None
-            return hello
+            raise NotTls("the ClientHello comes in too many pieces")
         return None
 
     async def _more(self) -> bool:

@@ -143,7 +143,7 @@ class HttpVisit:
             return target
         if named is None:
             raise BadRequest("there is no Host field")
-        if "://" in said.partition("?")[0]:
+        if not said.startswith("/") and "://" in said:
             target = parse_absolute(said)
             if parse_authority(named, 80) != (target.host, target.port):
                 raise BadRequest("the Host field is not the host of the request target")

@@ -126,8 +126,10 @@ def _ipv4(name: str) -> IPv4Address:
 def _number(part: str) -> int:
     if not _NUMBER.fullmatch(part):
         raise BadName("a name does not end in a number")
+    if part == "0x":
+        raise BadName("a part of the IPv4 address has no digits")
     if part.startswith("0x"):
-        return int(part[2:] or "0", 16)
+        return int(part, 16)
     if part.startswith("0") and len(part) > 1:
         try:
             return int(part, 8)

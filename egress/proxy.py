@@ -8,6 +8,7 @@ that ends, so does every grant, and the sandboxes have no network.
 from __future__ import annotations
 
 import array
+import ctypes
 import logging
 import os
 import socket
@@ -141,16 +142,46 @@ class Served:
             await HttpVisit(self.grant, self._outside, incoming, origin).serve()
 
 
+class EarlyListeners:
+    """Listeners whose grant is not known yet: the daemon's word and the jailer's come on different ways."""
+
+    def __init__(self) -> None:
+        self._by_grant: OrderedDict[str, list[trio.socket.SocketType]] = OrderedDict()
+
+    def put(self, grant: str, listeners: list[trio.socket.SocketType]) -> None:
+        """Keep them for a while; the oldest make room."""
+        self.drop(grant)
+        self._by_grant[grant] = listeners
+        while len(self._by_grant) > MAX_EARLY:
+            self.drop(next(iter(self._by_grant)))
+
+    def take(self, grant: str) -> list[trio.socket.SocketType] | None:
+        """Give those of a grant, if they are there."""
+        return self._by_grant.pop(grant, None)
+
+    def clear(self) -> None:
+        """Close all."""
+        for grant in list(self._by_grant):
+            self.drop(grant)
+
+    def drop(self, grant: str) -> None:
+        """Close those of a grant."""
+        for listener in self._by_grant.pop(grant, ()):
+            listener.close()
+
+
 class Proxy:
     """Everything behind one connection of the daemon."""
 
-    def __init__(self, nursery: trio.Nursery, records: trio.MemorySendChannel[control.Message]) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, records: trio.MemorySendChannel[control.Message], early: EarlyListeners
+    ) -> None:
         self._nursery = nursery
         self._send = records
         self._configuration = Configure(rule_sets={})
         self._outside = Outside(Resolver())
         self._served: dict[str, Served] = {}
-        self._early: OrderedDict[str, list[trio.socket.SocketType]] = OrderedDict()
+        self._early = early
 
     async def take(self, message: control.FromDaemon) -> None:
         """Do what the daemon says."""
@@ -177,7 +208,7 @@ class Proxy:
             grant = Grant(message, self._configuration.limits, self._report)
             served = self._served[message.grant] = Served(grant, self._outside)
         served.grant.apply(self._configuration.rule_sets, message)
-        early = self._early.pop(message.grant, None)
+        early = self._early.take(message.grant)
         if early is not None:
             self._nursery.start_soon(served.serve, early)
 
@@ -186,8 +217,7 @@ class Proxy:
         if served is not None:
             served.grant.close()
             served.stop()
-        for listener in self._early.pop(grant, ()):
-            listener.close()
+        self._early.drop(grant)
 
     def attach(self, grant: str, listeners: list[trio.socket.SocketType]) -> None:
         """Take the listeners of a sandbox."""
@@ -195,14 +225,11 @@ class Proxy:
         if served is not None:
             self._nursery.start_soon(served.serve, listeners)
             return
-        self._early[grant] = listeners
-        while len(self._early) > MAX_EARLY:
-            for listener in self._early.popitem(last=False)[1]:
-                listener.close()
+        self._early.put(grant, listeners)
 
     def close(self) -> None:
         """Close what nobody serves."""
-        for grant in [*self._served, *self._early]:
+        for grant in list(self._served):
             self._close(grant)
 
     async def _report(self, record: Record) -> None:
@@ -214,6 +241,7 @@ class Process:
 
     def __init__(self) -> None:
         self._proxy: Proxy | None = None
+        self._early = EarlyListeners()
         self._turn = trio.Lock()
 
     async def serve_daemon(self, stream: trio.SocketStream) -> None:
@@ -230,7 +258,7 @@ class Process:
     async def _converse(self, stream: trio.SocketStream) -> None:
         send, receive = trio.open_memory_channel[control.Message](RECORDS)
         async with trio.open_nursery() as nursery:
-            proxy = self._proxy = Proxy(nursery, send)
+            proxy = self._proxy = Proxy(nursery, send, self._early)
             try:
                 nursery.start_soon(_write, stream, receive)
                 async for payload in control.frames(stream):
@@ -238,6 +266,7 @@ class Process:
             finally:
                 self._proxy = None
                 proxy.close()
+                self._early.clear()
                 nursery.cancel_scope.cancel()
 
     async def take_listeners(self, jailer: trio.socket.SocketType) -> None:
@@ -245,11 +274,11 @@ class Process:
         while True:
             data, ancillary, _flags, _ = await jailer.recvmsg(64, _DESCRIPTORS)
             listeners = [trio.socket.from_stdlib_socket(each) for each in _sockets(ancillary)]
+            grant = data.decode("ascii", "replace")
             if self._proxy is not None:
-                self._proxy.attach(data.decode("ascii", "replace"), listeners)
+                self._proxy.attach(grant, listeners)
             else:
-                for listener in listeners:
-                    listener.close()
+                self._early.put(grant, listeners)
 
 
 async def _write(stream: trio.SocketStream, messages: trio.MemoryReceiveChannel[control.Message]) -> None:
@@ -289,8 +318,14 @@ async def _serve(daemon: socket.socket, jailer: socket.socket) -> None:
         await trio.sleep_forever()
 
 
+def _set_process_name(name: bytes) -> None:
+    """Name the process for ps(1): prctl(2), PR_SET_NAME."""
+    ctypes.CDLL(None).prctl(15, name, 0, 0, 0)
+
+
 def main() -> None:
     """Serve; descriptors in argv: the daemon's listening socket, the jailer's datagrams. Then the level of the log."""
+    _set_process_name(b"gaoler-egress")
     logging.basicConfig(level=sys.argv[3], format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
     sockets = [socket.socket(fileno=int(number)) for number in sys.argv[1:3]]
     for each in sockets:

@@ -17,7 +17,13 @@ _VISIBLE: Final = re.compile(r"[\x21-\x7e]+", re.ASCII)
 _AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]*)(:(.*))?", re.ASCII)
 _METHOD: Final = re.compile(r"[A-Z]{1,32}", re.ASCII)
 _ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_AMBIGUOUS: Final = re.compile(r"%(2e|2f|5c|00|25)|\\|//", re.ASCII | re.IGNORECASE)
+_AMBIGUOUS: Final = re.compile(
+    r"""%(2e|2f|5c|0[0-9a-f]|25|c[01])  # dots, slashes, control characters, percent signs, overlong UTF-8
+    | \\ | //
+    | /\.{1,2}([;%/]|$)                # dot segments, with whatever a server may cut off behind them
+    """,
+    re.ASCII | re.IGNORECASE | re.VERBOSE,
+)
 
 
 class BadTarget(ValueError):
@@ -41,7 +47,8 @@ def parse_authority(text: str, default_port: int | None) -> tuple[Host, int]:
         BadTarget: it is none.
     """
     match = _AUTHORITY.fullmatch(text)
-    if match is None or len(text) > MAX_TARGET:
+    # Beyond ASCII it would be bytes of an unknown coding.
+    if match is None or not text.isascii() or len(text) > MAX_TARGET:
         raise BadTarget("the authority is not host:port")
     host, colon, digits = match[1], match[2], match[3]
     try:
@@ -105,8 +112,6 @@ def path_matches(path: str, prefixes: tuple[str, ...]) -> bool:
     """
     plain = path.partition("?")[0]
     if _AMBIGUOUS.search(plain) or _ESCAPE.search(plain):
-        return False
-    if any(segment.partition(";")[0] in (".", "..") for segment in plain.split("/")):
         return False
     return any(
         plain == prefix or plain.startswith(prefix if prefix.endswith("/") else f"{prefix}/") for prefix in prefixes

@@ -32,7 +32,7 @@ def test_a_query_of_dnspython_is_read(name: str, kind: int, edns: bool) -> None:
     packet = dns.message.make_query(name, dns.rdatatype.RdataType.make(kind), use_edns=0 if edns else None).to_wire()
     parsed = parse_query(packet)
     assert (parsed.name, parsed.kind, parsed.extended, parsed.wants_recursion) == (name, kind, edns, True)
-    assert checks.check("dns", packet, frozenset())
+    assert checks.check("dns", packet) == "accepted"
 
 
 @pytest.mark.parametrize("options", [b"", b"\0\x0a\0\x08" + bytes(8), b"\0\x0c\0\x10" + bytes(16), b"\xfd\xe9\0\0"])
@@ -101,7 +101,6 @@ def test_a_name_of_255_bytes_is_read() -> None:
     assert len(parse_query(query(name)).name) == 253
 
 
-@pytest.mark.xfail(strict=True, reason="RFC 6891, 6.1.2 and 6.1.3; we accept it")
 @pytest.mark.parametrize(
     "record", [opt(version=1), opt(b"\0"), opt(b"\0\x0a\0\x08\1")], ids=["version 1", "one byte", "a long option"]
 )
@@ -167,7 +166,6 @@ def test_a_long_refusal_is_cut() -> None:
     assert shown == "x" * 480
 
 
-@pytest.mark.xfail(strict=True, reason="the cut falls into a character; RFC 8914, 2, wants UTF-8")
 def test_a_long_refusal_is_cut_between_characters() -> None:
     asked = parse_query(query(NAME, counts=(1, 0, 0, 1)) + opt())
     _, shown = references.reply(refuse(asked, "x" + "é" * 400))
