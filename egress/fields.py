@@ -51,9 +51,9 @@ def field(message: h11.Request | h11.Response, name: bytes) -> str | None:
     return text(values[0]) if values else None
 
 
-def outgoing(request: h11.Request, target: Target) -> h11.Request:
+def outgoing(request: h11.Request, target: Target, default_port: int) -> h11.Request:
     """Write a request anew for the server itself."""
-    port = "" if target.port == 80 else f":{target.port}"
+    port = "" if target.port == default_port else f":{target.port}"
     headers: Headers = [(b"host", f"{target.host.authority}{port}".encode())]
     headers += _end_to_end(request)
     for name in (b"content-length", b"transfer-encoding"):

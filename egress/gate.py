@@ -1,19 +1,20 @@
-"""What every connection of a sandbox meets: the way in (which protocol is it?) and the way out (a checked tunnel)."""
+"""What every connection of a sandbox meets first: what does it speak, and for which name?"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ssl
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
 
 from egress.allowlist import Ask, Refusal
+from egress.authority import Authority
 from egress.client_hello import ClientHello, NotTls, parse_client_hello
-from egress.dial import dial
-from egress.grants import Grant, Passage, Refused, Unreachable
+from egress.grants import Grant, Refused
 from egress.names import BadName, Host, canonical_host
 from egress.resolver import Resolver
-from egress.splice import BROKEN, splice
+from egress.splice import BROKEN
 
 HELLO_SECONDS: Final = 20.0
 """For the first bytes of a connection."""
@@ -38,9 +39,47 @@ class Destination:
 
 @dataclass(slots=True)
 class Outside:
-    """What all connections share: how to find and reach a host."""
+    """What all connections share: how to find and reach a host, and what rules add and look into."""
 
     resolver: Resolver
+    credentials: dict[str, str] = field(default_factory=dict)
+    authority: Authority | None = None
+    """Signs for the hosts of rules that intercept."""
+    checked: ssl.SSLContext | None = None
+    """Checks the servers behind them."""
+
+
+class Replayed(trio.abc.HalfCloseableStream):
+    """A stream whose first bytes have been read already: they come again."""
+
+    def __init__(self, stream: trio.SocketStream, data: bytes) -> None:
+        self._stream = stream
+        self._data = data
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """As of the stream."""
+        if self._data:
+            await trio.lowlevel.checkpoint()
+            size = len(self._data) if max_bytes is None else max_bytes
+            piece, self._data = self._data[:size], self._data[size:]
+            return piece
+        return bytes(await self._stream.receive_some(max_bytes))
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """As of the stream."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """As of the stream."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def send_eof(self) -> None:
+        """As of the stream."""
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        await self._stream.aclose()
 
 
 class Incoming:
@@ -124,68 +163,7 @@ async def alert(stream: trio.SocketStream, refusal: Refusal | None) -> None:
         pass  # it has gone already
 
 
-async def tls_door(grant: Grant, outside: Outside, incoming: Incoming, to: Destination) -> None:
-    """Serve TLS that was opened to an address: the name in its ClientHello is where it goes."""
-    ask = Ask(to.host, to.port, "https")
-    try:
-        try:
-            hello = await incoming.hello()
-        except NotTls as error:
-            refusal = Refusal("not-tls", str(ask), f"this is not TLS: {error}", 'schemes = ["raw"]')
-            raise await recorded(grant, "tls", ask, refusal) from None
-        if hello is None:
-            return
-        if to.by_name or hello.server_name is None or hello.hidden:
-            await _checked(grant, hello, to.host, ask)
-        else:
-            try:
-                ask = Ask(canonical_host(hello.server_name), to.port, "https")
-            except BadName as error:
-                refusal = Refusal("sni-mismatch", str(ask), f"the server name cannot be used: {error}")
-                raise await recorded(grant, "tls", ask, refusal) from None
-        async with grant.passage("tls", ask) as passage:
-            await carry(passage, outside, incoming)
-    except Refused as error:
-        await alert(incoming.stream, error.refusal)
-    except Unreachable:
-        await alert(incoming.stream, None)
-
-
-async def _checked(grant: Grant, hello: ClientHello, host: Host, ask: Ask) -> None:
-    try:
-        # What is not granted at all is refused for that, whatever else is wrong with it.
-        grant.decide(ask)
-        check_name(hello, host, ask)
-    except Refused as error:
-        raise await recorded(grant, "tls", ask, error.refusal) from None
-
-
 async def recorded(grant: Grant, kind: str, ask: Ask, refusal: Refusal) -> Refused:
     """Record a refusal that came before the rules were asked; give it to be raised."""
     await grant.record_refusal(kind, ask, refusal)
     return Refused(refusal)
-
-
-async def raw_door(grant: Grant, outside: Outside, incoming: Incoming, to: Destination) -> None:
-    """Serve a connection about which a rule says that anything may be spoken."""
-    try:
-        async with grant.passage("raw", Ask(to.host, to.port, "raw")) as passage:
-            await carry(passage, outside, incoming)
-    except (Refused, Unreachable):
-        return  # closing is all that can be said on it
-
-
-async def carry(passage: Passage, outside: Outside, incoming: Incoming) -> None:
-    """Dial, hand on what has come already, and carry the rest.
-
-    Raises:
-        Refused, Unreachable: as of :func:`egress.dial.dial`.
-    """
-    outer = await dial(passage, outside.resolver)
-    async with outer:
-        try:
-            passage.count(sent=len(incoming.data))
-            await outer.send_all(incoming.data)
-        except BROKEN:
-            raise Unreachable("the connection broke at once") from None
-        await splice(passage, incoming.stream, outer)

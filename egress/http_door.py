@@ -7,21 +7,21 @@ hop (RFC 9110, 7.6.1); a protocol is never switched.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import h11
 import trio
 
-from egress.allowlist import Ask, Refusal
-from egress.client_hello import NotTls
+from egress.allowlist import DEFAULT_PORTS, Ask, Refusal
 from egress.dial import dial
 from egress.fields import BadRequest, check_framing, field, fields, incoming, outgoing, text
-from egress.gate import Incoming, Outside, alert, check_name, is_tls, recorded
+from egress.gate import Incoming, Outside, recorded
 from egress.grants import Grant, Passage, Refused, Unreachable
 from egress.names import Host
-from egress.splice import BROKEN, splice
+from egress.secrets import Secret, secret_of
+from egress.splice import BROKEN
 from egress.targets import BadTarget, Target, checked_method, checked_path, parse_absolute, parse_authority
 from egress.upstream import Upstream, UpstreamBroken
 
@@ -29,6 +29,9 @@ MAX_HEAD: Final = 64 * 1024
 LINGER_SECONDS: Final = 1.0
 _DROPPED_UPGRADES: Final = frozenset({b"h2c"})
 """A client that offers these goes on in HTTP/1.1 when it gets no answer to the offer."""
+
+
+OnConnect = Callable[[Passage, Incoming, trio.SocketStream], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +42,25 @@ class Origin:
     host: Host | None = None
     """The only host it may be for, where that is known."""
     port: int = 80
+    scheme: Literal["http", "https"] = "http"
+    """``https``: it came out of TLS that the proxy has ended, and goes on in TLS."""
+    on_connect: OnConnect | None = None
+    """Carries what is inside of a CONNECT."""
 
 
 class HttpVisit:
     """One connection that speaks HTTP."""
 
-    def __init__(self, grant: Grant, outside: Outside, incoming: Incoming, origin: Origin) -> None:
+    def __init__(
+        self, grant: Grant, outside: Outside, stream: trio.abc.Stream, origin: Origin, data: bytes = b""
+    ) -> None:
         self._grant = grant
         self._outside = outside
-        self._stream = incoming.stream
+        self._stream = stream
         self._origin = origin
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
-        if incoming.data:
-            self._http.receive_data(incoming.data)
+        if data:
+            self._http.receive_data(data)
         self._upstream: Upstream | None = None
 
     async def serve(self) -> None:
@@ -107,7 +116,8 @@ class HttpVisit:
         return False
 
     async def _connect(self, request: h11.Request) -> None:
-        if not self._origin.explicit:
+        on_connect, stream = self._origin.on_connect, self._stream
+        if on_connect is None or not isinstance(stream, trio.SocketStream):
             raise BadRequest("CONNECT is for the proxy, not for a server")
         if fields(request, b"content-length") or fields(request, b"transfer-encoding"):
             raise BadRequest("CONNECT has no body")
@@ -119,15 +129,15 @@ class HttpVisit:
                 while await self._next_event() is not h11.PAUSED:
                     pass
                 await self._send(h11.Response(status_code=200, headers=[], reason=b"Connection established"))
-                begun = Incoming(self._stream, self._http.trailing_data[0])
-                await Tunnel(passage, self._outside, begun, outer).serve()
+                await on_connect(passage, Incoming(stream, self._http.trailing_data[0]), outer)
 
     async def _forward(self, request: h11.Request) -> bool:
         target = self._target(request)
-        ask = Ask(target.host, target.port, "http", checked_method(text(request.method)), target.path)
+        ask = Ask(target.host, target.port, self._origin.scheme, checked_method(text(request.method)), target.path)
         await self._check_upgrade(request, ask)
-        async with self._grant.passage("http", ask) as passage:
-            return await self._exchange(passage, request, target)
+        async with self._grant.passage(self._origin.scheme, ask) as passage:
+            secret = secret_of(passage, self._outside.credentials)
+            return await self._exchange(passage, request, target, secret)
 
     def _target(self, request: h11.Request) -> Target:
         """Find out where a request goes; what it says twice has to be the same.
@@ -138,17 +148,17 @@ class HttpVisit:
         said, named = text(request.target), field(request, b"host")
         if self._origin.explicit:
             target = parse_absolute(said)
-            if named is not None and parse_authority(named, 80) != (target.host, target.port):
+            if named is not None and parse_authority(named, self._default_port) != (target.host, target.port):
                 raise BadRequest("the Host field is not the host of the request target")
             return target
         if named is None:
             raise BadRequest("there is no Host field")
         if not said.startswith("/") and "://" in said:
             target = parse_absolute(said)
-            if parse_authority(named, 80) != (target.host, target.port):
+            if parse_authority(named, self._default_port) != (target.host, target.port):
                 raise BadRequest("the Host field is not the host of the request target")
         else:
-            host, port = parse_authority(named, 80)
+            host, port = parse_authority(named, self._default_port)
             target = Target(host, port, "*" if said == "*" and request.method == b"OPTIONS" else checked_path(said))
         if target.port != self._origin.port or self._origin.host not in (None, target.host):
             raise BadRequest("the Host field is not the server that was connected to")
@@ -159,10 +169,12 @@ class HttpVisit:
         if wanted - _DROPPED_UPGRADES:
             shown = ascii(b", ".join(sorted(wanted))[:60].decode("latin-1"))
             refusal = Refusal("upgrade", str(ask), f"switching to another protocol ({shown}) is never allowed")
-            raise await recorded(self._grant, "http", ask, refusal)
+            raise await recorded(self._grant, self._origin.scheme, ask, refusal)
 
-    async def _exchange(self, passage: Passage, request: h11.Request, target: Target) -> bool:
-        head = outgoing(request, target)
+    async def _exchange(self, passage: Passage, request: h11.Request, target: Target, secret: Secret | None) -> bool:
+        head = outgoing(request, target, self._default_port)
+        if secret is not None:
+            head = secret.add_to(head)
         has_body = self._has_body(request)
         upstream, reused = await self._reach(passage, target)
         try:
@@ -173,7 +185,7 @@ class HttpVisit:
                 upstream, _ = await self._reach(passage, target, fresh=True)
                 await upstream.send(head)
                 await upstream.send(h11.EndOfMessage())
-            return await self._relay(passage, upstream, has_body=has_body)
+            return await self._relay(passage, upstream, secret, has_body=has_body)
         except (UpstreamBroken, h11.RemoteProtocolError) as error:
             if self._http.our_state is not h11.SEND_RESPONSE:
                 raise h11.LocalProtocolError("the answer broke off") from None
@@ -193,12 +205,34 @@ class HttpVisit:
                 return old, True
             self._upstream = None
             await old.aclose()
-        stream = await dial(passage, self._outside.resolver)
+        stream: trio.abc.Stream = await dial(passage, self._outside.resolver)
         assert passage.address is not None
+        if self._origin.scheme == "https":
+            stream = await self._encrypted(stream, target.host)
         self._upstream = Upstream(stream, key, passage.address)
         return self._upstream, False
 
-    async def _relay(self, passage: Passage, upstream: Upstream, *, has_body: bool) -> bool:
+    async def _encrypted(self, stream: trio.abc.Stream, host: Host) -> trio.abc.Stream:
+        """Go on in TLS, with a server that proves its name."""
+        assert self._outside.checked is not None
+        encrypted = trio.SSLStream(stream, self._outside.checked, server_hostname=host.text, https_compatible=True)
+        try:
+            with trio.fail_after(self._grant.limits.connect_seconds):
+                await encrypted.do_handshake()
+        except (trio.BrokenResourceError, trio.TooSlowError) as error:
+            await trio.aclose_forcefully(stream)
+            why = getattr(error.__cause__, "verify_message", None) or "TLS with it fails"
+            raise Unreachable(f"{host.text}: {why}") from None
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return encrypted
+
+    @property
+    def _default_port(self) -> int:
+        return DEFAULT_PORTS[self._origin.scheme]
+
+    async def _relay(self, passage: Passage, upstream: Upstream, secret: Secret | None, *, has_body: bool) -> bool:
         """Carry body and answer; say whether both sides may go on."""
         uploaded = not has_body
         async with trio.open_nursery() as nursery:
@@ -216,7 +250,7 @@ class HttpVisit:
 
             if has_body:
                 nursery.start_soon(upload)
-            fault = await self._download(passage, upstream)
+            fault = await self._download(passage, upstream, secret)
             nursery.cancel_scope.cancel()
         if fault is not None:
             raise fault
@@ -230,16 +264,20 @@ class HttpVisit:
             else:
                 return
 
-    async def _download(self, passage: Passage, upstream: Upstream) -> Exception | None:
+    async def _download(self, passage: Passage, upstream: Upstream, secret: Secret | None) -> Exception | None:
         """Carry the answer. Gives what went wrong: an error inside a nursery would come out wrapped."""
         try:
             response = await upstream.response(passage.ask.method or "")
+            body = upstream.body()
+            if secret is not None:
+                secret.check_head(passage, response)
+                body = secret.watched(passage, body)
             await self._send(incoming(response))
-            async for piece in upstream.body():
+            async for piece in body:
                 passage.count(received=len(piece))
                 await self._send(h11.Data(data=piece))
             await self._send(h11.EndOfMessage())
-        except (UpstreamBroken, h11.ProtocolError, *BROKEN) as error:
+        except (UpstreamBroken, Refused, h11.ProtocolError, *BROKEN) as error:
             return error
         return None
 
@@ -275,7 +313,8 @@ class HttpVisit:
             await self._send(h11.Response(status_code=status, headers=headers))
             await self._send(h11.Data(data=body))
             await self._send(h11.EndOfMessage())
-            await self._stream.send_eof()
+            if isinstance(self._stream, trio.SocketStream):
+                await self._stream.send_eof()
             # Closing over what has not been read would take our words back.
             with trio.move_on_after(LINGER_SECONDS):
                 while await self._stream.receive_some(65_536):
@@ -285,65 +324,6 @@ class HttpVisit:
 
     async def _complain(self, why: str) -> None:
         host = self._origin.host or Host("unknown")
-        ask = Ask(host, self._origin.port, "http")
-        await self._grant.record_refusal("http", ask, Refusal("bad-request", str(ask), why))
+        ask = Ask(host, self._origin.port, self._origin.scheme)
+        await self._grant.record_refusal(self._origin.scheme, ask, Refusal("bad-request", str(ask), why))
         await self._reply(400, f"network request refused: {why}. Do not retry it as it is.", "bad-request")
-
-
-class Tunnel:
-    """What is spoken inside of CONNECT, held to what was granted."""
-
-    def __init__(self, passage: Passage, outside: Outside, incoming: Incoming, outer: trio.SocketStream) -> None:
-        self._passage = passage
-        self._outside = outside
-        self._incoming = incoming
-        self._outer = outer
-
-    async def serve(self) -> None:
-        """Find out what is spoken, and carry it.
-
-        Raises:
-            Refused: it is not what the rules allow; the client has been told as far as it understands.
-        """
-        passage, incoming = self._passage, self._incoming
-        ask = passage.ask
-        if passage.grant.allows(Ask(ask.host, ask.port, "raw")):
-            passage.settle("raw")
-            await self._carry()
-            return
-        first = await incoming.first_byte()
-        if first is None:
-            return
-        if is_tls(first):
-            await self._tls()
-        elif passage.grant.allows(Ask(ask.host, ask.port, "http")):
-            passage.settle("http")
-            # Each request inside is looked at, so the connection that was opened for the tunnel is not used.
-            await self._outer.aclose()
-            await HttpVisit(passage.grant, self._outside, incoming, Origin(False, ask.host, ask.port)).serve()
-        else:
-            raise Refused(Refusal("not-tls", str(ask), "what is spoken is not TLS", 'schemes = ["raw"]'))
-
-    async def _tls(self) -> None:
-        passage = self._passage
-        try:
-            try:
-                hello = await self._incoming.hello()
-            except NotTls as error:
-                raise Refused(Refusal("not-tls", str(passage.ask), f"this is not TLS: {error}")) from None
-            if hello is None:
-                return
-            check_name(hello, passage.ask.host, passage.ask)
-            passage.settle("https")
-        except Refused as error:
-            await alert(self._incoming.stream, error.refusal)
-            raise
-        await self._carry()
-
-    async def _carry(self) -> None:
-        try:
-            self._passage.count(sent=len(self._incoming.data))
-            await self._outer.send_all(self._incoming.data)
-        except BROKEN:
-            return
-        await splice(self._passage, self._incoming.stream, self._outer)

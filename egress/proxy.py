@@ -26,13 +26,15 @@ import trio
 from egress import control
 from egress.addresses import plain
 from egress.allowlist import Ask
+from egress.authority import Authority, client_context
 from egress.control import CloseGrant, Configure, ControlError, Opened, OpenGrant, Record, Sync, Synced
 from egress.dns_door import serve_tcp, serve_udp
-from egress.gate import Destination, Incoming, Outside, is_tls, raw_door, tls_door
+from egress.gate import Destination, Incoming, Outside, is_tls
 from egress.grants import Bucket, Grant
 from egress.http_door import HttpVisit, Origin
 from egress.names import Host
 from egress.resolver import Resolver
+from egress.tls_door import raw_door, serve_tunnel, tls_door
 
 log: Final = logging.getLogger("gaoler.egress")
 
@@ -124,7 +126,8 @@ class Served:
             return
         incoming = Incoming(stream)
         if port == PROXY_PORT:
-            await HttpVisit(self.grant, self._outside, incoming, Origin(explicit=True)).serve()
+            origin = Origin(explicit=True, on_connect=partial(serve_tunnel, self._outside))
+            await HttpVisit(self.grant, self._outside, stream, origin).serve()
             return
         address = plain(ip_address(text))
         name = self.grant.names.host(address)
@@ -139,7 +142,7 @@ class Served:
             await tls_door(self.grant, self._outside, incoming, to)
         else:
             origin = Origin(explicit=False, host=name, port=port)
-            await HttpVisit(self.grant, self._outside, incoming, origin).serve()
+            await HttpVisit(self.grant, self._outside, stream, origin, incoming.data).serve()
 
 
 class EarlyListeners:
@@ -198,7 +201,12 @@ class Proxy:
 
     def _configure(self, message: Configure) -> None:
         self._configuration = message
-        self._outside.resolver.configure(message.name_servers, message.hosts)
+        outside = self._outside
+        outside.resolver.configure(message.name_servers, message.hosts)
+        outside.credentials = message.credentials
+        if message.authority is not None and outside.authority is None:
+            outside.authority = Authority(*message.authority)
+            outside.checked = client_context(message.trusted)
         for served in self._served.values():
             served.grant.apply(message.rule_sets)
 

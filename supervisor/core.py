@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from supervisor.admission import Admission
 from supervisor.executor import Executor
@@ -17,8 +17,7 @@ from supervisor.jailer.setup import JailerHandle
 from supervisor.links import FileLinks
 from supervisor.live import LiveSessions
 from supervisor.network.grants import Network
-from supervisor.network.presets import Preset
-from supervisor.network.rules_in_force import RulesInForce
+from supervisor.network.rules_in_force import RulesInForce, RuleSource
 from supervisor.policy import Policy
 from supervisor.programmatic import Programs
 from supervisor.runtimes.catalogue import InstalledLanguage
@@ -34,11 +33,9 @@ class Prepared:
     languages: Mapping[str, InstalledLanguage]
     api_key: str
     jailer: JailerHandle
-    token_keys: Mapping[str, PublicKey] = field(default_factory=dict)
-    oauth_keys: Mapping[str, OAuthKey] = field(default_factory=dict)
-    presets: Mapping[str, Preset] = field(default_factory=dict)
-    credentials: Mapping[str, str] = field(default_factory=dict)
-    """What rules of the network add to requests, by name."""
+    token_keys: Mapping[str, PublicKey]
+    oauth_keys: Mapping[str, OAuthKey]
+    rule_source: RuleSource
 
 
 @dataclass(frozen=True, slots=True)

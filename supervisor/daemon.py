@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,6 @@ from typing import Final
 import trio
 from hypercorn.config import Config
 
-from egress.control import Limits
 from supervisor.admission import Admission
 from supervisor.core import Core, Prepared
 from supervisor.doors import open_application
@@ -31,9 +30,7 @@ from supervisor.live import open_live
 from supervisor.live_means import LiveLimits
 from supervisor.network.audit import AUDIT_FILE, open_audit
 from supervisor.network.grants import Network, open_network
-from supervisor.network.presets import Preset
-from supervisor.network.rules_in_force import RulesInForce, RuleSource
-from supervisor.policy import PACKAGED_POLICIES, Policy
+from supervisor.network.rules_in_force import RulesInForce
 from supervisor.processes import ProcessLimits
 from supervisor.programmatic import ProgramLimits, Programs, open_programs
 from supervisor.results import ResultLimits
@@ -105,7 +102,7 @@ async def _open_network(prepared: Prepared) -> AsyncIterator[tuple[Network, Rule
     """Have the daemon's side of the egress proxy for the block; where the policy has no network it is only words."""
     settings, data = prepared.settings, prepared.settings.state_path / "data"
     egress, enabled = settings.egress, prepared.policy.network == "egress"
-    rules = RulesInForce(rule_source(prepared.settings, prepared.policy, prepared.presets, prepared.credentials))
+    rules = RulesInForce(prepared.rule_source)
     with open_audit(
         data / AUDIT_FILE if enabled else None, file_bytes=egress.audit_bytes, files=egress.audit_files
     ) as audit:
@@ -118,31 +115,6 @@ async def _open_network(prepared: Prepared) -> AsyncIterator[tuple[Network, Rule
                 nursery.start_soon(rules.watch, network.reconfigure)
             yield network, rules
             nursery.cancel_scope.cancel()
-
-
-def rule_source(
-    settings: Settings, policy: Policy, presets: Mapping[str, Preset], credentials: Mapping[str, str]
-) -> RuleSource:
-    """Put together where the rules of a policy come from."""
-    egress = settings.egress
-    directory = Path(settings.jailer.policy_dir) if settings.jailer.policy_dir else PACKAGED_POLICIES
-    return RuleSource(
-        names=tuple(policy.egress),
-        directory=directory / "egress",
-        given=settings.state_path / "data" / "egress",
-        presets=presets,
-        limits=Limits(
-            connections=egress.connections,
-            total_bytes=egress.total_bytes,
-            idle_seconds=egress.idle_seconds,
-            connection_seconds=egress.connection_seconds,
-            connect_seconds=egress.connect_seconds,
-            queries_per_second=egress.queries_per_second,
-            records_per_second=egress.records_per_second,
-        ),
-        name_servers=tuple(filter(None, egress.name_servers.split(","))),
-        credentials=credentials,
-    )
 
 
 def _queue_limits(settings: Settings) -> QueueLimits:

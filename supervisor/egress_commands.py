@@ -18,14 +18,14 @@ from rich.console import Console
 from rich.table import Table
 
 from egress.names import BadName, canonical_host
-from supervisor.daemon import rule_source
 from supervisor.errors import ConfigurationError
 from supervisor.network.audit import AUDIT_FILE
 from supervisor.network.explain import explain
+from supervisor.network.preparation import rule_source
 from supervisor.network.presets import as_rows, read_presets
-from supervisor.network.rules_in_force import RulesInForce
+from supervisor.network.rule_files import read_rule_sets
 from supervisor.policy import load_policies
-from supervisor.prepare import policy_directory, read_credentials
+from supervisor.prepare import policy_directory
 from supervisor.settings import Settings
 
 FOLLOW_SECONDS: Final = 0.25
@@ -59,8 +59,8 @@ def explain_url(settings: Settings, url: str, name: str | None) -> bool:
         raise ConfigurationError(f"there is no policy {name!r}; there are: {', '.join(policies)}", field="policy")
     rules: tuple[Any, ...] = ()
     if policy.network == "egress":
-        source = rule_source(settings, policy, read_presets(os.environ, Path.home()), read_credentials(settings))
-        sets = RulesInForce(source).sets
+        source = rule_source(settings, policy, read_presets(os.environ, Path.home()), {})
+        sets = read_rule_sets(source.directory, source.given, source.presets, source.names)
         rules = tuple(rule for each in policy.egress for rule in sets[each].rules)
     answer = explain(policy, rules, url)
     click.echo(f"{'allowed' if answer.allowed else 'refused'}: {answer.reason}")

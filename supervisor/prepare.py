@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from supervisor.core import Prepared
-from supervisor.daemon import read_or_make_key, rule_source
+from supervisor.daemon import read_or_make_key
 from supervisor.errors import ConfigurationError
 from supervisor.identity.oauth import load_oauth_keys
 from supervisor.identity.tokens import PublicKey, load_public_keys
@@ -18,8 +18,7 @@ from supervisor.image import Image, current_image, hold
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.setup import SetupPlan, become_ordinary_user, start_jailer
-from supervisor.network.presets import Preset, read_presets
-from supervisor.network.rules_in_force import RulesInForce
+from supervisor.network.preparation import prepare_network
 from supervisor.policy import PACKAGED_POLICIES, Policy, Profile, load_policies, load_profiles
 from supervisor.runtimes.catalogue import InstalledLanguage, installed_languages, load_languages
 from supervisor.settings import Settings
@@ -151,6 +150,7 @@ def setup_plan(
     policies: Mapping[str, Policy],
     profiles: Mapping[str, Profile],
     languages: Mapping[str, InstalledLanguage],
+    authority: tuple[str, str] | None,
 ) -> SetupPlan:
     """Put together what ``setup`` needs.
 
@@ -179,6 +179,7 @@ def setup_plan(
         max_jails=settings.jailer.max_jails,
         log_level=settings.log_level,
         egress=policies[settings.execution.policy].network == "egress",
+        trusted_authority=authority[0] if authority else "",
     )
 
 
@@ -191,43 +192,6 @@ def _token_keys(settings: Settings) -> Mapping[str, PublicKey]:
         directory=Path(jwt.public_keys_dir) if jwt.public_keys_dir else None,
         jwks=Path(jwt.jwks) if jwt.jwks else None,
     )
-
-
-def _network(settings: Settings, policy: Policy) -> tuple[Mapping[str, Preset], Mapping[str, str]]:
-    """Read, as root, what the rules of the network need; a wrong rule refuses to start here.
-
-    Raises:
-        ConfigurationError: a rule or credential is wrong or missing.
-    """
-    if policy.network != "egress":
-        return {}, {}
-    presets = read_presets(os.environ, Path.home())
-    credentials = read_credentials(settings)
-    RulesInForce(rule_source(settings, policy, presets, credentials))
-    return presets, credentials
-
-
-def read_credentials(settings: Settings) -> Mapping[str, str]:
-    """Read the files of ``egress.credentials_dir``: each is a secret that rules may add to requests.
-
-    Raises:
-        ConfigurationError: one cannot be read, or cannot stand in a header.
-    """
-    if not settings.egress.credentials_dir:
-        return {}
-    found: dict[str, str] = {}
-    try:
-        for path in sorted(Path(settings.egress.credentials_dir).iterdir()):
-            if path.is_file():
-                found[path.name] = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"a credential cannot be read: {error}", field="egress.credentials_dir") from None
-    for name, value in found.items():
-        if not value.isprintable() or not 8 <= len(value) <= 8192:
-            raise ConfigurationError(
-                f"the credential {name} is not of 8 to 8192 printable characters", field="egress.credentials_dir"
-            )
-    return found
 
 
 def prepare(settings: Settings, visible: Sequence[Path] = ()) -> Prepared:
@@ -246,13 +210,13 @@ def prepare(settings: Settings, visible: Sequence[Path] = ()) -> Prepared:
     image = find_image(settings)
     profiles = load_profiles(policy_directory(settings))
     languages = find_languages(image, profiles)
-    plan = setup_plan(settings, image, policies, profiles, languages)
+    network = prepare_network(settings, policy)
+    plan = setup_plan(settings, image, policies, profiles, languages, network.authority)
     token_keys = _token_keys(settings)
     oauth_keys = load_oauth_keys(Path(settings.mcp.oauth_jwks)) if settings.mcp.authorization_server else {}
-    presets, credentials = _network(settings, policy)
     jailer = start_jailer(plan)
     key, _made = read_or_make_key(settings, settings.state_path / KEY_FILE)
     become_ordinary_user(
         settings.jailer.daemon_uid, [*plan.code, settings.state_path, policy_directory(settings), *visible]
     )
-    return Prepared(settings, policy, languages, key, jailer, token_keys, oauth_keys, presets, credentials)
+    return Prepared(settings, policy, languages, key, jailer, token_keys, oauth_keys, network)

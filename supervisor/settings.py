@@ -237,6 +237,10 @@ class EgressSettings(Struct, frozen=True, forbid_unknown_fields=True):
     credentials_dir: Annotated[
         str, _meta("directory with one file for each credential that rules name", pattern=r"^$|^/")
     ] = ""
+    authorities: Annotated[
+        str,
+        _meta("certificate authorities (PEM) of servers behind intercepted TLS; empty: the host's", pattern=r"^$|^/"),
+    ] = ""
     audit_bytes: Annotated[int, _meta("largest file of the audit", ge=4096, le=1 << 40)] = 16 << 20
     audit_files: Annotated[int, _meta("files of the audit that are kept", ge=1, le=1000)] = 8
 

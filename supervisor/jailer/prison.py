@@ -28,6 +28,7 @@ EMPTY: Final = "/sandbox/empty"
 WORK: Final = "/sandbox/workspaces"
 """Mount points of the workspaces."""
 CGROUP: Final = "/sandbox/cgroup"
+AUTHORITIES: Final = "ca-certificates.crt"
 RUN: Final = "/run"
 """nsjail puts the roots of its jails below /run/user."""
 
@@ -157,6 +158,19 @@ def _make_etc(plan: SetupPlan, directory: Path) -> None:
             target = directory / source.relative_to("/etc")
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             _copy(source, target)
+    if plan.trusted_authority:
+        _trust(directory / "ssl" / "certs", plan.trusted_authority)
+
+
+def _trust(directory: Path, certificate: str) -> None:
+    """Let programs in sandboxes trust one more authority: in the file that libraries read, and by itself."""
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    bundle = directory / AUTHORITIES
+    known = bundle.read_text(encoding="utf-8") if bundle.exists() else ""
+    bundle.unlink(missing_ok=True)
+    for path, text in ((bundle, f"{known.rstrip()}\n{certificate}"), (directory / "gaoler-egress.pem", certificate)):
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o644)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -60,6 +60,8 @@ class SetupPlan:
     log_level: str
     egress: bool = False
     """The policy in force has a network: there is an egress proxy."""
+    trusted_authority: str = ""
+    """A certificate (PEM) that sandboxes trust beside the host's; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)

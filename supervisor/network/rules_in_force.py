@@ -38,6 +38,9 @@ class RuleSource:
     limits: Limits
     name_servers: tuple[str, ...] = ()
     credentials: Mapping[str, str] = field(default_factory=dict)
+    authority: tuple[str, str] | None = None
+    """Certificate and key; without them no rule may intercept."""
+    trusted: str = ""
 
 
 class RulesInForce:
@@ -59,7 +62,7 @@ class RulesInForce:
         """
         source = self._source
         sets = read_rule_sets(source.directory, source.given, source.presets, source.names)
-        self._check_credentials(rule for each in sets.values() for rule in each.rules)
+        self._check_means(rule for each in sets.values() for rule in each.rules)
         self._take(sets)
 
     def _take(self, sets: Mapping[str, RuleSet]) -> None:
@@ -71,10 +74,19 @@ class RulesInForce:
             hosts=host_names.table(host_names.read(host_names.HOSTS)),
             limits=source.limits,
             credentials=dict(source.credentials),
+            authority=source.authority,
+            trusted=source.trusted if source.authority is not None else "",
         )
 
-    def _check_credentials(self, rules: Iterable[Rule]) -> None:
+    def _check_means(self, rules: Iterable[Rule]) -> None:
+        """Check that there is what the rules need."""
         for rule in rules:
+            if rule.intercept and self._source.authority is None:
+                raise ConfigurationError(
+                    f"egress: rule {rule.name} intercepts, and no rule did when the daemon was started: restart it, "
+                    "so that its sandboxes get the certificate",
+                    field="intercept",
+                )
             if rule.credential is not None and rule.credential not in self._source.credentials:
                 raise ConfigurationError(
                     f"egress: rule {rule.name} wants the credential {rule.credential!r}, "
@@ -103,7 +115,7 @@ class RulesInForce:
             made = compile_rules(name, decode_rules(payload, name), self._source.presets, "admin")
             sets = {**self._sets, name: made}
             check_ports(sets)
-            self._check_credentials(made.rules)
+            self._check_means(made.rules)
         except ConfigurationError as error:
             raise InvalidRequest(error.message, field=error.field) from None
         self._keep(name, msgspec.json.encode(made.written))
