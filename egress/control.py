@@ -62,7 +62,7 @@ class Configure(Message, frozen=True, tag="configure"):
 class OpenGrant(Message, frozen=True, tag="open"):
     """Let a sandbox out, or change how: ``rule_sets`` by name, cut down to ``narrowed`` if that is given.
 
-    Answered with :class:`Opened`. ``where`` names in words whose rules these are.
+    Answered with :class:`Opened` if that is wanted. ``where`` names in words whose rules these are.
     """
 
     grant: GrantId
@@ -71,6 +71,7 @@ class OpenGrant(Message, frozen=True, tag="open"):
     labels: dict[str, str]
     """Goes into every record: tenant, user, session."""
     narrowed: tuple[str, ...] | None = None
+    answer: bool = False
 
 
 class CloseGrant(Message, frozen=True, tag="close"):

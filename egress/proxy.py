@@ -193,7 +193,8 @@ class Proxy:
                 self._configure(message)
             case OpenGrant():
                 self._open(message)
-                await self._send.send(Opened(grant=message.grant))
+                if message.answer:
+                    await self._send.send(Opened(grant=message.grant))
             case CloseGrant():
                 self._close(message.grant)
             case Sync():

@@ -60,7 +60,9 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
         ids = DerivedIds(read_or_make_secret(data / "hint_key"))
         files = FileService(sessions, blobs, limits, ids, clock=time.time)
         admission = Admission(_queue_limits(settings), queue_seconds=settings.execution.queue_seconds)
-        results = ResultLimits(kept.result_files, kept.file_bytes, kept.session_bytes, kept.files_per_session)
+        results = ResultLimits(
+            kept.result_files, kept.file_bytes, kept.session_bytes, kept.files_per_session, kept.packages_bytes
+        )
         resolver = InputResolver(files, prepared.policy.limits.workspace_bytes)
         work = InJail(files, results)
         async with open_live(jailer, files, resolver, work, admission, network, _live_limits(prepared)) as live:

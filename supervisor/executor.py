@@ -111,6 +111,7 @@ class Executor:
                     await self._work.place(request, language, inputs, jail, present)
                     output = Collector(listener=listener)
                     ended = await self._work.run_alone(request, language, jail, output)
+                    await grant.ask()
                     results = Results(skipped=list(inputs.skipped))
                     await self._work.collect(jail, inputs, results, present)
                     await self._work.take_shown(request, language, jail, results)

@@ -332,7 +332,8 @@ class FileTools:
     # -- inside --
 
     async def _contents(self, principal: Principal, session_id: SessionId) -> tuple[list[StoredFile], frozenset[str]]:
-        return await self._files.contents(await self._files.open_session(principal, session_id))
+        held = await self._files.contents(await self._files.open_session(principal, session_id))
+        return held.files, held.directories
 
     async def _file(self, principal: Principal, session_id: SessionId, path: str) -> StoredFile:
         await self._live.synchronise(session_id)

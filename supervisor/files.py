@@ -27,7 +27,16 @@ from supervisor.execution import (
 )
 from supervisor.identity.derived import DerivedIds
 from supervisor.names import check_name
-from supervisor.store import BlobStore, FileChange, QuotaExceeded, SavedState, SessionRow, SessionStore
+from supervisor.store import (
+    BlobStore,
+    FileChange,
+    QuotaExceeded,
+    SavedState,
+    SessionContents,
+    SessionRow,
+    SessionStore,
+    StoredPackages,
+)
 
 log: Final = logging.getLogger("gaoler.files")
 
@@ -190,6 +199,24 @@ class FileService:
         async with self._blobs.open(state.sha256) as chunks:
             yield chunks
 
+    # -- packages --
+
+    async def keep_packages(self, session_id: SessionId, blob: Blob | None) -> None:
+        """Keep what a session has installed, or forget it; a session that was deleted meanwhile takes it along."""
+        if blob is None:
+            await self._sessions.delete_packages(session_id)
+            return
+        try:
+            await self._sessions.put_packages(StoredPackages(session_id, blob.digest, blob.size_bytes))
+        except KeyError:
+            return
+
+    @asynccontextmanager
+    async def packages_content(self, packages: StoredPackages) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Give the bytes of the archive."""
+        async with self._blobs.open(packages.sha256) as chunks:
+            yield chunks
+
     # -- files in --
 
     async def receive(
@@ -325,8 +352,8 @@ class FileService:
         for session_id in {file.session_id for file in files}:
             self.on_changed(session_id)
 
-    async def contents(self, row: SessionRow) -> tuple[list[StoredFile], frozenset[str]]:
-        """List the files, and the empty directories, of a session that was looked up already."""
+    async def contents(self, row: SessionRow) -> SessionContents:
+        """Give what a session holds that was looked up already."""
         return await self._sessions.contents(row.id)
 
     async def find(self, principal: Principal, session_id: SessionId, file_id: FileId) -> StoredFile:

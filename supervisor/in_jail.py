@@ -53,6 +53,8 @@ class Present:
     own: set[str] = field(default_factory=set)
     """Those that are the session's own: deleted there, they have to go here."""
     directories: set[str] = field(default_factory=set)
+    packages: str | None = None
+    """Digest of what is installed, as it was put or kept."""
     ignored: set[bytes] = field(default_factory=set)
 
     def forget(self, names: Iterable[str]) -> None:
@@ -79,6 +81,11 @@ class InJail:
 
     async def place_inputs(self, inputs: Inputs, jail: RemoteJail, present: Present) -> None:
         """Bring the workspace up to the session: write what is not there yet, remove what was deleted meanwhile."""
+        packages = inputs.packages
+        if packages is not None and present.packages != packages.sha256:
+            async with self._files.packages_content(packages) as content:
+                await jail.put_packages(packages.size_bytes, content)
+            present.packages = packages.sha256
         gone = [name for name in present.own if name not in inputs.by_name]
         for name in gone:
             await jail.remove_file(name.encode())
@@ -194,7 +201,7 @@ class InJail:
         for name, each in inputs.by_name.items():
             if each.file.read_only:
                 results.files += inherited(name, each)
-            elif name.encode() not in seen and not manifest.truncated:
+            elif name.encode() not in seen and not manifest.truncated and not _is_of_packages(name):
                 results.deleted.append(name)
                 present.digests.pop(name, None)
                 present.own.discard(name)
@@ -202,6 +209,27 @@ class InJail:
                     results.forget.append(each.file)
         if not manifest.truncated:
             self._compare_directories(manifest, inputs, results, present, room.files_left)
+        await self._take_packages(jail, manifest.packages, inputs, results, present)
+
+    async def _take_packages(
+        self, jail: RemoteJail, found: protocol.PackageScan, inputs: Inputs, results: Results, present: Present
+    ) -> None:
+        """Keep what was installed, all of it or nothing."""
+        if not found.changed:
+            return
+        if not found.size:
+            results.forget_packages = inputs.packages is not None
+            return
+        limit = self._limits.packages_bytes
+        if found.truncated or found.size > limit:
+            why = "there are too many files" if found.truncated else f"they are larger than {limit >> 20} MiB"
+            results.notes.append(f"the installed packages are not kept for later executions: {why}")
+            return
+        async with jail.get_packages() as (size, chunks):
+            if size != found.size:
+                raise SandboxFailed("the packages changed while nothing ran")
+            results.packages = await self._files.store(chunks, limit)
+        present.packages = results.packages.digest
 
     def _compare_directories(
         self, manifest: protocol.Manifest, inputs: Inputs, results: Results, present: Present, room: int
@@ -292,11 +320,17 @@ class InJail:
             add_directories=results.add_directories,
             drop_directories=results.drop_directories,
         )
-        if change.empty:
-            return
-        if inputs.is_new and (results.new or results.add_directories):
+        if inputs.is_new and (results.new or results.add_directories or results.packages):
             await self._files.create_session(inputs.owner, inputs.session_id)
-        await self._files.change(inputs.session_id, change)
+        if not change.empty:
+            await self._files.change(inputs.session_id, change)
+        if results.packages is not None or results.forget_packages:
+            await self._files.keep_packages(inputs.session_id, results.packages)
+
+
+def _is_of_packages(name: str) -> bool:
+    """Say whether a file lies where packages are installed: those are looked at as a whole."""
+    return name.startswith((".packages/", "node_modules/"))
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

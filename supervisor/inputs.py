@@ -35,9 +35,11 @@ class InputResolver:
             for file in await self._files.shared_files(owner_of(principal)):
                 by_name[file.name] = Input(file, None)
         directories: frozenset[str] = frozenset()
+        packages = None
         if row is not None:
-            files_there, directories = await self._files.contents(row)
-            by_name |= {file.name: Input(file, None) for file in files_there}
+            held = await self._files.contents(row)
+            directories, packages = held.directories, held.packages
+            by_name |= {file.name: Input(file, None) for file in held.files}
         skipped: list[SkippedFile] = []
         named: set[str] = set()
         for reference, file in zip(request.files, files, strict=True):
@@ -54,6 +56,7 @@ class InputResolver:
             by_name=by_name,
             skipped=tuple(skipped),
             directories=directories,
+            packages=packages,
         )
 
     def check_room(self, by_name: Mapping[str, Input]) -> None:

@@ -313,6 +313,7 @@ class LiveSession:
                     self._running = job
                     ended = await means.work.run_live(request, language, jail, output, means.limits.interrupt_seconds)
                     self._running = None
+                    await grant.ask()
                     await means.work.collect(jail, inputs, results, self._present)
                     await means.work.take_shown(request, language, jail, results)
                     for refusal in await grant.explanations():

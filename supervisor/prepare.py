@@ -93,11 +93,13 @@ def find_image(settings: Settings) -> Image:
     return image
 
 
-def find_languages(image: Image, profiles: Mapping[str, Profile]) -> Mapping[str, InstalledLanguage]:
-    """Find the languages whose tools a sandbox would see."""
+def find_languages(
+    image: Image, profiles: Mapping[str, Profile], environment: Mapping[str, str] | None = None
+) -> Mapping[str, InstalledLanguage]:
+    """Find the languages whose tools a sandbox would see; ``environment`` is added to what their programs have."""
     search = [("/usr/local/bin", image.path / "bin"), ("/usr/bin", Path("/usr/bin"))]
     named = {profile.language: name for name, profile in profiles.items()}
-    return installed_languages(load_languages(), search, named)
+    return installed_languages(load_languages(), search, named, environment)
 
 
 def runtime_profiles(
@@ -209,8 +211,8 @@ def prepare(settings: Settings, visible: Sequence[Path] = ()) -> Prepared:
     policies, policy = read_policy(settings)
     image = find_image(settings)
     profiles = load_profiles(policy_directory(settings))
-    languages = find_languages(image, profiles)
     network = prepare_network(settings, policy)
+    languages = find_languages(image, profiles, network.environment)
     plan = setup_plan(settings, image, policies, profiles, languages, network.authority)
     token_keys = _token_keys(settings)
     oauth_keys = load_oauth_keys(Path(settings.mcp.oauth_jwks)) if settings.mcp.authorization_server else {}

@@ -21,8 +21,10 @@ from supervisor.execution import (
     SkippedFile,
     StoredFile,
 )
+from supervisor.files import Blob
 from supervisor.jailer import protocol
 from supervisor.names import name_fault
+from supervisor.store import StoredPackages
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Inputs:
     skipped: tuple[SkippedFile, ...]
     directories: frozenset[str] = frozenset()
     """The session's directories without a file in them."""
+    packages: StoredPackages | None = None
+    """What the session has installed."""
 
 
 @dataclass(slots=True)
@@ -101,6 +105,9 @@ class Results:
     skipped: list[SkippedFile] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     shown: tuple[Shown, ...] = ()
+    packages: Blob | None = None
+    """What is installed now, if that has changed."""
+    forget_packages: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,7 @@ class ResultLimits:
     file_bytes: int
     session_bytes: int
     session_files: int
+    packages_bytes: int
 
 
 class Room:

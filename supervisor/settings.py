@@ -100,6 +100,9 @@ class FilesSettings(Struct, frozen=True, forbid_unknown_fields=True):
     files_per_session: Annotated[int, _meta("most files that a session holds", ge=1, le=100_000)] = 1000
     session_bytes: Annotated[int, _meta("most bytes that a session holds", ge=1, le=1 << 42)] = 1 << 30
     result_files: Annotated[int, _meta("most new files kept of one execution", ge=0, le=4096)] = 100
+    packages_bytes: Annotated[
+        int, _meta("most bytes of packages (.packages, node_modules) that a session keeps; 0: none", ge=0, le=1 << 40)
+    ] = 192 << 20
     reserve_bytes: Annotated[int, _meta("free disk space below which nothing is stored", ge=0, le=1 << 42)] = 256 << 20
 
 

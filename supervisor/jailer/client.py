@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -79,6 +79,17 @@ class RemoteJail:
         with LostIsTyped():
             request = protocol.PutFile(area=area, name=name, size=size, read_only=read_only, executable=executable)
             await self._ask(request, protocol.Stored, name)
+            async for piece in content:
+                await self._channel.send_data(piece, hold=True)
+
+    async def put_packages(self, size: int, content: AsyncIterator[bytes]) -> None:
+        """Put back what :meth:`get_packages` gave.
+
+        Raises:
+            JailRefused, SandboxFailed: as :meth:`put_file`.
+        """
+        with LostIsTyped():
+            await self._ask(protocol.PutPackages(size=size), protocol.Stored)
             async for piece in content:
                 await self._channel.send_data(piece, hold=True)
 
@@ -279,16 +290,29 @@ class RemoteJail:
                 raise ProtocolError("more was shown than may be")
             return b"".join([piece async for piece in self._channel.receive_data(header.size)])
 
-    @asynccontextmanager
-    async def get_file(self, untrusted_name: bytes) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
+    def get_file(self, untrusted_name: bytes) -> AbstractAsyncContextManager[tuple[int, AsyncIterator[bytes]]]:
         """Read a file: its size and its content, which has to be read to the end.
 
         Raises:
             JailRefused: there is no such regular file.
             SandboxFailed: the jail was lost.
         """
+        return self._get(protocol.GetFile(name=untrusted_name))
+
+    def get_packages(self) -> AbstractAsyncContextManager[tuple[int, AsyncIterator[bytes]]]:
+        """Read the package directories as they were at the last scan: size and content, to be read to the end.
+
+        Raises:
+            SandboxFailed: the jail was lost.
+        """
+        return self._get(protocol.GetPackages())
+
+    @asynccontextmanager
+    async def _get(
+        self, request: protocol.GetFile | protocol.GetPackages
+    ) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
         with LostIsTyped():
-            await self.send(protocol.GetFile(name=untrusted_name))
+            await self.send(request)
             header = await self.expect(protocol.FileContent)
             left = header.size
 

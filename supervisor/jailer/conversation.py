@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections import deque
@@ -11,12 +12,13 @@ from typing import Final
 import msgspec
 import trio
 
-from supervisor.jailer import protocol
+from supervisor.jailer import packages, protocol
 from supervisor.jailer.cells import Workload
 from supervisor.jailer.channels import Channel
 from supervisor.jailer.enclosure import JailError
 from supervisor.jailer.interpreters import InterpreterBroken, SaveAnswer, save_decoder
 from supervisor.jailer.jail import Jail
+from supervisor.jailer.packages import BadArchive
 from supervisor.jailer.program_run import Run
 from supervisor.jailer.workspace import BadName, WorkspaceFull
 
@@ -59,32 +61,47 @@ class Conversation:
         with self._work.absent() if resting else nullcontext():
             return decode(await self._channel.receive_message())
 
-    async def _answer(self, request: protocol.Request) -> None:  # noqa: C901 - a table of requests
+    async def _answer(self, request: protocol.Request) -> None:
         match request:
             case protocol.ToolResults():
                 # The program has ended while they were on their way.
                 async for _ in self._channel.receive_data(request.size):
                     pass
-            case protocol.PutFile():
-                await self._put(request)
-            case protocol.RemoveFile() | protocol.MakeDirectory():
-                await self._rearrange(request)
             case protocol.Run() | protocol.RunScript() | protocol.RunCell():
                 await self._run(request)
             case protocol.Save():
                 await self._save(request)
             case protocol.Restore():
                 await self._restore(request)
+            case protocol.Background() | protocol.WriteStdin() | protocol.SignalSession():
+                raise ConversationError(f"channel {self._channel.number}: {type(request).__name__} on a jail's channel")
+            case protocol.PutFile() | protocol.PutPackages() | protocol.RemoveFile() | protocol.MakeDirectory():
+                await self._fill(request)
+            case protocol.Scan() | protocol.GetFile() | protocol.GetPackages() | protocol.GetDisplay():
+                await self._look(request)
+            case _:
+                await self._answer_small(request)
+
+    async def _fill(self, request: protocol.Filling) -> None:
+        self._require_idle(type(request).__name__)
+        match request:
+            case protocol.PutFile():
+                await self._put(request)
+            case protocol.PutPackages():
+                await self._put_packages(request)
+            case _:
+                await self._rearrange(request)
+
+    async def _look(self, request: protocol.Looking) -> None:
+        match request:
             case protocol.Scan():
                 await self._scan()
             case protocol.GetFile():
                 await self._get(request)
+            case protocol.GetPackages():
+                await self._get_packages()
             case protocol.GetDisplay():
                 await self._get_display()
-            case protocol.Background() | protocol.WriteStdin() | protocol.SignalSession():
-                raise ConversationError(f"channel {self._channel.number}: {type(request).__name__} on a jail's channel")
-            case _:
-                await self._answer_small(request)
 
     async def _answer_small(self, request: protocol.Small) -> None:
         match request:
@@ -212,7 +229,6 @@ class Conversation:
     # -- files --
 
     async def _put(self, request: protocol.PutFile) -> None:
-        self._require_idle("PutFile")
         pieces = self._channel.receive_data(request.size)
         answer: protocol.Stored | protocol.Refused = protocol.Stored()
         try:
@@ -232,8 +248,41 @@ class Conversation:
             pass
         await send(self._channel, answer, hold=self._channel.pending)
 
+    async def _put_packages(self, request: protocol.PutPackages) -> None:
+        pieces = self._channel.receive_data(request.size)
+        answer: protocol.Stored | protocol.Refused = protocol.Stored()
+        workspace = self._jail.workspace
+        with workspace.root() as root:
+            unpacker = workspace.unpacker(root)
+            try:
+                async for piece in pieces:
+                    await trio.to_thread.run_sync(unpacker.feed, piece)
+                unpacker.close(complete=True)
+                await trio.to_thread.run_sync(workspace.remember_packages)
+            except (BadArchive, OSError) as error:
+                full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+                answer = protocol.Refused(reason=f"the packages cannot be put back: {error}"[:1000], full=full)
+            finally:
+                unpacker.close()
+        if isinstance(answer, protocol.Refused):
+            self._refused = "the packages were refused"
+        async for _ in pieces:
+            pass
+        await send(self._channel, answer, hold=self._channel.pending)
+
+    async def _get_packages(self) -> None:
+        self._require_quiet("GetPackages")
+        listing = self._jail.workspace.packages
+        if listing is None:
+            raise ConversationError(f"channel {self._channel.number}: GetPackages without a scan")
+        await send(self._channel, protocol.FileContent(size=listing.size))
+        with self._jail.workspace.root() as root:
+            archive = packages.pack(root, listing)
+            while piece := await trio.to_thread.run_sync(next, archive, b""):
+                for start in range(0, len(piece), 65_536):
+                    await self._channel.send_data(piece[start : start + 65_536])
+
     async def _rearrange(self, request: protocol.RemoveFile | protocol.MakeDirectory) -> None:
-        self._require_idle(type(request).__name__)
         answer: protocol.Stored | protocol.Refused = protocol.Stored()
         try:
             if isinstance(request, protocol.RemoveFile):

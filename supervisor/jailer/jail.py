@@ -118,7 +118,8 @@ class Jail:
                 with trio.fail_after(BUILD_SECONDS):
                     await self._enclosure.build(self._yard.nsjail, spec)
                     if self._yard.egress is not None and self.policy.network == "egress":
-                        self._keep(await netns.inside(self._enclosure.init_pidfd, netns.plumb))
+                        plumb = partial(netns.plumb, self._yard.egress.plumbing)
+                        self._keep(await netns.inside(self._enclosure.init_pidfd, plumb))
                     await self.inside.first()
         except (LaunchError, JailError, OSError, trio.TooSlowError) as error:
             self._failure = f"the jail could not be built: {error}"
@@ -144,21 +145,14 @@ class Jail:
             return
         missing = [port for port in ports if port not in self._listeners]
         if missing:
-            self._keep(await self._listen(missing))
+            made, faults = await netns.inside(self._enclosure.init_pidfd, partial(netns.listen_each, missing))
+            self._keep(made)
+            for port, fault in faults.items():
+                log.warning("port %d of a jail cannot be used: %s", port, fault)
         try:
             self._yard.egress.hand_over(grant, [each for made in self._listeners.values() for each in made])
         except OSError as error:
             log.error("a jail has no network: the proxy takes nothing: %s", error)
-
-    async def _listen(self, ports: list[int]) -> list[socket.socket]:
-        """Listen on more ports, one by one: a program of the sandbox may have one of them."""
-        made: list[socket.socket] = []
-        for port in ports:
-            try:
-                made += await netns.inside(self._enclosure.init_pidfd, partial(netns.listen, [port]))
-            except OSError as error:
-                log.warning("port %d of a jail cannot be used: %s", port, error)
-        return made
 
     def _keep(self, made: list[socket.socket]) -> None:
         for each in made:

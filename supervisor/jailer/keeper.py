@@ -64,6 +64,8 @@ def start_proxy(python: list[str], daemon_fd: int, jailer_fd: int, level: str) -
         try:
             kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
             kernel.set_process_name("gaoler-egress")
+            # What is ignored stays ignored in the program that is executed.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             kernel.drop_bounding_set()
             os.setgroups([])
             os.setresgid(PROXY_ID, PROXY_ID, PROXY_ID)

@@ -75,6 +75,15 @@ class PutFile(Message, frozen=True, tag="put"):
     executable: bool = False
 
 
+class PutPackages(Message, frozen=True, tag="put_packages"):
+    """Put back what :class:`GetPackages` gave; exactly ``size`` bytes follow as data frames. Not while something runs.
+
+    Answered with :class:`Stored`.
+    """
+
+    size: Size
+
+
 class RemoveFile(Message, frozen=True, tag="remove"):
     """Remove a file of the workspace, or an empty directory; what is not there is no error. Not while something runs.
 
@@ -223,6 +232,13 @@ class GetFile(Message, frozen=True, tag="get"):
     name: Name
 
 
+class GetPackages(Message, frozen=True, tag="get_packages"):
+    """Read the package directories, as one archive that only a jailer reads. Only while nothing runs, after a scan.
+
+    Answered with :class:`FileContent`.
+    """
+
+
 class GetDisplay(Message, frozen=True, tag="display"):
     """Read what the last run has shown: lines of JSON, untrusted. Only while nothing runs.
 
@@ -363,6 +379,14 @@ class Skip(Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
     reason: Annotated[str, Meta(max_length=64)]
 
 
+class PackageScan(Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """The package directories: bytes of their archive, and whether anything in them has changed."""
+
+    size: Size
+    changed: bool
+    truncated: bool
+
+
 class Manifest(Message, frozen=True, tag="manifest"):
     """Answer to :class:`Scan`. ``truncated``: there was more than is listed.
 
@@ -373,6 +397,8 @@ class Manifest(Message, frozen=True, tag="manifest"):
     skipped: Annotated[list[Skip], Meta(max_length=MAX_MANIFEST_ENTRIES)]
     directories: Annotated[list[Name], Meta(max_length=MAX_MANIFEST_ENTRIES)]
     truncated: bool
+    packages: PackageScan
+    """Of ``.packages`` and ``node_modules``, whose files are not listed."""
 
 
 class FileContent(Message, frozen=True, tag="content"):
@@ -395,10 +421,10 @@ class Fault(Message, frozen=True, tag="fault"):
     reason: Annotated[str, Meta(max_length=2048)]
 
 
-Filling = PutFile | RemoveFile | MakeDirectory
+Filling = PutFile | PutPackages | RemoveFile | MakeDirectory
 Small = OpenJail | Weigh | Connect | Interrupt | Finish | Pause | Resume
 OfBackground = Background | WriteStdin | SignalSession
-Looking = Scan | GetFile | GetDisplay
+Looking = Scan | GetFile | GetPackages | GetDisplay
 Request = ToolResults | Filling | Run | RunScript | RunCell | Save | Restore | Looking | Small | OfBackground
 Answer = (
     Opened

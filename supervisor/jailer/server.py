@@ -7,7 +7,6 @@ connection that breaks the protocol is closed with a logged reason; its jails di
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import signal
@@ -293,8 +292,6 @@ def main() -> None:
 def _egress_link(arguments: list[str]) -> EgressLink | None:
     if not arguments:
         return None
-    # The first jail should not wait for it.
-    importlib.import_module("pyroute2")
     link = socket.socket(fileno=int(arguments[0]))
     link.set_inheritable(False)
     return EgressLink(link)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from supervisor.jailer import kernel
-from supervisor.jailer.protocol import MAX_MANIFEST_ENTRIES, Entry, Manifest, Skip
+from supervisor.jailer import kernel, packages
+from supervisor.jailer.protocol import MAX_MANIFEST_ENTRIES, Entry, Manifest, PackageScan, Skip
 from supervisor.policy import LimitTable
 
 MAX_DEPTH: Final = 10
@@ -55,6 +55,8 @@ class Workspace:
         self._outside_id = outside_id
         self._baseline: dict[bytes, _Baseline] = {}
         self._read_only: set[bytes] = set()
+        self.packages: packages.Listing | None = None
+        """As they were last seen."""
 
     @contextmanager
     def writing(self, area: str, name: bytes, *, read_only: bool, executable: bool = False) -> Iterator[int]:
@@ -173,10 +175,35 @@ class Workspace:
         What is listed now counts as unchanged the next time, until somebody writes to it.
         """
         walk = _Walk(self._baseline, self._read_only)
-        manifest = walk.run(self.data)
+        manifest = walk.run(self.data, self._scan_packages())
         if not manifest.truncated:
             self._baseline = walk.seen
         return manifest
+
+    def _scan_packages(self) -> PackageScan:
+        with self.root() as root:
+            before, self.packages = self.packages, packages.find(root)
+        found = self.packages
+        changed = before.stamp != found.stamp if before is not None else bool(found.files)
+        return PackageScan(size=found.size, changed=changed, truncated=found.truncated)
+
+    @contextmanager
+    def root(self) -> Iterator[int]:
+        """Give a descriptor of ``/mnt/data`` for the block."""
+        fd = os.open(self.data, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def unpacker(self, root: int) -> packages.Unpacker:
+        """Give what puts packages back, below a descriptor of :meth:`root`."""
+        return packages.Unpacker(root, self._outside_id)
+
+    def remember_packages(self) -> None:
+        """What is there now counts as unchanged."""
+        with self.root() as root:
+            self.packages = packages.find(root)
 
     @property
     def small(self) -> bool:
@@ -227,7 +254,7 @@ class _Walk:
         self._bytes = 0
         self._truncated = False
 
-    def run(self, root: Path) -> Manifest:
+    def run(self, root: Path, found: PackageScan) -> Manifest:
         root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             pending = [b""]
@@ -240,6 +267,7 @@ class _Walk:
             skipped=self._skipped,
             directories=self._directories,
             truncated=self._truncated,
+            packages=found,
         )
 
     def _directory(self, root_fd: int, path: bytes) -> list[bytes]:
@@ -268,6 +296,8 @@ class _Walk:
         return below[::-1]
 
     def _enters(self, full: bytes, name: bytes) -> bool:
+        if full in packages.PACKAGE_DIRECTORIES:
+            return False
         if name.startswith(b"."):
             self._skip(full, "hidden directory")
         elif full.count(b"/") + 1 >= MAX_DEPTH:

@@ -49,6 +49,7 @@ class Grant:
         self.ports: list[int] = []
         self._told: dict[str, None] = {}
         self._untold: dict[str, None] = {}
+        self._asked: trio.Event | None = None
 
     def hear(self, record: Record) -> None:
         """Remember what its user has to be told: each reason once."""
@@ -56,11 +57,20 @@ class Grant:
         if said is not None and said not in self._told and len(self._untold) < 10 * MAX_TOLD:
             self._untold[said] = None
 
+    async def ask(self) -> None:
+        """Ask for what was decided so far, to be had by :meth:`explanations` without a wait."""
+        if self._network is not None:
+            self._asked = await self._network.ask()
+
     async def explanations(self) -> list[str]:
         """Give what was refused since the last time, in words; each reason once."""
         if self._network is None:
             return []
-        await self._network.settle()
+        asked, self._asked = self._asked, None
+        if asked is None:
+            asked = await self._network.ask()
+        with trio.move_on_after(ANSWER_SECONDS):
+            await asked.wait()
         found, self._untold = list(self._untold), {}
         self._told.update(dict.fromkeys(found))
         while len(self._told) > 1000:
@@ -193,24 +203,28 @@ class Network:
             return  # there is no way out; a proxy that comes is told
         done = trio.Event()
         self._opened.setdefault(grant.id, []).append(done)
-        await self._tell(grant.message)
+        await self._tell(msgspec.structs.replace(message, answer=True))
         with trio.move_on_after(ANSWER_SECONDS):
             await done.wait()
             return
         raise SandboxFailed("the egress proxy does not answer")
 
+    async def ask(self) -> trio.Event:
+        """Ask for every decision so far; the event is set when they are known here, or nobody is there to say."""
+        done = trio.Event()
+        if self._stream is None:
+            done.set()
+            return done
+        self._number += 1
+        self._syncs[self._number] = done
+        await self._tell(Sync(number=self._number))
+        return done
+
     async def settle(self) -> None:
         """Wait until every decision so far is known here; not for long."""
-        self._number += 1
-        number, done = self._number, trio.Event()
-        self._syncs[number] = done
-        try:
-            await self._tell(Sync(number=number))
-            if self._stream is not None:
-                with trio.move_on_after(ANSWER_SECONDS):
-                    await done.wait()
-        finally:
-            self._syncs.pop(number, None)
+        done = await self.ask()
+        with trio.move_on_after(ANSWER_SECONDS):
+            await done.wait()
 
     async def reconfigure(self) -> None:
         """Tell the proxy the rules that hold now, and let live sandboxes reach what they newly name."""
@@ -300,13 +314,14 @@ class Network:
                 for each in self._opened.pop(message.grant, ()):
                     each.set()
             case control.Synced():
-                event = self._syncs.get(message.number)
+                event = self._syncs.pop(message.number, None)
                 if event is not None:
                     event.set()
 
     def _wake_all(self) -> None:
         for event in self._syncs.values():
             event.set()
+        self._syncs.clear()
 
 
 def labels_of(principal: Principal, session_id: SessionId) -> dict[str, str]:

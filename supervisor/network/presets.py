@@ -10,29 +10,16 @@ import configparser
 import json
 import os
 import re
-import stat
 import sys
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
-from subprocess import DEVNULL, SubprocessError, run
-from tempfile import TemporaryFile
-from typing import Any, Final, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Final
 
-from egress.names import BadName, canonical_host
+from supervisor.network.configuration import Ask, PresetHost, Reading, Values, all_of, ask_program
 
-Ask = Callable[[Sequence[str]], str | None]
-"""Runs a program and returns what it printed; ``None`` if it is not there, fails, says too much or takes too long."""
-MAX_BYTES: Final = 256 * 1024  # of a file, and of an answer
-ASK_SECONDS: Final = 10.0
-
-_T = TypeVar("_T")
-_Values = list[tuple[str, str]]  # each with its origin
-_SCHEMES: Final[Mapping[str, tuple[Literal["https", "http"], int]]] = {"https": ("https", 443), "http": ("http", 80)}
-_CONTROLS: Final = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _ASK_PIP: Final = "from pip._internal.models.index import PyPI as i; print(i.url, 'https://' + i.file_storage_domain)"
 # --global: no project's settings. Without the others npm asks the network for a newer npm, and leaves log files.
 _NPM_GET: Final = ("npm", "config", "get", "--global", "--no-update-notifier", "--logs-max=0")
@@ -43,22 +30,14 @@ _DEB_LINE: Final = re.compile(r"^[ \t]*deb(?:-src)?[ \t]+(?:\[[^\]\n]*\][ \t]*)?
 
 
 @dataclass(frozen=True, slots=True)
-class PresetHost:
-    """A host that a preset means. ``origin`` says in words where it stands."""
-
-    host: str
-    port: int
-    scheme: Literal["https", "http"]
-    origin: str
-
-
-@dataclass(frozen=True, slots=True)
 class Preset:
     """The hosts behind a word of an allowlist. ``notes`` say why it is empty, or what it does not cover."""
 
     name: str
     hosts: tuple[PresetHost, ...]
     notes: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """With it the manager in a sandbox uses the same places; empty where those are its own defaults."""
 
 
 def read_presets(
@@ -73,10 +52,10 @@ def read_presets(
     ask = ask or partial(ask_program, {"PATH": os.defpath} | kept | {"HOME": str(home), "GOTOOLCHAIN": "local"})
     presets = {}
     for name, read in {"python": _python, "node": _node, "go": _go, "rust": _rust, "debian": _debian}.items():
-        here = _Reading(environment, home, root, ask)
+        here = Reading(environment, home, root, ask)
         read(here)
         notes = here.notes if here.hosts or here.notes else ["nothing that is configured here names a host"]
-        presets[name] = Preset(name, tuple(here.hosts.values()), tuple(notes))
+        presets[name] = Preset(name, tuple(here.hosts.values()), tuple(notes), here.settings)
     return presets
 
 
@@ -90,97 +69,15 @@ def as_rows(presets: Mapping[str, Preset]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def ask_program(env: Mapping[str, str], command: Sequence[str]) -> str | None:
-    """Run a program in ``/`` without input, for at most ``ASK_SECONDS``; then it is killed. See ``Ask``."""
-    with TemporaryFile() as out:  # no pipe, which what the program leaves running could hold open
-        try:
-            run(command, stdin=DEVNULL, stdout=out, stderr=DEVNULL, cwd="/", env=env, timeout=ASK_SECONDS, check=True)
-        except (OSError, ValueError, SubprocessError):
-            return None
-        out.seek(0)
-        answer = out.read(MAX_BYTES + 1)
-    return answer.decode("utf-8", "replace") if len(answer) <= MAX_BYTES else None
-
-
-def _text(path: Path) -> str:
-    # Without O_NONBLOCK a FIFO would hold us up before we know what it is.
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-        content = file.read(MAX_BYTES + 1) if regular else b""
-    if len(content) > MAX_BYTES or not (regular or path == Path(os.devnull)):
-        raise ValueError
-    return content.decode()
-
-
-@dataclass(slots=True)
-class _Reading:
-    """Where one preset's configuration is, and what was found so far. The first origin of a host stays."""
-
-    environment: Mapping[str, str]
-    home: Path
-    root: Path
-    ask: Ask
-    hosts: dict[tuple[str, str, int], PresetHost] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def add(self, urls: object, origin: str) -> None:
-        """Take one or several; before a URL may stand a name (uv) or how an index is kept (cargo)."""
-        for url in " ".join(_all(str, urls)).split():
-            try:
-                parts = urlsplit(re.sub(r"^([\w.-]+=|sparse\+|registry\+)", "", url))
-                if parts.scheme not in _SCHEMES or not parts.hostname or parts.port == 0 or "\\" in url:
-                    raise BadName("it is no plain URL of http or https")
-                if parts.port and "@" in url and "@" not in parts.netloc:
-                    raise BadName("it may be a password with a slash in it")  # and not a host with a port
-                (scheme, usual), name = _SCHEMES[parts.scheme], canonical_host(parts.hostname).text
-                host = PresetHost(name, parts.port or usual, scheme, _CONTROLS.sub("?", origin))
-                self.hosts.setdefault((scheme, name, host.port), host)
-            except ValueError as error:  # the words of others than ourselves may quote a password
-                self.note(f"{origin}: skipped, {error if isinstance(error, BadName) else 'it is no URL'}")
-
-    def note(self, text: str) -> None:
-        if (note := _CONTROLS.sub("?", text)) not in self.notes:
-            self.notes.append(note)
-
-    def path(self, absolute: str) -> Path:
-        return self.root / absolute.lstrip("/")
-
-    def shown(self, path: Path) -> str:
-        return f"/{path.relative_to(self.root)}" if path.is_relative_to(self.root) else str(path)
-
-    def variables(self, *names: str) -> _Values:
-        return [(value, f"environment, {name}") for name in names if (value := self.environment.get(name))]
-
-    def xdg_files(self, name: str) -> list[Path]:
-        """Where the system's files and, at last, the user's are, by the XDG base directory specification."""
-        system = (self.environment.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
-        user = self.environment.get("XDG_CONFIG_HOME")
-        folder = self.path(user) if user else self.home / ".config"
-        return [each / name for each in (*map(self.path, filter(None, system)), folder)]
-
-    def read(self, path: Path, parse: Callable[[Any], _T], take: Callable[[Path], str | list[str]] = _text) -> _T:
-        """Parse a file; one that is not there, or with a note one that cannot be read, is as if it were empty."""
-        try:
-            return parse(take(path))
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        except (OSError, ValueError, RecursionError, configparser.Error) as error:
-            # Of an OSError the reason; the words of others may quote a password.
-            reason = getattr(error, "strerror", None) or "it is broken, too large, or no text file"
-            self.note(f"{self.shown(path)} is not read: {reason}")
-        return parse("")
-
-
-def _all(kind: type[_T], value: object) -> list[_T]:
-    """What a file says need not be of the type that its key has."""
-    return [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, kind)]
-
-
-def _python(here: _Reading) -> None:
+def _python(here: Reading) -> None:
     """An index configured for pip or uv stands for both: who set a mirror for one did not mean the public one."""
     (indexes, extras), (uv_indexes, uv_extras) = _pip_indexes(here), _uv_indexes(here)
-    for value, origin in indexes + uv_indexes + extras + uv_extras:
-        here.add(value, origin)
+    index = [url for value, origin in indexes + uv_indexes for url in here.add(value, origin)]
+    extra = [url for value, origin in extras + uv_extras for url in here.add(value, origin)]
+    if index:
+        here.settings |= {"PIP_INDEX_URL": index[0], "UV_DEFAULT_INDEX": index[0]}
+    if extra:
+        here.settings |= {"PIP_EXTRA_INDEX_URL": " ".join(extra), "UV_INDEX": " ".join(extra)}
     if indexes or uv_indexes:
         here.note("if an index keeps its files on another host, that host is needed too, by its name")
         return
@@ -191,7 +88,7 @@ def _python(here: _Reading) -> None:
         here.note("no index-url is configured, and there is no pip to name its own: set it in /etc/pip.conf")
 
 
-def _pip_indexes(here: _Reading) -> list[_Values]:
+def _pip_indexes(here: Reading) -> list[Values]:
     """As pip ranks them: environment, a command's own section, [global]; later files before. An empty value is none."""
     chosen = here.environment.get("PIP_CONFIG_FILE", "")
     *system, user = here.xdg_files("pip/pip.conf")
@@ -219,22 +116,22 @@ def _ini(text: str) -> dict[str, list[tuple[str, str]]]:
     return {section: parser.items(section) for section in parser.sections()}
 
 
-def _uv_indexes(here: _Reading) -> list[_Values]:
+def _uv_indexes(here: Reading) -> list[Values]:
     """Of uv's default indexes the strongest counts, the further ones add up. Of the system's files it takes one."""
     indexes = here.variables("UV_DEFAULT_INDEX", "UV_INDEX_URL")
     extras = here.variables("UV_INDEX", "UV_EXTRA_INDEX_URL")
     *system, user = here.xdg_files("uv/uv.toml")
     for path in (user, *[each for each in (*system, here.path("/etc/uv/uv.toml")) if os.path.lexists(each)][:1]):
         table, shown = here.read(path, tomllib.loads), here.shown(path)
-        indexes += [(each, f"{shown}, index-url") for each in _all(str, table.get("index-url"))]
-        extras += [(each, f"{shown}, extra-index-url") for each in _all(str, table.get("extra-index-url"))]
-        for entry in _all(dict, table.get("index")):
-            urls = [(each, f"{shown}, [[index]] url") for each in _all(str, entry.get("url"))]
+        indexes += [(each, f"{shown}, index-url") for each in all_of(str, table.get("index-url"))]
+        extras += [(each, f"{shown}, extra-index-url") for each in all_of(str, table.get("extra-index-url"))]
+        for entry in all_of(dict, table.get("index")):
+            urls = [(each, f"{shown}, [[index]] url") for each in all_of(str, entry.get("url"))]
             (indexes if entry.get("default") is True else extras).extend(urls)
     return [indexes[:1], extras]
 
 
-def _node(here: _Reading) -> None:
+def _node(here: Reading) -> None:
     variables: dict[str, tuple[str, str]] = {}
     for name in here.environment:
         if name.lower().startswith("npm_config_"):
@@ -250,7 +147,9 @@ def _node(here: _Reading) -> None:
         settings["registry"] = (here.ask((*_NPM_GET, "registry")) or "", "npm's own default")
     for key, (value, origin) in settings.items():
         if value and re.fullmatch("(@.*:)?registry", key):
-            here.add(value, origin)
+            taken = here.add(value, origin)
+            if taken and (key != "registry" or origin != "npm's own default"):
+                here.settings[f"npm_config_{key}"] = taken[0]
     if not settings["registry"][0]:
         here.note("no registry is configured, and there is no npm to name its own: set it in /etc/npmrc")
 
@@ -267,7 +166,7 @@ def _npmrc(environment: Mapping[str, str], text: str) -> dict[str, str]:
     return settings
 
 
-def _go(here: _Reading) -> None:
+def _go(here: Reading) -> None:
     names = ("GOPROXY", "GOSUMDB", "GOPRIVATE")
     answers = [*(here.ask(("go", "env", *names)) or "").split("\n"), "", ""]
     settings = {name: (answer.strip(), f"go env {name}") for name, answer in zip(names, answers, strict=False)}
@@ -275,12 +174,15 @@ def _go(here: _Reading) -> None:
     if not (settings["GOPROXY"][0] and settings["GOSUMDB"][0]):
         here.note("GOPROXY or GOSUMDB is not set, and there is no go to name its own: set both")
     proxies, origin = settings["GOPROXY"]
+    taken: list[str] = []
     for proxy in re.split(r"[,|\s]+", proxies.strip(",| ")):
         if proxy == "direct":
             here.note(f"{origin}: 'direct' would need the hosts of the modules themselves, by name")
         if proxy in {"", "direct", "off"}:
             break  # go does not look behind them
-        here.add(proxy if ":/" in proxy else f"https://{proxy}", origin)
+        taken += here.add(proxy if ":/" in proxy else f"https://{proxy}", origin)
+    if taken:
+        here.settings["GOPROXY"] = ",".join(taken)
     database, origin = settings["GOSUMDB"]
     name, *url = database.split() or ["off"]
     if name != "off":  # a name before "+key", or a URL behind it
@@ -289,7 +191,7 @@ def _go(here: _Reading) -> None:
         here.note("modules that GOPRIVATE covers would need their own hosts, by name")
 
 
-def _rust(here: _Reading) -> None:
+def _rust(here: Reading) -> None:
     home = here.path(here.environment["CARGO_HOME"]) if here.environment.get("CARGO_HOME") else here.home / ".cargo"
     # Of the two cargo itself prefers the old name.
     path = home / "config" if os.path.lexists(home / "config") else home / "config.toml"
@@ -299,7 +201,7 @@ def _rust(here: _Reading) -> None:
     urls = {f"[registries.{name}] index": each.get("index") for name, each in registries.items()}
     for end in replaced:
         for _ in sources:  # no chain is longer; a ring is cargo's to refuse
-            end = next(iter(_all(str, sources.get(end, {}).get("replace-with"))), end)  # noqa: PLW2901
+            end = next(iter(all_of(str, sources.get(end, {}).get("replace-with"))), end)  # noqa: PLW2901
         urls[f"[source.{end}] registry"] = sources.get(end, {}).get("registry")
     for key, value in urls.items():
         here.add(value, f"{shown}, {key}")
@@ -309,10 +211,10 @@ def _rust(here: _Reading) -> None:
 
 
 def _named(value: object) -> dict[str, dict[str, Any]]:
-    return {name: each for table in _all(dict, value) for name, each in table.items() if isinstance(each, dict)}
+    return {name: each for table in all_of(dict, value) for name, each in table.items() if isinstance(each, dict)}
 
 
-def _cargo_copies(here: _Reading, folder: Path, *, replaced: bool) -> None:
+def _cargo_copies(here: Reading, folder: Path, *, replaced: bool) -> None:
     """Add the indexes that cargo keeps copies of, and the hosts of crates that those name."""
     known = {each.host for each in here.hosts.values()}
     for name in here.read(folder, sorted, os.listdir):
@@ -321,13 +223,13 @@ def _cargo_copies(here: _Reading, folder: Path, *, replaced: bool) -> None:
             continue  # from before the replacement
         if host not in known:
             here.add(f"https://{host}", f"{here.shown(folder)}, an index that cargo has used")
-        for config in _all(dict, here.read(folder / name / "config.json", lambda text: json.loads(text or "{}"))):
+        for config in all_of(dict, here.read(folder / name / "config.json", lambda text: json.loads(text or "{}"))):
             here.add(config.get("dl"), f"{here.shown(folder / name)}/config.json, dl")
     if here.hosts and not any(each.origin.endswith(", dl") for each in here.hosts.values()):
         here.note("the index names in its config.json (dl) where crates are: that host is needed too, by its name")
 
 
-def _debian(here: _Reading) -> None:
+def _debian(here: Reading) -> None:
     folder = here.path("/etc/apt/sources.list.d")
     more = [folder / name for name in here.read(folder, sorted, os.listdir) if _APT_NAME.fullmatch(name)]
     for path in (here.path("/etc/apt/sources.list"), *more):

@@ -20,7 +20,8 @@ from egress.allowlist import DEFAULT_PORTS, EVERY_HOST, Rule, Scheme, canonical_
 from egress.names import BadName
 from egress.targets import BadTarget, checked_method
 from supervisor.errors import ConfigurationError
-from supervisor.network.presets import Preset, PresetHost
+from supervisor.network.configuration import PresetHost
+from supervisor.network.presets import Preset
 from supervisor.policy import PlainName
 
 MAX_EXTRA_PORTS: Final = 24

@@ -41,6 +41,8 @@ class RuleSource:
     authority: tuple[str, str] | None = None
     """Certificate and key; without them no rule may intercept."""
     trusted: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Of programs in the sandboxes."""
 
 
 class RulesInForce:

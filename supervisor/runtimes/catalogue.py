@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -65,6 +65,8 @@ class InstalledLanguage:
     tools: Mapping[str, str]
     profile: str | None = None
     """The runtime profile whose interpreters wait for its code, if it has one."""
+    more: Mapping[str, str] = field(default_factory=dict)
+    """What is added to its environment: of a network, say."""
 
     @property
     def source_name(self) -> bytes:
@@ -74,7 +76,7 @@ class InstalledLanguage:
     @property
     def environment(self) -> dict[str, str]:
         """The whole environment of its programs; nothing of ours is in it."""
-        return {**COMMON_ENVIRONMENT, **self.language.environment}
+        return {**COMMON_ENVIRONMENT, **self.language.environment, **self.more}
 
     def compile_arguments(self) -> list[str] | None:
         """Give the command line that builds the program, if there is one."""
@@ -114,19 +116,22 @@ def load_languages(directory: Path = LANGUAGES) -> tuple[Language, ...]:
 
 
 def installed_languages(
-    languages: Sequence[Language], search: Sequence[tuple[str, Path]], profiles: Mapping[str, str] | None = None
+    languages: Sequence[Language],
+    search: Sequence[tuple[str, Path]],
+    profiles: Mapping[str, str] | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> dict[str, InstalledLanguage]:
     """Find the tools; give the installed languages by every name and alias.
 
     ``search``: directories in the order of ``PATH``, each as seen in a sandbox and as it is on the host. ``profiles``:
-    the runtime profile for each language that has one.
+    the runtime profile for each language that has one. ``more``: is added to everybody's environment.
     """
     found: dict[str, InstalledLanguage] = {}
     for language in languages:
         tools = {tool: _find(names, search) for tool, names in language.tools.items()}
         complete = {tool: path for tool, path in tools.items() if path is not None}
         if len(complete) == len(tools):
-            installed = InstalledLanguage(language, complete, (profiles or {}).get(language.name))
+            installed = InstalledLanguage(language, complete, (profiles or {}).get(language.name), more or {})
             found.update(dict.fromkeys((language.name, *language.aliases), installed))
     return found
 

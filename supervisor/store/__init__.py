@@ -40,6 +40,24 @@ class SavedState:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredPackages:
+    """What a session has installed, as one archive; the bytes are a blob. Never read outside of the jailer."""
+
+    session_id: SessionId
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionContents:
+    """What a session holds: its files, its directories without a file in them, what it has installed."""
+
+    files: list[StoredFile]
+    directories: frozenset[str]
+    packages: StoredPackages | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FileChange:
     """What becomes of the files of a session, all of it or nothing. A file of the same name is replaced.
 
@@ -94,7 +112,7 @@ class SessionStore(Protocol):
     async def files(self, session_id: SessionId) -> list[StoredFile]:
         """List the files of a session by name."""
 
-    async def contents(self, session_id: SessionId) -> tuple[list[StoredFile], frozenset[str]]:
+    async def contents(self, session_id: SessionId) -> SessionContents:
         """List the files of a session by name, and its directories that have none."""
 
     async def find(self, file_ids: Sequence[FileId], now: float) -> dict[FileId, tuple[StoredFile, SessionRow]]:
@@ -115,6 +133,16 @@ class SessionStore(Protocol):
 
     async def delete_state(self, session_id: SessionId) -> None:
         """Forget a session's state, if it has one."""
+
+    async def put_packages(self, packages: StoredPackages) -> None:
+        """Keep the packages of an existing session, instead of older ones.
+
+        Raises:
+            KeyError: there is no such session.
+        """
+
+    async def delete_packages(self, session_id: SessionId) -> None:
+        """Forget a session's packages, if it has any."""
 
     async def delete_session(self, session_id: SessionId) -> None:
         """Forget a session, its files and its state."""

@@ -18,11 +18,11 @@ import trio
 
 from supervisor.errors import ConfigurationError, StorageFull
 from supervisor.execution import FileId, Owner, SessionId, StoredFile
-from supervisor.store import FileChange, QuotaExceeded, SavedState, SessionRow, Usage
+from supervisor.store import FileChange, QuotaExceeded, SavedState, SessionContents, SessionRow, StoredPackages, Usage
 
 _T = TypeVar("_T")
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 _SCHEMA: Final = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, owner_kind TEXT NOT NULL, owner_id TEXT NOT NULL, owner_version INTEGER,
@@ -52,7 +52,14 @@ CREATE TABLE directories (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sessions_by_owner ON sessions (tenant, owner_kind, owner_id, created_at);
 """
-_STEPS: Final = (_SCHEMA, _SINCE_2, _SINCE_3, _SINCE_4)
+_SINCE_5: Final = """
+CREATE TABLE packages (
+    session_id TEXT PRIMARY KEY REFERENCES sessions (id) ON DELETE CASCADE, sha256 TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX packages_by_digest ON packages (sha256);
+"""
+_STEPS: Final = (_SCHEMA, _SINCE_2, _SINCE_3, _SINCE_4, _SINCE_5)
 """What brings a database from each version to the next."""
 _FILE_COLUMNS: Final = (
     "f.id, f.session_id, f.name, f.size_bytes, f.sha256, f.content_type, f.created_at, f.modified_at, f.read_only, "
@@ -180,16 +187,19 @@ class SqliteSessions:
 
         return await self._transaction(work)
 
-    async def contents(self, session_id: SessionId) -> tuple[list[StoredFile], frozenset[str]]:
+    async def contents(self, session_id: SessionId) -> SessionContents:
         """See :class:`supervisor.store.SessionStore`."""
 
-        def work(database: sqlite3.Connection) -> tuple[list[StoredFile], frozenset[str]]:
+        def work(database: sqlite3.Connection) -> SessionContents:
             rows = database.execute(
                 f"SELECT {_FILE_COLUMNS} FROM files f WHERE session_id = ? ORDER BY name", (session_id,)
             )
             files = [_file(row) for row in rows]
             names = database.execute("SELECT name FROM directories WHERE session_id = ?", (session_id,))
-            return files, frozenset(name for (name,) in names)
+            directories = frozenset(name for (name,) in names)
+            query = "SELECT session_id, sha256, size_bytes FROM packages WHERE session_id = ?"
+            row = database.execute(query, (session_id,)).fetchone()
+            return SessionContents(files, directories, None if row is None else StoredPackages(*row))
 
         return await self._transaction(work)
 
@@ -263,6 +273,25 @@ class SqliteSessions:
 
         await self._transaction(work)
 
+    async def put_packages(self, packages: StoredPackages) -> None:
+        """See :class:`supervisor.store.SessionStore`."""
+
+        def work(database: sqlite3.Connection) -> None:
+            if not database.execute("SELECT 1 FROM sessions WHERE id = ?", (packages.session_id,)).fetchone():
+                raise KeyError(packages.session_id)
+            values = (packages.session_id, packages.sha256, packages.size_bytes)
+            database.execute("INSERT OR REPLACE INTO packages VALUES (?, ?, ?)", values)
+
+        await self._transaction(work)
+
+    async def delete_packages(self, session_id: SessionId) -> None:
+        """See :class:`supervisor.store.SessionStore`."""
+
+        def work(database: sqlite3.Connection) -> None:
+            database.execute("DELETE FROM packages WHERE session_id = ?", (session_id,))
+
+        await self._transaction(work)
+
     async def delete_session(self, session_id: SessionId) -> None:
         """See :class:`supervisor.store.SessionStore`."""
 
@@ -284,8 +313,9 @@ class SqliteSessions:
         """See :class:`supervisor.store.SessionStore`."""
 
         def work(database: sqlite3.Connection) -> list[str]:
-            query = "SELECT 1 FROM files WHERE sha256 = ? UNION ALL SELECT 1 FROM states WHERE sha256 = ? LIMIT 1"
-            return [digest for digest in digests if database.execute(query, (digest, digest)).fetchone() is None]
+            tables = ("files", "states", "packages")
+            query = " UNION ALL ".join(f"SELECT 1 FROM {each} WHERE sha256 = ?1" for each in tables) + " LIMIT 1"
+            return [digest for digest in digests if database.execute(query, (digest,)).fetchone() is None]
 
         return await self._transaction(work)
 

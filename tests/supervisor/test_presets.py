@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from supervisor.network import presets
-from supervisor.network.presets import Preset, PresetHost, as_rows, ask_program, read_presets
+from supervisor.network import configuration, presets
+from supervisor.network.configuration import PresetHost, ask_program
+from supervisor.network.presets import Preset, as_rows, read_presets
 
 Files = Mapping[str, str | bytes]
 HOME = "/home/ann"
@@ -550,7 +551,7 @@ ODD: dict[str, Callable[[Path], Any]] = {
     "a symlink loop": loop,
     "a folder": lambda path: path.mkdir(),
     "a FIFO": os.mkfifo,
-    "huge": lambda path: path.write_bytes(b"#\n" * presets.MAX_BYTES),
+    "huge": lambda path: path.write_bytes(b"#\n" * configuration.MAX_BYTES),
     "a device": lambda path: path.symlink_to("/dev/zero"),
 }
 CONFIGURATION = {
@@ -617,8 +618,8 @@ def test_an_unreadable_file_and_an_unreadable_folder_become_notes(
 
 def test_blank_lines_without_end_take_no_time(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
-    blank = "\n" * (presets.MAX_BYTES - 100)
-    spaces = " " * (presets.MAX_BYTES - 100)
+    blank = "\n" * (configuration.MAX_BYTES - 100)
+    spaces = " " * (configuration.MAX_BYTES - 100)
     machine.write({"/etc/npmrc": blank, f"{HOME}/.npmrc": spaces, DEB822: blank, "/etc/apt/sources.list": spaces})
 
     assert not machine.read("debian").hosts
@@ -651,7 +652,7 @@ ENVIRONMENT = {"PATH": os.defpath}
         ("print('yes'); import sys; print('no', file=sys.stderr)", "yes\n"),
         ("import os; print(os.getcwd(), sorted(os.environ)) if not os.read(0, 1) else 1", None),
         ("import sys; print('yes'); sys.exit(1)", None),
-        (f"print('x' * {presets.MAX_BYTES})", None),
+        (f"print('x' * {configuration.MAX_BYTES})", None),
         ("import os; os.write(1, b'\\xff')", "\ufffd"),
     ],
     ids=["answers", "stands in / without input", "fails", "says too much", "is no UTF-8"],
@@ -667,7 +668,7 @@ def test_a_program_that_is_not_there_answers_nothing() -> None:
 
 
 def test_a_program_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presets, "ASK_SECONDS", 0.1)
+    monkeypatch.setattr(configuration, "ASK_SECONDS", 0.1)
 
     assert ask_program(ENVIRONMENT, (sys.executable, "-c", "import time; time.sleep(600)")) is None
 

@@ -93,6 +93,9 @@ class Interpreter:
         take_streams(fds)
         self._cells += 1
         name = f"<cell {self._cells}>"
+        import gaoler_start
+
+        gaoler_start.see_packages()
         sys.argv = [SOURCE, *arguments]
         namespace = self._namespace()
         status = attempt(lambda: self._run_cell(name, namespace))
@@ -355,6 +358,7 @@ def settle():
     sys.path[0] = os.path.dirname(SOURCE)
     for place in sys.path[:2]:
         sys.path_importer_cache.pop(place, None)
+    gaoler_start.see_packages()
     gc.enable()
 
 

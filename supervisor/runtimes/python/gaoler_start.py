@@ -19,5 +19,25 @@ def link_font_lists(directory):
         pass
 
 
+def see_packages():
+    """Look for what pip has installed into the session, also if it does so only later."""
+    import sys
+
+    base = os.environ.get("PYTHONUSERBASE")
+    if base is not None:
+        place = "%s/lib/python%d.%d/site-packages" % (base, *sys.version_info[:2])
+        try:
+            # It has to be there before the first import looks: what is not there then is never looked for again.
+            os.makedirs(place, exist_ok=True)
+        except OSError:
+            pass  # no workspace here, or a full one
+        if place not in sys.path:
+            # Before the image's packages: who installs another version means that one.
+            at = next((i for i, each in enumerate(sys.path) if each.startswith("/usr/local/lib/")), len(sys.path))
+            sys.path.insert(at, place)
+        sys.path_importer_cache.pop(place, None)
+
+
+see_packages()
 if "MPLCONFIGDIR" in os.environ:
     link_font_lists(os.environ["MPLCONFIGDIR"])
