@@ -180,6 +180,52 @@ def image_build(image_dir: str | None, state_dir: str | None, config: Path | Non
 
 
 @main.group()
+def packages() -> None:
+    """Packages that every sandbox finds, read-only. They are installed in a sandbox, through the policy's network."""
+
+
+@packages.command("add")
+@click.option("--python", multiple=True, metavar="NAME", help="As pip calls it, with or without a version.")
+@click.option("--node", multiple=True, metavar="NAME", help="As npm calls it.")
+@state_dir_option
+@config_option
+def packages_add(python: tuple[str, ...], node: tuple[str, ...], state_dir: str | None, config: Path | None) -> None:
+    """Install packages for every sandbox. A running daemon sees them at its next start."""
+    from supervisor import shared_packages as shared
+
+    with plain_errors():
+        settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
+        shared.install(settings, shared.added(shared.read_wanted(settings), python, node))
+
+
+@packages.command("remove")
+@click.argument("names", nargs=-1, required=True)
+@state_dir_option
+@config_option
+def packages_remove(names: tuple[str, ...], state_dir: str | None, config: Path | None) -> None:
+    """Take packages away."""
+    from supervisor import shared_packages as shared
+
+    with plain_errors():
+        settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
+        shared.install(settings, shared.without(shared.read_wanted(settings), names))
+
+
+@packages.command("list")
+@state_dir_option
+@config_option
+def packages_list(state_dir: str | None, config: Path | None) -> None:
+    """List what was added."""
+    from supervisor import shared_packages as shared
+
+    with plain_errors():
+        wanted = shared.read_wanted(load_settings(config, {"state_dir": absolute(state_dir)}).settings)
+        for kind, found in (("python", wanted.python), ("node", wanted.node)):
+            for name in found:
+                click.echo(f"{kind:8}{name}")
+
+
+@main.group()
 def keys() -> None:
     """API keys of callers: named, each of a tenant, kept as hashes. Changes hold at once, also for a running daemon."""
 

@@ -33,6 +33,7 @@ from supervisor.execution import (
     Signalled,
 )
 from supervisor.jailer.cgroup_subtree import remove_subtree
+from supervisor.jailer.packages import BadArchive, Unpacker
 from supervisor.names import check_name
 from supervisor.prepare import configure_logging, prepare
 from supervisor.settings import Settings
@@ -61,6 +62,8 @@ class Work:
     arguments: tuple[str, ...]
     inputs: Sequence[tuple[str, bytes]]
     wall_seconds: float | None
+    unpack_to: Path | None = None
+    """A directory of the daemon's user, for what the program installs: ``.packages`` and ``node_modules``."""
 
 
 def run(settings: Settings, work: Work, output: Path | None) -> int:
@@ -111,7 +114,8 @@ def _child(settings: Settings, work: Work, write_end: int, *, keep: bool) -> Non
     """Never returns."""
     try:
         configure_logging("WARNING")
-        prepared = prepare(msgspec.structs.replace(settings, log_level="WARNING"))
+        visible = [work.unpack_to] if work.unpack_to is not None else []
+        prepared = prepare(msgspec.structs.replace(settings, log_level="WARNING"), visible)
 
         async def main() -> Report:
             async with open_core(prepared) as core:
@@ -147,6 +151,8 @@ async def _execute(core: Core, work: Work, *, keep: bool) -> Report:
             _ME, work.language, work.code, work.arguments, tuple(references), wall_seconds=work.wall_seconds
         )
     )
+    if work.unpack_to is not None and result.outcome == Exited(0):
+        await _unpack(core, result.session_id, work.unpack_to)
     report = Report(result.stdout.text(), result.stderr.text(), explanation(result.outcome), _status(result.outcome))
     made = [file for file in result.files if not file.inherited]
     if keep:
@@ -157,6 +163,25 @@ async def _execute(core: Core, work: Work, *, keep: bool) -> Report:
         names = ", ".join(file.name for file in made)
         report.note = "; ".join(filter(None, [report.note, f"not kept: {names} (give --output DIR to keep files)"]))
     return report
+
+
+async def _unpack(core: Core, session_id: SessionId, target: Path) -> None:
+    """Put what a session has installed into a directory; as an ordinary user, for it was written by a sandbox."""
+    held = await core.files.contents(await core.files.open_session(_ME, session_id))
+    if held.packages is None:
+        raise GaolerError("nothing was installed")
+    root = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    unpacker = Unpacker(root, os.getuid())
+    try:
+        async with core.files.packages_content(held.packages) as chunks:
+            async for chunk in chunks:
+                unpacker.feed(chunk)
+        unpacker.close(complete=True)
+    except BadArchive as error:
+        raise GaolerError(f"what was installed cannot be read: {error}") from None
+    finally:
+        unpacker.close()
+        os.close(root)
 
 
 async def _once(content: bytes) -> AsyncIterator[bytes]:

@@ -51,6 +51,9 @@ class LimitTable(Struct, frozen=True, forbid_unknown_fields=True):
     output_kill_bytes: Annotated[int, Meta(ge=1024, le=1 << 40)]
 
 
+SOURCE_PATTERN: Final = r"^(@(image|etc|dev|shared|workspace|code)|/?[A-Za-z0-9_.+/-]+)$"
+
+
 class MountEntry(Struct, frozen=True, forbid_unknown_fields=True):
     """``[[mount]]``: one mount or link of the sandbox's file system."""
 
@@ -58,7 +61,7 @@ class MountEntry(Struct, frozen=True, forbid_unknown_fields=True):
     kind: Literal["bind", "tmpfs", "proc", "symlink"]
     reason: Reason
     claim: ClaimId
-    source: Annotated[str, Meta(pattern=r"^(@(image|etc|dev|workspace|code)|/?[A-Za-z0-9_.+/-]+)$")] | None = None
+    source: Annotated[str, Meta(pattern=SOURCE_PATTERN)] | None = None
     writable: bool = False
     temporary: bool = False
     """A tmpfs of the size ``temporary_bytes``."""

@@ -25,6 +25,8 @@ from supervisor.settings import Settings
 
 PACKAGE: Final = Path(__file__).resolve().parent
 KEY_FILE: Final = "api_key"
+SHARED_PACKAGES: Final = "packages"
+"""Of the state directory: see :mod:`supervisor.shared_packages`."""
 WARM_CELL_BYTES: Final = 6 << 20
 """What a waiting cell costs, by the kernel's proportional set size of all its processes; ``make bench`` measures it."""
 BARE_CELL_BYTES: Final = 2 << 20
@@ -181,8 +183,14 @@ def setup_plan(
         max_jails=settings.jailer.max_jails,
         log_level=settings.log_level,
         egress=policies[settings.execution.policy].network == "egress",
+        shared_packages=_shared_packages(settings),
         trusted_authority=authority[0] if authority else "",
     )
+
+
+def _shared_packages(settings: Settings) -> Path | None:
+    link = settings.state_path / SHARED_PACKAGES / "current"
+    return link.resolve() if link.exists() else None
 
 
 def _token_keys(settings: Settings) -> Mapping[str, PublicKey]:

@@ -26,6 +26,8 @@ class Places:
     etc: str
     dev: str
     empty: str
+    shared: str
+    """Packages that every sandbox finds; an empty directory if there are none."""
     init: str
     """The reaping init: a static ``catatonit`` from Debian."""
 
@@ -134,6 +136,7 @@ def _mount(entry: MountEntry, spec: SandboxSpec) -> dict[str, object]:
         "@image": spec.places.image,
         "@etc": spec.places.etc,
         "@dev": spec.places.dev,
+        "@shared": spec.places.shared,
         "@workspace": spec.workspace,
         "@code": spec.code,
     }

@@ -224,6 +224,7 @@ class Unpacker:
         at = kernel.openat2(self._root, parent or b".", os.O_PATH | os.O_DIRECTORY, resolve=RESOLVE)
         try:
             os.mkdir(name, 0o755, dir_fd=at)
+            os.chmod(name, 0o755, dir_fd=at)  # whatever the umask
             os.chown(name, self._owner, self._owner, dir_fd=at, follow_symlinks=False)
         except FileExistsError:
             pass

@@ -25,6 +25,7 @@ IMAGE: Final = "/sandbox/image"
 ETC: Final = "/sandbox/etc"
 DEV: Final = "/sandbox/dev"
 EMPTY: Final = "/sandbox/empty"
+SHARED: Final = "/sandbox/packages"
 WORK: Final = "/sandbox/workspaces"
 """Mount points of the workspaces."""
 CGROUP: Final = "/sandbox/cgroup"
@@ -60,13 +61,15 @@ def build(plan: SetupPlan, layout: Layout) -> None:
     for directory in _outermost(plan.code):
         _bind_read_only(directory, root)
     _bind_at(plan.image, root / IMAGE.lstrip("/"), _READ_ONLY)
+    if plan.shared_packages is not None:
+        _bind_at(plan.shared_packages, root / SHARED.lstrip("/"), _READ_ONLY)
     _make_etc(plan, root / ETC.lstrip("/"))
     _make_dev(root / DEV.lstrip("/"))
     (root / "etc").symlink_to(ETC)
     (root / "dev").symlink_to(DEV)
     for name, group in layout.directories.items():
         _bind_at(Path(group), root / CGROUP.lstrip("/") / name, kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-    for name in ("proc", RUN, WORK, EMPTY, "host", "tmp"):
+    for name in ("proc", RUN, WORK, EMPTY, SHARED, "host", "tmp"):
         # The code may lie anywhere, also under a directory that we need ourselves.
         (root / name.lstrip("/")).mkdir(mode=0o755, exist_ok=True)
     # A fresh /proc may be mounted in a user namespace only where a whole one is visible already.

@@ -56,6 +56,7 @@ class JailerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     etc: str
     dev: str
     empty: str
+    shared: str
     work: str
     layout: Layout
     policies: dict[str, Policy]
@@ -194,7 +195,14 @@ async def _open_yard(
         }
         yield Yard(
             nsjail=config.nsjail,
-            places=Places(image=config.image, etc=config.etc, dev=config.dev, empty=config.empty, init=config.init),
+            places=Places(
+                image=config.image,
+                etc=config.etc,
+                dev=config.dev,
+                empty=config.empty,
+                shared=config.shared,
+                init=config.init,
+            ),
             layout=config.layout,
             work=Path(config.work),
             ids=Ids(FIRST_OUTSIDE_ID, config.ids),

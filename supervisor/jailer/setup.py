@@ -60,6 +60,8 @@ class SetupPlan:
     log_level: str
     egress: bool = False
     """The policy in force has a network: there is an egress proxy."""
+    shared_packages: Path | None = None
+    """What every sandbox finds at ``/opt/packages``."""
     trusted_authority: str = ""
     """A certificate (PEM) that sandboxes trust beside the host's; empty: none."""
 
@@ -194,6 +196,7 @@ def _jailer_config(plan: SetupPlan, layout: Layout) -> JailerConfig:
         etc=prison.ETC,
         dev=prison.DEV,
         empty=prison.EMPTY,
+        shared=prison.SHARED,
         work=prison.WORK,
         layout=Layout(version=layout.version, directories=inside),
         policies=dict(plan.policies),

@@ -45,7 +45,7 @@ _ALWAYS: Final[Mapping[str, str]] = {
     "npm_config_audit": "false",
     # The workspace follows no links, so npm's are copies.
     "npm_config_bin_links": "false",
-    "NODE_PATH": f"/mnt/data/node_modules:{PACKAGES}/node/lib/node_modules",
+    "NODE_PATH": f"/mnt/data/node_modules:{PACKAGES}/node/lib/node_modules:/opt/packages/node_modules",
     "GOPATH": f"{PACKAGES}/go",
     "CARGO_HOME": f"{PACKAGES}/cargo",
 }

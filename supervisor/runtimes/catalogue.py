@@ -28,6 +28,8 @@ COMMON_ENVIRONMENT: Final[Mapping[str, str]] = {
     "XDG_DATA_HOME": "/tmp/.local/share",
     "TMPDIR": "/tmp",
     "TERM": "dumb",
+    # What the operator has installed for every sandbox; Python looks there by itself.
+    "NODE_PATH": "/mnt/data/node_modules:/opt/packages/node_modules",
 }
 
 Alias = Annotated[str, Meta(pattern=r"^[a-z0-9+#_.-]{1,24}$")]

@@ -24,7 +24,14 @@ EPERM, ENOSYS, EAFNOSUPPORT = (0x00050000 | number for number in (1, 38, 97))
 def test_the_configuration_of_the_default_policy_is_the_golden_one() -> None:
     spec = SandboxSpec(
         policy=load_policies()["default"],
-        places=Places("/sandbox/image", "/sandbox/etc", "/sandbox/dev", "/sandbox/empty", "/usr/bin/catatonit"),
+        places=Places(
+            "/sandbox/image",
+            "/sandbox/etc",
+            "/sandbox/dev",
+            "/sandbox/empty",
+            "/sandbox/packages",
+            "/usr/bin/catatonit",
+        ),
         outside_id=1000,
         workspace="/sandbox/workspaces/jail-1000/data",
         code="/sandbox/workspaces/jail-1000/code",

@@ -6,6 +6,8 @@ import errno
 import os
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from supervisor.jailer import packages
 from supervisor.jailer.packages import BadArchive, Unpacker, find, pack
 from supervisor.network.presets import read_presets
-from tests.daemon import Daemon, daemon_with
+from tests.daemon import Daemon, daemon_with, start_daemon
 from tests.internet import policies_with
 
 # -- the archive --
@@ -152,12 +154,14 @@ def rules() -> str:
 
 
 @pytest.fixture(scope="module")
-def installing(image_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     policies = tmp_path_factory.mktemp("installing") / "policies"
     policies_with(policies, {"packages": rules()})
-    for path in (policies, *policies.parents):
-        if path.stat().st_uid == os.getuid() and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o755)
+    return policies
+
+
+@pytest.fixture(scope="module")
+def installing(image_dir: Path, policies: Path) -> Iterator[Daemon]:
     with daemon_with(image_dir, {"GAOLER_JAILER_POLICY_DIR": str(policies)}) as daemon:
         yield daemon
 
@@ -214,3 +218,46 @@ def test_too_many_packages_are_not_kept_and_it_is_said(image_dir: Path) -> None:
         result = daemon.execute("mkdir .packages; head -c 5000 /dev/zero > .packages/x", "bash")
         assert "packages are not kept" in result["stderr"]
         assert packages.MAX_FILES > 10_000
+
+
+# -- for every sandbox --
+
+
+def gaoler(state: Path, policies: Path, image: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "GAOLER_IMAGE_DIR": str(image),
+        "GAOLER_JAILER_POLICY_DIR": str(policies),
+    }
+    command = [sys.executable, "-m", "supervisor", *arguments, "--state-dir", str(state)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.root
+def test_the_operator_installs_for_every_sandbox_which_cannot_change_it(
+    image_dir: Path, policies: Path, state_dir: Path
+) -> None:
+    done = gaoler(
+        state_dir, policies, image_dir, "packages", "add", "--python", "iniconfig==2.1.0", "--node", "is-number@7.0.0"
+    )
+    assert done.returncode == 0, done.stderr
+    listed = gaoler(state_dir, policies, image_dir, "packages", "list").stdout.split()
+    assert listed == ["python", "iniconfig==2.1.0", "node", "is-number@7.0.0"]
+    refused = gaoler(state_dir, policies, image_dir, "packages", "add", "--python", "--index-url=http://evil.example")
+    assert refused.returncode != 0
+    assert "is no name of a package" in refused.stderr
+    # It is there without a network, too.
+    running = start_daemon(state_dir, image_dir)
+    try:
+        python = """
+import iniconfig, os
+print(iniconfig.__file__.startswith("/opt/packages/"))
+try: os.remove(iniconfig.__file__)
+except OSError as error: print(error.errno)
+"""
+        assert running.execute(python)["stdout"] == f"True\n{errno.EROFS}\n"
+        assert running.execute("console.log(require('is-number')(7))", "js")["stdout"] == "true\n"
+    finally:
+        running.stop()
+    assert gaoler(state_dir, policies, image_dir, "packages", "remove", "iniconfig", "is-number").returncode == 0
+    assert not (state_dir / "packages" / "current").exists()

@@ -6,6 +6,7 @@ directory is private to each sandbox; the list in it is a link into the read-onl
 
 import os
 
+SHARED = "/opt/packages"
 FONT_LISTS = "/usr/local/share/gaoler/matplotlib"
 
 
@@ -20,20 +21,24 @@ def link_font_lists(directory):
 
 
 def see_packages():
-    """Look for what pip has installed into the session, also if it does so only later."""
+    """Look for what the operator has installed for everybody, and pip into the session, also if it does so later."""
     import sys
 
+    below = "lib/python%d.%d/site-packages" % sys.version_info[:2]
+    places = []
     base = os.environ.get("PYTHONUSERBASE")
     if base is not None:
-        place = "%s/lib/python%d.%d/site-packages" % (base, *sys.version_info[:2])
+        places.append(f"{base}/{below}")
         try:
             # It has to be there before the first import looks: what is not there then is never looked for again.
-            os.makedirs(place, exist_ok=True)
+            os.makedirs(places[0], exist_ok=True)
         except OSError:
             pass  # no workspace here, or a full one
-        if place not in sys.path:
-            # Before the image's packages: who installs another version means that one.
-            at = next((i for i, each in enumerate(sys.path) if each.startswith("/usr/local/lib/")), len(sys.path))
+    places.append(f"{SHARED}/.packages/python/{below}")
+    # Before the image's packages: who installs another version means that one.
+    at = next((i for i, each in enumerate(sys.path) if each.startswith("/usr/local/lib/")), len(sys.path))
+    for place in reversed(places):
+        if place not in sys.path and (place == places[0] or os.path.isdir(place)):
             sys.path.insert(at, place)
         sys.path_importer_cache.pop(place, None)
 

@@ -1,4 +1,4 @@
-for directory in ("/usr", "/usr/bin", "/usr/local", "/usr/local/bin", "/usr/local/lib", "/etc", "/code", "/dev", "/proc", "/"):
+for directory in ("/usr", "/usr/bin", "/usr/local", "/usr/local/bin", "/usr/local/lib", "/opt", "/opt/packages", "/etc", "/code", "/dev", "/proc", "/"):
     must_raise(f"create in {directory}", lambda: os.open(f"{directory}/x", os.O_CREAT | os.O_WRONLY), EROFS, EACCES, ENOENT)
 for path in ("/usr/bin/env", "/etc/passwd", "/code/main.py", "/usr/local/manifest.json"):
     must_raise(f"write {path}", lambda: os.open(path, os.O_WRONLY), EROFS, EACCES)
