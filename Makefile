@@ -7,7 +7,7 @@ STATE_DIR ?= /var/lib/gaoler
 BIND ?= 127.0.0.1:8000
 TEST_IMAGE_DIR ?= $(CURDIR)/.cache/images
 
-.PHONY: run test lint types imports unit test-v2 tools bench lock clean
+.PHONY: run test lint types imports unit test-v2 tools bench fuzz lock clean
 
 run: $(VENV)/installed
 	@$(VENV)/bin/gaoler image build --state-dir $(STATE_DIR)
@@ -44,6 +44,11 @@ bench: $(VENV)/installed-dev
 	@$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR)
 	@for each in latency mcp waiting fairness soak transfer egress load; do $(VENV)/bin/python -m benchmarks.$$each --image-dir $(TEST_IMAGE_DIR) && echo || exit 1; done
 
+# A million inputs for the parsers of the egress proxy, guided by coverage; minutes.
+fuzz: $(VENV)/installed-dev
+	@$(PYTHON) -m venv $(VENV)-fuzz && $(VENV)-fuzz/bin/pip install -q --disable-pip-version-check atheris==3.0.0 dnspython h11 idna msgspec hypothesis
+	$(VENV)-fuzz/bin/python -m tests.egress.fuzz --inputs 1000000 --engine atheris
+
 # Pins every package, ours and the sandbox's; needs uv.
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev \
@@ -71,4 +76,4 @@ $(VENV)/installed-dev: requirements-dev.lock pyproject.toml | $(VENV)/bin/pip
 	@touch $@ $(VENV)/installed
 
 clean:
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/clients/node_modules
+	rm -rf $(VENV) $(VENV)-fuzz .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/clients/node_modules

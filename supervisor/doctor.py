@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 import trio
 
+from egress.addresses import plain
 from supervisor import oneshot
 from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.image import current_image
-from supervisor.jailer import kernel
+from supervisor.jailer import kernel, netns
 from supervisor.jailer.cgroup import Leaf
 from supervisor.jailer.cgroup_subtree import make_subtree, mount_points, remove_subtree
 from supervisor.jailer.seccomp import SeccompError, compile_policy
+from supervisor.network.preparation import read_credentials, rule_source
+from supervisor.network.presets import read_presets
+from supervisor.network.rule_files import read_rule_sets
 from supervisor.prepare import find_languages, nsjail_path, read_policy
 from supervisor.runtimes.catalogue import load_languages
 from supervisor.settings import Settings
@@ -48,6 +55,7 @@ def examine(settings: Settings) -> list[Finding]:
         _subordinate_uids,
         _image,
         _disk,
+        _network,
         _microvm,
         _sandbox,
     )
@@ -192,6 +200,56 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     yield Finding(
         "disk", "ok" if enough else "note", f"{free >> 20} MiB free at {place}", "make room for uploads and results"
     )
+
+
+def _network(settings: Settings) -> Iterator[Finding]:
+    """Make a network namespace in which every address is local, and take a connection to one of them."""
+    if os.geteuid() != 0:
+        return
+    found: list[Finding] = []
+
+    def attempt() -> None:
+        try:
+            plumbing = netns.Plumbing()
+            kernel.unshare(kernel.CLONE_NEWNET)
+            started = time.perf_counter()
+            listeners = netns.plumb(plumbing)
+            took = (time.perf_counter() - started) * 1000
+            seen = [_taken(listeners, address) for address in ("203.0.113.7", "2001:db8::7")]
+            netns.close_all(listeners)
+            text = f"every address can be taken, IPv4 and IPv6 (made in {took:.1f} ms)"
+            good = seen == ["203.0.113.7", "2001:db8::7"]
+            fix = "the kernel needs IPv6 and local routes in network namespaces"
+            found.append(Finding("sandbox network", "ok" if good else "fail", text if good else f"saw {seen}", fix))
+        except OSError as error:
+            fix = "the kernel needs IPv6 and local routes in network namespaces; else use policies without a network"
+            found.append(Finding("sandbox network", "fail", str(error), fix))
+
+    # What it changes is the thread's, which ends.
+    thread = threading.Thread(target=attempt)
+    thread.start()
+    thread.join()
+    yield from found
+    try:
+        _, policy = read_policy(settings)
+        if policy.network == "none":
+            yield Finding("network of the policy", "ok", f"policy {policy.name}: none")
+            return
+        source = rule_source(settings, policy, read_presets(os.environ, Path.home()), read_credentials(settings))
+        sets = read_rule_sets(source.directory, source.given, source.presets, source.names)
+        for name, each in sets.items():
+            hosts = ", ".join(dict.fromkeys(host for rule in each.rules for host in rule.hosts)) or "no host"
+            yield Finding(f"network rules {name}", "ok" if each.rules else "note", hosts, "gaoler egress presets")
+    except ConfigurationError as error:
+        yield Finding("network of the policy", "fail", error.message, "mend the rule or setting that is named")
+
+
+def _taken(listeners: list[socket.socket], address: str) -> str:
+    """Connect to an address as a sandbox would; give the one that the proxy would see."""
+    listener = next(each for each in listeners if each.getsockname()[1] == 443)
+    listener.settimeout(2)
+    with socket.create_connection((address, 443), 2), listener.accept()[0] as accepted:
+        return str(plain(ip_address(accepted.getsockname()[0])))
 
 
 def _microvm(_settings: Settings) -> Iterator[Finding]:
