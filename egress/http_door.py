@@ -178,12 +178,12 @@ class HttpVisit:
         has_body = self._has_body(request)
         upstream, reused = await self._reach(passage, target)
         try:
-            await upstream.send(head)
+            passage.count(sent=await upstream.send(head))
             if not has_body:
                 await upstream.send(h11.EndOfMessage())
             if reused and not has_body and not await upstream.answers():
                 upstream, _ = await self._reach(passage, target, fresh=True)
-                await upstream.send(head)
+                passage.count(sent=await upstream.send(head))
                 await upstream.send(h11.EndOfMessage())
             return await self._relay(passage, upstream, secret, has_body=has_body)
         except (UpstreamBroken, h11.RemoteProtocolError) as error:
@@ -241,8 +241,7 @@ class HttpVisit:
                 nonlocal uploaded
                 try:
                     async for piece in self._body():
-                        passage.count(sent=len(piece))
-                        await upstream.send(h11.Data(data=piece))
+                        passage.count(sent=await upstream.send(h11.Data(data=piece)))
                     await upstream.send(h11.EndOfMessage())
                     uploaded = True
                 except (UpstreamBroken, h11.ProtocolError, *BROKEN):
@@ -272,10 +271,9 @@ class HttpVisit:
             if secret is not None:
                 secret.check_head(passage, response)
                 body = secret.watched(passage, body)
-            await self._send(incoming(response))
+            passage.count(received=await self._send(incoming(response)))
             async for piece in body:
-                passage.count(received=len(piece))
-                await self._send(h11.Data(data=piece))
+                passage.count(received=await self._send(h11.Data(data=piece)))
             await self._send(h11.EndOfMessage())
         except (UpstreamBroken, Refused, h11.ProtocolError, *BROKEN) as error:
             return error
@@ -293,10 +291,11 @@ class HttpVisit:
 
     # -- writing --
 
-    async def _send(self, event: h11.Event) -> None:
+    async def _send(self, event: h11.Event) -> int:
         data = self._http.send(event)
         if data:
             await self._stream.send_all(data)
+        return len(data or b"")
 
     async def _reply(self, status: int, words: str, code: str) -> None:
         """Answer in our own words, and close."""

@@ -35,8 +35,8 @@ class Upstream:
         """Another request may be sent on it."""
         return self._http.our_state is h11.IDLE
 
-    async def send(self, event: h11.Event) -> None:
-        """Send a part of the request.
+    async def send(self, event: h11.Event) -> int:
+        """Send a part of the request; say how many bytes that were.
 
         Raises:
             UpstreamBroken: the connection is gone.
@@ -47,6 +47,7 @@ class Upstream:
                 await self._stream.send_all(data)
             except BROKEN:
                 raise UpstreamBroken("the server closed the connection") from None
+        return len(data or b"")
 
     async def answers(self) -> bool:
         """Wait for the first bytes of an answer; ``False``: the connection was closed meanwhile, unused."""

@@ -6,7 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -100,4 +100,5 @@ def open_audit(path: Path | None, *, file_bytes: int, files: int) -> Iterator[Au
     try:
         yield Audit(handler)
     finally:
-        handler.close()
+        with suppress(OSError):  # what a full disk did not take has been counted
+            handler.close()

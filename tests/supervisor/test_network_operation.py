@@ -1,0 +1,162 @@
+"""What an operator does with the network of a running daemon: routes, figures, and the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.daemon import eventually
+from tests.internet import OTHER_WEB, WEB, Online, online_daemon, open_internet
+
+pytestmark = pytest.mark.root
+RULES = '[[rule]]\nname = "web"\nhosts = ["www.example.org"]\nreason = "the only one"\n'
+CONNECT = """
+import socket
+def connect(name):
+    with socket.create_connection(("127.0.0.1", 3128), 10) as sock:
+        sock.sendall(f"CONNECT {name}:443 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n".encode())
+        return int(sock.recv(4096).split()[1])
+"""
+
+
+@pytest.fixture(scope="module")
+def online(image_dir: Path) -> Iterator[Online]:
+    with open_internet() as internet:
+        internet.records.update({"www.example.org": [WEB], "new.example.org": [OTHER_WEB]})
+        with online_daemon(image_dir, internet, {"e": RULES}) as daemon:
+            yield daemon
+
+
+def gaoler(online: Online, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        "GAOLER_STATE_DIR": str(online.state_dir),
+        "GAOLER_JAILER_POLICY_DIR": str(online.policies),
+    }
+    command = [sys.executable, "-m", "supervisor", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def admin(online: Online) -> str:
+    done = gaoler(online, "keys", "add", "operator", "--admin")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def put(online: Online, key: str, body: object) -> tuple[int, object]:
+    answer = online.request(
+        "PUT", "/v1/admin/egress", json.dumps(body).encode(), {"Content-Type": "application/json"}, key=key
+    )
+    return answer.status, answer.json
+
+
+def reach(online: Online, name: str) -> str:
+    return str(online.execute(f"{CONNECT}print(connect({name!r}))")["stdout"]).strip()
+
+
+def test_only_an_operators_key_sees_and_changes_rules(online: Online, admin: str) -> None:
+    for key in (None, "nonsense", "test-key-0123456789abcdef"):
+        for method, path in (
+            ("GET", "/v1/admin/egress"),
+            ("PUT", "/v1/admin/egress"),
+            ("DELETE", "/v1/admin/egress/e"),
+            ("GET", "/metrics"),
+        ):
+            answer = online.request(method, path, b"{}" if method == "PUT" else None, key=key)
+            assert answer.status == (403 if key and key != "nonsense" else 401), (key, path)
+    answer = online.request("GET", "/v1/admin/egress", key=admin)
+    assert answer.json["connected"] is True
+    assert answer.json["sets"][0]["rules"][0]["hosts"] == ["www.example.org"]
+
+
+def test_put_rules_hold_at_once_and_go_with_delete(online: Online, admin: str) -> None:
+    assert (reach(online, "www.example.org"), reach(online, "new.example.org")) == ("200", "403")
+    rule = {"hosts": ["new.example.org"], "reason": "a new one"}
+    status, said = put(online, admin, {"name": "e", "rule": [rule]})
+    assert (status, said["origin"]) == (200, "admin")  # type: ignore[index]
+    assert (reach(online, "www.example.org"), reach(online, "new.example.org")) == ("403", "200")
+    assert online.request("DELETE", "/v1/admin/egress/e", key=admin).json["origin"] == "e.toml"
+    assert (reach(online, "www.example.org"), reach(online, "new.example.org")) == ("200", "403")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({"name": "e"}, 400, "rule"),
+        ({"name": "e", "rule": [{"hosts": ["a b"], "reason": "not a host"}]}, 400, "rule[0]"),
+        ({"name": "e", "rule": [{"hosts": ["a.org"]}]}, 400, "rule"),
+        ({"name": "../e", "rule": []}, 400, "name"),
+        ({"name": "other", "rule": []}, 404, "name"),
+        ({"name": "e", "rule": [], "more": 1}, 400, "body"),
+    ],
+)
+def test_wrong_rules_are_refused_with_the_field(
+    online: Online, admin: str, body: object, status: int, field: str
+) -> None:
+    got, said = put(online, admin, body)
+    assert got == status, said
+    assert said.get("field") == field, said  # type: ignore[attr-defined]
+
+
+def test_figures_are_told(online: Online, admin: str) -> None:
+    reach(online, "www.example.org")
+    reach(online, "evil.example.net")
+    text = online.request("GET", "/metrics", key=admin).body.decode()
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert float(values['gaoler_egress_decisions_total{kind="connect",verdict="allowed"}']) >= 1
+    assert float(values['gaoler_egress_decisions_total{kind="connect",verdict="refused"}']) >= 1
+    assert float(values['gaoler_egress_refusals_total{code="host"}']) >= 1
+    assert values["gaoler_egress_connected"] == "1"
+    assert text.count("# TYPE gaoler_egress_decisions_total counter") == 1
+
+
+def test_explain_says_what_a_sandbox_could_reach(online: Online) -> None:
+    allowed = gaoler(online, "egress", "explain", "https://www.example.org/x")
+    assert (allowed.returncode, "rule e/web allows it" in allowed.stdout) == (0, True)
+    refused = gaoler(online, "egress", "explain", "https://evil.example.net", "--policy", "default")
+    assert (refused.returncode, "allows the host evil.example.net" in refused.stdout) == (1, True)
+    unknown = gaoler(online, "egress", "explain", "https://a.org", "--policy", "nonsense")
+    assert (unknown.returncode, "there is no policy" in unknown.stderr) == (78, True)
+
+
+def test_log_and_suggest_tell_of_a_session(online: Online) -> None:
+    program = f"{CONNECT}print(connect('www.example.org'), connect('evil.example.net'), connect('www.example.org.'))"
+    session = online.execute(program)["session_id"]
+    log = gaoler(online, "egress", "log", "--session", session)
+    assert sorted(line.split()[1] for line in log.stdout.splitlines()) == ["REFUSED", "ok", "ok"], log.stdout
+    refused = gaoler(online, "egress", "log", "--session", session, "--refused", "--json")
+    assert json.loads(refused.stdout)["host"] == "evil.example.net"
+    suggested = gaoler(online, "egress", "suggest", "--session", session).stdout
+    assert 'hosts = ["evil.example.net"]\nschemes = ["https"]\nports = [443]\n' in suggested
+    nothing = gaoler(online, "egress", "suggest", "--session", "nobodys")
+    assert (nothing.stdout, "Nothing was refused" in nothing.stderr) == ("", True)
+
+
+def test_a_followed_log_goes_on_as_it_happens(online: Online) -> None:
+    environment = {"PATH": os.environ["PATH"], "GAOLER_STATE_DIR": str(online.state_dir)}
+    command = [sys.executable, "-m", "supervisor", "egress", "log", "--follow", "--json", "--refused"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            found: list[str] = []
+            reach(online, "first.example.net")
+            while "first.example.net" not in "".join(found):
+                found.append(process.stdout.readline())
+            reach(online, "second.example.net")
+            while "second.example.net" not in "".join(found):
+                found.append(process.stdout.readline())
+        finally:
+            process.terminate()
+    eventually(lambda: process.poll() is not None)
+
+
+def test_the_mcp_tool_explains_what_holds(online: Online) -> None:
+    answer = gaoler(online, "egress", "explain", "http://www.example.org/")
+    assert (answer.returncode, "does not allow port 80" in answer.stdout) == (1, True)
