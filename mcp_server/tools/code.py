@@ -110,8 +110,8 @@ async def execute_code(call: Call, given: ExecuteCode) -> Reply:
     matplotlib, scipy, scikit-learn, sympy, pillow, openpyxl, python-docx, pypdf, plotly and more.
 
     What survives between calls: files below /mnt/data (the working directory), and in Python also variables, functions
-    and imports. Everything else is gone. There is no network unless explain_network says so, and packages cannot be
-    installed.
+    and imports. Everything else is gone. There is no network unless explain_network says so; where it allows a
+    package index, pip and npm install into the session.
 
     The last expression is shown as in a notebook. Charts (plt.show(), or a figure as last expression), PIL images and
     plotly figures come back as images or links; display(x) shows anything. Write what the user should keep to a file.
