@@ -6,7 +6,7 @@ says which of its parts no rule allows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_network
@@ -186,30 +186,70 @@ def narrow(rules: Iterable[Rule], patterns: Sequence[str]) -> tuple[Rule, ...]:
         BadName: a pattern is none.
         NotCovered: a pattern has nothing in common with any rule.
     """
-    wanted = [canonical_pattern(pattern) for pattern in patterns]
-    written = tuple(rules)
+    return _narrow(tuple(rules), tuple(dict.fromkeys(canonical_pattern(pattern) for pattern in patterns)))
+
+
+@lru_cache(maxsize=256)
+def _narrow(rules: tuple[Rule, ...], wanted: tuple[str, ...]) -> tuple[Rule, ...]:
+    found: dict[int, dict[str, None]] = {}
     for pattern in wanted:
-        if not any(_common(host, pattern) for rule in written for host in rule.hosts):
+        covered = False
+        for number, rule in enumerate(rules):
+            common = _common(_written(rule.hosts), pattern)
+            if common:
+                covered = True
+                found.setdefault(number, {}).update(dict.fromkeys(common))
+        if not covered:
             raise NotCovered(pattern)
-    narrowed: list[Rule] = []
-    for rule in written:
-        found = (_common(host, pattern) for host in rule.hosts for pattern in wanted)
-        hosts = tuple(dict.fromkeys(host for host in found if host is not None))
-        if hosts:
-            narrowed.append(replace(rule, hosts=hosts))
-    return tuple(narrowed)
+    return tuple(replace(rules[number], hosts=tuple(hosts)) for number, hosts in sorted(found.items()))
 
 
-def _common(first: str, second: str) -> str | None:
-    """Give the pattern for what both mean, if there is anything."""
-    for one, other in ((first, second), (second, first)):
-        if one == other:
-            return one
-        if one == EVERY_HOST and (other.startswith("*.") or canonical_host(other).address is None):
-            return other
-        if one.startswith("*.") and not other.startswith("*.") and other != EVERY_HOST:
-            if host_matches(canonical_host(other), one):
-                return other
-        elif one.startswith("*.") and other.startswith("*.") and other.endswith(one[1:]):
-            return other
-    return None
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Hosts of a rule, as they are looked up. All canonical."""
+
+    exact: frozenset[str]
+    suffixes: frozenset[str]
+    """With their dot, without the star."""
+    every: bool
+
+
+@lru_cache(maxsize=1024)
+def _written(hosts: tuple[str, ...]) -> _Written:
+    suffixes = frozenset(host[1:] for host in hosts if host.startswith("*."))
+    exact = frozenset(host for host in hosts if host != EVERY_HOST and not host.startswith("*."))
+    return _Written(exact, suffixes, EVERY_HOST in hosts)
+
+
+def _common(written: _Written, pattern: str) -> list[str]:
+    """Give the patterns for what both mean."""
+    if pattern == EVERY_HOST:
+        names = [host for host in written.exact if not _is_address(host)]
+        return sorted(names) + [f"*{each}" for each in sorted(written.suffixes)] + [EVERY_HOST] * written.every
+    if pattern.startswith("*."):
+        suffix = pattern[1:]
+        if written.every or any(parent in written.suffixes for parent in _parents(suffix, itself=True)):
+            return [pattern]
+        below = [host for host in written.exact if host.endswith(suffix) and not _is_address(host)]
+        return sorted(below) + [f"*{each}" for each in sorted(written.suffixes) if each.endswith(suffix)]
+    if pattern in written.exact:
+        return [pattern]
+    if _is_address(pattern):
+        return []
+    covered = written.every or any(parent in written.suffixes for parent in _parents(f".{pattern}", itself=False))
+    return [pattern] if covered else []
+
+
+def _parents(suffix: str, *, itself: bool) -> Iterator[str]:
+    """Give the suffixes that a suffix lies under: of ``.a.b.c`` those are ``.b.c`` and ``.c``."""
+    if itself:
+        yield suffix
+    at = suffix.find(".", 1)
+    while at > 0:
+        yield suffix[at:]
+        at = suffix.find(".", at + 1)
+
+
+def _is_address(canonical: str) -> bool:
+    """Say whether a canonical host is an address: no name has a colon or ends in a number."""
+    return ":" in canonical or canonical.rpartition(".")[2].isdigit()

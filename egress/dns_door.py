@@ -62,8 +62,7 @@ async def serve_udp(grant: Grant, sock: trio.socket.SocketType) -> None:
     sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVPKTINFO, 1)
     while True:
         packet, control, flags, sender = await sock.recvmsg(dns_query.MAX_QUERY + 1, 128)
-        if not grant.queries.take():
-            await trio.sleep(grant.queries.wait_seconds)
+        await grant.queries.wait()
         if flags & socket.MSG_TRUNC:
             continue
         reply = await answer(grant, packet)
@@ -85,8 +84,7 @@ async def serve_tcp(grant: Grant, stream: trio.SocketStream) -> None:
                 while len(buffer) >= 2 and len(buffer) >= 2 + int.from_bytes(buffer[:2], "big"):
                     end = 2 + int.from_bytes(buffer[:2], "big")
                     packet, buffer = buffer[2:end], buffer[end:]
-                    if not grant.queries.take():
-                        await trio.sleep(grant.queries.wait_seconds)
+                    await grant.queries.wait()
                     reply = await answer(grant, packet)
                     if reply is None:
                         return

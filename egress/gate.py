@@ -12,7 +12,7 @@ from egress.allowlist import Ask, Refusal
 from egress.authority import Authority
 from egress.client_hello import ClientHello, NotTls, parse_client_hello
 from egress.grants import Grant, Refused
-from egress.names import BadName, Host, canonical_host
+from egress.names import Host
 from egress.resolver import Resolver
 from egress.splice import BROKEN
 
@@ -88,6 +88,8 @@ class Incoming:
     def __init__(self, stream: trio.SocketStream, data: bytes = b"") -> None:
         self.stream = stream
         self.data = data
+        self.hello_size = 0
+        """Bytes of the ClientHello, once it has been read."""
 
     async def first_byte(self) -> int | None:
         """Wait for it; ``None``: there is none, in time."""
@@ -105,6 +107,7 @@ class Incoming:
             for _ in range(MAX_PIECES):
                 hello = parse_client_hello(self.data)
                 if hello is not None:
+                    self.hello_size = hello.size
                     return hello
                 if not await self._more():
                     return None
@@ -119,28 +122,6 @@ class Incoming:
                 return False
             self.data += data
             return bool(data)
-        return False
-
-
-def check_name(hello: ClientHello, host: Host, ask: Ask) -> None:
-    """Hold a ClientHello to the name that was granted.
-
-    Raises:
-        Refused: it asks for another one, for none, or hides one.
-    """
-    if hello.hidden:
-        raise Refused(Refusal("ech", str(ask), "the ClientHello hides a name (Encrypted Client Hello)"))
-    if hello.server_name is None:
-        raise Refused(Refusal("sni-missing", str(ask), "the ClientHello names no server (SNI)"))
-    if not _is(hello.server_name, host):
-        shown = ascii(hello.server_name[:80])
-        raise Refused(Refusal("sni-mismatch", str(ask), f"the ClientHello names another server, {shown}"))
-
-
-def _is(server_name: str, host: Host) -> bool:
-    try:
-        return canonical_host(server_name) == host
-    except BadName:
         return False
 
 

@@ -11,22 +11,21 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
 from typing import Final
 
 import trio
 
 from egress.addresses import Address
 from egress.allowlist import FAILURES, Ask, Refusal, Rule, Scheme, address_fault, decide, narrow
+from egress.bucket import Bucket
 from egress.control import Limits, OpenGrant, Record
-from egress.names import BadName, Host
+from egress.names import BadName
+from egress.own_addresses import is_own
+from egress.sandbox_names import SyntheticNames
 
-FIRST_SYNTHETIC: Final = int(IPv4Address("198.18.0.1"))
 SAME_SECONDS: Final = 5.0
 """The same refusal within it, by a resolver that tries again for example, is no news."""
 MAX_RECENT: Final = 256
-MAX_NAMES: Final = 4096
-"""Names of one sandbox that have an address at once; the oldest goes."""
 
 Report = Callable[[Record], Awaitable[None]]
 
@@ -41,59 +40,6 @@ class Refused(Exception):
 
 class Unreachable(Exception):
     """It may, but there is no way to it; the message says why."""
-
-
-class Bucket:
-    """So many a second, and a few more at once."""
-
-    def __init__(self, rate: float) -> None:
-        self._rate = rate
-        self._burst = max(1.0, 4 * rate)
-        self._level = self._burst
-        self._at = -math.inf
-
-    def take(self) -> bool:
-        """Say whether there is room for one more now, and take it."""
-        now = trio.current_time()
-        if self._at > -math.inf:
-            self._level = min(self._burst, self._level + (now - self._at) * self._rate)
-        self._at = now
-        if self._level < 1:
-            return False
-        self._level -= 1
-        return True
-
-    @property
-    def wait_seconds(self) -> float:
-        """How long until there is room for one."""
-        return max(0.0, (1 - self._level) / self._rate)
-
-
-class SyntheticNames:
-    """Addresses that exist in one sandbox only, each for one name. They are given in turn and mean nothing outside."""
-
-    def __init__(self) -> None:
-        self._by_name: dict[str, IPv4Address] = {}
-        self._by_address: dict[IPv4Address, str] = {}
-        self._next = 0
-
-    def address(self, name: str) -> IPv4Address:
-        """Give the address of a name, the same as before if it has one."""
-        known = self._by_name.pop(name, None)
-        if known is None:
-            known = IPv4Address(FIRST_SYNTHETIC + self._next)
-            self._next = (self._next + 1) % (MAX_NAMES + 1)
-            old = self._by_address.pop(known, None)
-            if old is not None:
-                del self._by_name[old]
-            self._by_address[known] = name
-        self._by_name[name] = known
-        return known
-
-    def host(self, address: Address) -> Host | None:
-        """Give the name behind an address, if it is one of ours."""
-        name = self._by_address.get(address) if isinstance(address, IPv4Address) else None
-        return None if name is None else Host(name)
 
 
 @dataclass(eq=False, slots=True)
@@ -111,7 +57,11 @@ class Passage:
     sent: int = 0
     received: int = 0
     ended_by: Refusal | None = None
+    carried: bool = False
+    """Bytes go through that nobody looks into."""
+    labels: dict[str, str] = field(default_factory=dict)
     _until: float = math.inf
+    _rests: bool = False
 
     def settle(self, scheme: Scheme) -> None:
         """Now that it is known what is spoken: find the rule for that.
@@ -131,15 +81,20 @@ class Passage:
         Raises:
             Refused: the rule does not open it.
         """
-        fault = address_fault(self.rule, self.ask, address)
+        fault = address_fault(self.rule, self.ask, address) or own_fault(self.rule, self.ask, address)
         if fault is not None:
             raise Refused(fault)
+
+    def rest(self) -> None:
+        """What goes on inside is counted there: only the time of a connection holds for this one."""
+        self._rests = True
+        self.touch()
 
     def touch(self) -> None:
         """Something went through: it is not idle."""
         limits = self.grant.limits
         hard = self.clock + min(limits.connection_seconds, self.rule.total_seconds or math.inf)
-        self.scope.deadline = min(hard, trio.current_time() + limits.idle_seconds)
+        self.scope.deadline = hard if self._rests else min(hard, trio.current_time() + limits.idle_seconds)
         self._until = hard
 
     def count(self, *, sent: int = 0, received: int = 0) -> None:
@@ -148,6 +103,14 @@ class Passage:
         self.received += received
         self.touch()
         self.grant.spend(self, sent + received)
+
+    def count_sent(self, count: int) -> None:
+        """Count bytes that are about to be sent."""
+        self.count(sent=count)
+
+    def count_received(self, count: int) -> None:
+        """Count bytes that are about to be given to the sandbox."""
+        self.count(received=count)
 
     def end(self, refusal: Refusal) -> None:
         """End it from outside, with the reason."""
@@ -176,6 +139,7 @@ class Grant:
         self.closed = trio.Event()
         self.queries = Bucket(limits.queries_per_second)
         self._records = Bucket(limits.records_per_second)
+        self._allowed_records = Bucket(limits.records_per_second)
         self._suppressed = 0
         self._recent: dict[tuple[str, str, int, str, str | None], float] = {}
         self._spent: dict[str, int] = {}
@@ -193,10 +157,14 @@ class Grant:
 
     def _review(self, passage: Passage) -> None:
         rule = decide(self.rules, passage.ask, self.opened.where)
-        if isinstance(rule, Rule):
-            fault = None if passage.address is None else address_fault(rule, passage.ask, passage.address)
-            if fault is None:
-                passage.rule = rule
+        if isinstance(rule, Rule) and not (passage.carried and rule.intercept):
+            before, passage.rule = passage.rule, rule
+            try:
+                if passage.address is not None:
+                    passage.check_address(passage.address)
+            except Refused:
+                passage.rule = before
+            else:
                 return
         what = str(passage.ask)
         passage.end(Refusal("changed", what, "the rules have changed and no longer allow it", ""))
@@ -217,17 +185,28 @@ class Grant:
         return isinstance(decide(self.rules, ask, self.opened.where), Rule)
 
     def spend(self, passage: Passage, count: int) -> None:
-        """Count bytes against the budgets of sandbox and rule."""
+        """Count bytes against the budgets of sandbox and rule, before they are sent."""
         self.total_bytes += count
-        spent = self._spent[passage.rule.name] = self._spent.get(passage.rule.name, 0) + count
-        budget = passage.rule.total_bytes
-        if budget is not None and spent > budget:
-            why = f"the {budget} bytes that rule {passage.rule.name} gives one sandbox are spent"
-        elif self.total_bytes > self.limits.total_bytes:
-            why = f"the {self.limits.total_bytes} bytes of one sandbox are spent"
-        else:
-            return
-        passage.end(Refusal("budget", str(passage.ask), why))
+        name = passage.rule.name
+        self._spent[name] = self._spent.get(name, 0) + count
+        why = self._overspent(passage.rule, 0)
+        if why is not None:
+            passage.end(Refusal("budget", str(passage.ask), why))
+
+    def _check_budget(self, ask: Ask, rule: Rule) -> None:
+        if self.closed.is_set():
+            raise Refused(Refusal("closed", str(ask), "the sandbox is gone"))
+        why = self._overspent(rule, 1)
+        if why is not None:
+            raise Refused(Refusal("budget", str(ask), why))
+
+    def _overspent(self, rule: Rule, more: int) -> str | None:
+        budget = rule.total_bytes
+        if budget is not None and self._spent.get(rule.name, 0) + more > budget:
+            return f"the {budget} bytes that rule {rule.name} gives one sandbox are spent"
+        if self.total_bytes + more > self.limits.total_bytes:
+            return f"the {self.limits.total_bytes} bytes of one sandbox are spent"
+        return None
 
     @asynccontextmanager
     async def passage(self, kind: str, ask: Ask) -> AsyncIterator[Passage]:
@@ -241,11 +220,12 @@ class Grant:
         """
         try:
             rule = self.decide(ask)
+            self._check_budget(ask, rule)
         except Refused as error:
             await self.record_refusal(kind, ask, error.refusal)
             raise
         scope = trio.CancelScope()
-        passage = Passage(self, kind, ask, rule, scope)
+        passage = Passage(self, kind, ask, rule, scope, labels=self.opened.labels)
         passage.touch()
         self.passages.add(passage)
         try:
@@ -274,6 +254,9 @@ class Grant:
                 return
         elif passage.rule.log != "all" and refusal is None:
             return
+        elif not self._allowed_records.take():
+            self._suppressed += 1
+            return
         verdict = "allowed" if refusal is None else "failed" if refusal.code in FAILURES else "refused"
         await self._write(passage.kind, passage.ask, refusal, verdict, passage)
 
@@ -295,7 +278,7 @@ class Grant:
         await self._report(
             Record(
                 grant=self.opened.grant,
-                labels=self.opened.labels,
+                labels=passage.labels if passage else self.opened.labels,
                 time=passage.began if passage else time.time(),
                 verdict=verdict,
                 kind=kind,
@@ -320,6 +303,14 @@ class Grant:
         self.closed.set()
         for passage in list(self.passages):
             passage.end(Refusal("closed", str(passage.ask), "the sandbox is gone"))
+
+
+def own_fault(rule: Rule, ask: Ask, address: Address) -> Refusal | None:
+    """Refuse this host's own addresses, unless the rule opens them."""
+    if any(address in network for network in rule.reachable) or not is_own(address):
+        return None
+    why = f"{ask.host.text} leads to {address}, which is this host itself"
+    return Refusal("address", str(ask), why, f'addresses = ["{address}/{address.max_prefixlen}"] in rule {rule.name}')
 
 
 def _still_covered(rules: tuple[Rule, ...], patterns: tuple[str, ...]) -> tuple[Rule, ...]:

@@ -27,6 +27,8 @@ from egress.upstream import Upstream, UpstreamBroken
 
 MAX_HEAD: Final = 64 * 1024
 LINGER_SECONDS: Final = 1.0
+_RETRIED: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+"""May be sent again on a new connection if a kept one had been closed (RFC 9110, 9.2.2)."""
 _DROPPED_UPGRADES: Final = frozenset({b"h2c"})
 """A client that offers these goes on in HTTP/1.1 when it gets no answer to the offer."""
 
@@ -62,6 +64,7 @@ class HttpVisit:
         if data:
             self._http.receive_data(data)
         self._upstream: Upstream | None = None
+        self._sending = trio.Lock()
 
     async def serve(self) -> None:
         """Answer requests until one side ends the connection."""
@@ -90,7 +93,7 @@ class HttpVisit:
 
     async def _next_event(self) -> h11.Event | type[h11.PAUSED]:
         while True:
-            if self._http.they_are_waiting_for_100_continue:
+            if self._http.they_are_waiting_for_100_continue and self._http.our_state is h11.SEND_RESPONSE:
                 await self._send(h11.InformationalResponse(status_code=100, headers=[]))
             event = self._http.next_event()
             if not isinstance(event, type) or event is h11.PAUSED:
@@ -178,12 +181,12 @@ class HttpVisit:
         has_body = self._has_body(request)
         upstream, reused = await self._reach(passage, target)
         try:
-            passage.count(sent=await upstream.send(head))
+            await upstream.send(head, passage.count_sent)
             if not has_body:
                 await upstream.send(h11.EndOfMessage())
-            if reused and not has_body and not await upstream.answers():
+            if reused and not has_body and request.method in _RETRIED and not await upstream.answers():
                 upstream, _ = await self._reach(passage, target, fresh=True)
-                passage.count(sent=await upstream.send(head))
+                await upstream.send(head, passage.count_sent)
                 await upstream.send(h11.EndOfMessage())
             return await self._relay(passage, upstream, secret, has_body=has_body)
         except (UpstreamBroken, h11.RemoteProtocolError) as error:
@@ -241,7 +244,7 @@ class HttpVisit:
                 nonlocal uploaded
                 try:
                     async for piece in self._body():
-                        passage.count(sent=await upstream.send(h11.Data(data=piece)))
+                        await upstream.send(h11.Data(data=piece), passage.count_sent)
                     await upstream.send(h11.EndOfMessage())
                     uploaded = True
                 except (UpstreamBroken, h11.ProtocolError, *BROKEN):
@@ -271,9 +274,9 @@ class HttpVisit:
             if secret is not None:
                 secret.check_head(passage, response)
                 body = secret.watched(passage, body)
-            passage.count(received=await self._send(incoming(response)))
+            await self._send(incoming(response), passage.count_received)
             async for piece in body:
-                passage.count(received=await self._send(h11.Data(data=piece)))
+                await self._send(h11.Data(data=piece), passage.count_received)
             await self._send(h11.EndOfMessage())
         except (UpstreamBroken, Refused, h11.ProtocolError, *BROKEN) as error:
             return error
@@ -291,11 +294,14 @@ class HttpVisit:
 
     # -- writing --
 
-    async def _send(self, event: h11.Event) -> int:
-        data = self._http.send(event)
-        if data:
-            await self._stream.send_all(data)
-        return len(data or b"")
+    async def _send(self, event: h11.Event, count: Callable[[int], None] | None = None) -> None:
+        # "Go on" may be said for a body while the answer is under way already.
+        async with self._sending:
+            data = self._http.send(event)
+            if data:
+                if count is not None:
+                    count(len(data))
+                await self._stream.send_all(data)
 
     async def _reply(self, status: int, words: str, code: str) -> None:
         """Answer in our own words, and close."""

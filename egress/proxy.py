@@ -13,164 +13,27 @@ import logging
 import os
 import socket
 import sys
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
-from ipaddress import ip_address
 from typing import Final
 
 import msgspec
 import trio
 
 from egress import control
-from egress.addresses import plain
-from egress.allowlist import Ask
 from egress.authority import Authority, client_context
 from egress.control import CloseGrant, Configure, ControlError, Opened, OpenGrant, Record, Sync, Synced
-from egress.dns_door import serve_tcp, serve_udp
-from egress.gate import Destination, Incoming, Outside, is_tls
-from egress.grants import Bucket, Grant
-from egress.http_door import HttpVisit, Origin
-from egress.names import Host
+from egress.gate import Outside
+from egress.grants import Grant
+from egress.listeners import EarlyListeners, Listener, Served
 from egress.resolver import Resolver
-from egress.tls_door import raw_door, serve_tunnel, tls_door
 
 log: Final = logging.getLogger("gaoler.egress")
 
-PROXY_PORT: Final = 3128
-DNS_PORT: Final = 53
 MAX_LISTENERS: Final = 64
-MAX_EARLY: Final = 64
-"""Sandboxes whose listeners came before their grant."""
 RECORDS: Final = 1000
 """Records on their way to the daemon; then whoever makes more waits."""
-STARTS_PER_SECOND: Final = 100.0
-"""New connections of one sandbox."""
 _DESCRIPTORS: Final = socket.CMSG_SPACE(4 * MAX_LISTENERS)
-
-
-class Served:
-    """A grant with its listeners: serves them until it is closed."""
-
-    def __init__(self, grant: Grant, outside: Outside) -> None:
-        self.grant = grant
-        self._outside = outside
-        self._scope: trio.CancelScope | None = None
-        self._places = trio.Semaphore(grant.limits.connections)
-        self._starts = Bucket(STARTS_PER_SECOND)
-
-    async def serve(self, listeners: Sequence[trio.socket.SocketType]) -> None:
-        """Serve what comes in, instead of what was served before, until :meth:`stop`."""
-        self.stop()
-        with trio.CancelScope() as self._scope:
-            try:
-                async with trio.open_nursery() as nursery:
-                    for listener in listeners:
-                        if listener.type == socket.SOCK_DGRAM:
-                            nursery.start_soon(self._until_closed, partial(serve_udp, self.grant, listener))
-                        else:
-                            nursery.start_soon(self._until_closed, partial(self._accept, listener, nursery))
-            finally:
-                for listener in listeners:
-                    listener.close()
-
-    def stop(self) -> None:
-        """Close the listeners and whatever came through them."""
-        if self._scope is not None:
-            self._scope.cancel()
-
-    async def _until_closed(self, serve: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await serve()
-        except OSError as error:
-            log.warning("a listener is lost reason=%s", error)
-
-    async def _accept(self, listener: trio.socket.SocketType, nursery: trio.Nursery) -> None:
-        while True:
-            # Waiting here costs nobody anything: what comes meanwhile waits in the sandbox's own kernel queue.
-            await self._places.acquire()
-            if not self._starts.take():
-                await trio.sleep(self._starts.wait_seconds)
-            try:
-                accepted, _ = await listener.accept()
-            except OSError:
-                self._places.release()
-                await trio.sleep(0.1)
-                continue
-            except BaseException:
-                self._places.release()
-                raise
-            nursery.start_soon(self._serve_connection, accepted)
-
-    async def _serve_connection(self, accepted: trio.socket.SocketType) -> None:
-        """Named boundary: whatever goes wrong with one connection ends that one."""
-        try:
-            stream = trio.SocketStream(accepted)
-            try:
-                await self._sort(stream)
-            finally:
-                await trio.aclose_forcefully(stream)
-        except* OSError:
-            pass
-        except* Exception as group:
-            log.exception("connection lost", exc_info=group)
-        finally:
-            self._places.release()
-
-    async def _sort(self, stream: trio.SocketStream) -> None:
-        """Find out where a connection went and what it speaks."""
-        text, port = stream.socket.getsockname()[:2]
-        if port == DNS_PORT:
-            await serve_tcp(self.grant, stream)
-            return
-        incoming = Incoming(stream)
-        if port == PROXY_PORT:
-            origin = Origin(explicit=True, on_connect=partial(serve_tunnel, self._outside))
-            await HttpVisit(self.grant, self._outside, stream, origin).serve()
-            return
-        address = plain(ip_address(text))
-        name = self.grant.names.host(address)
-        to = Destination(name or Host(str(address), address), port, by_name=name is not None)
-        if self.grant.allows(Ask(to.host, port, "raw")):
-            await raw_door(self.grant, self._outside, incoming, to)
-            return
-        first = await incoming.first_byte()
-        if first is None:
-            return
-        if port == 443 or is_tls(first):
-            await tls_door(self.grant, self._outside, incoming, to)
-        else:
-            origin = Origin(explicit=False, host=name, port=port)
-            await HttpVisit(self.grant, self._outside, stream, origin, incoming.data).serve()
-
-
-class EarlyListeners:
-    """Listeners whose grant is not known yet: the daemon's word and the jailer's come on different ways."""
-
-    def __init__(self) -> None:
-        self._by_grant: OrderedDict[str, list[trio.socket.SocketType]] = OrderedDict()
-
-    def put(self, grant: str, listeners: list[trio.socket.SocketType]) -> None:
-        """Keep them for a while; the oldest make room."""
-        self.drop(grant)
-        self._by_grant[grant] = listeners
-        while len(self._by_grant) > MAX_EARLY:
-            self.drop(next(iter(self._by_grant)))
-
-    def take(self, grant: str) -> list[trio.socket.SocketType] | None:
-        """Give those of a grant, if they are there."""
-        return self._by_grant.pop(grant, None)
-
-    def clear(self) -> None:
-        """Close all."""
-        for grant in list(self._by_grant):
-            self.drop(grant)
-
-    def drop(self, grant: str) -> None:
-        """Close those of a grant."""
-        for listener in self._by_grant.pop(grant, ()):
-            listener.close()
 
 
 class Proxy:
@@ -216,23 +79,24 @@ class Proxy:
         if served is None:
             grant = Grant(message, self._configuration.limits, self._report)
             served = self._served[message.grant] = Served(grant, self._outside)
+            self._nursery.start_soon(served.serve)
         served.grant.apply(self._configuration.rule_sets, message)
         early = self._early.take(message.grant)
         if early is not None:
-            self._nursery.start_soon(served.serve, early)
+            served.attach(early)
 
     def _close(self, grant: str) -> None:
         served = self._served.pop(grant, None)
         if served is not None:
             served.grant.close()
             served.stop()
-        self._early.drop(grant)
+        self._early.forget(grant)
 
-    def attach(self, grant: str, listeners: list[trio.socket.SocketType]) -> None:
+    def attach(self, grant: str, listeners: list[Listener]) -> None:
         """Take the listeners of a sandbox."""
         served = self._served.get(grant)
         if served is not None:
-            self._nursery.start_soon(served.serve, listeners)
+            served.attach(listeners)
             return
         self._early.put(grant, listeners)
 

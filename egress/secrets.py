@@ -23,7 +23,7 @@ class Secret:
 
     def add_to(self, request: h11.Request) -> h11.Request:
         """Add it; what the sandbox has put under that name goes. The answer is asked for as it is, to be looked at."""
-        dropped = {self.header.lower(), b"accept-encoding", b"range"}
+        dropped = {self.header.lower(), b"accept-encoding", b"range", b"request-range", b"if-range"}
         headers = [(name, value) for name, value in request.headers if name not in dropped]
         headers += [(self.header, self.value), (b"accept-encoding", b"identity")]
         return h11.Request(method=request.method, target=request.target, headers=headers)

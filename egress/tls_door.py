@@ -12,8 +12,9 @@ import trio
 from egress.allowlist import Ask, Refusal
 from egress.client_hello import ClientHello, NotTls
 from egress.dial import dial
-from egress.gate import Destination, Incoming, Outside, Replayed, alert, check_name, is_tls, recorded
+from egress.gate import Destination, Incoming, Outside, Replayed, alert, is_tls, recorded
 from egress.grants import Grant, Passage, Refused, Unreachable
+from egress.hello_watch import HelloWatch, check_name
 from egress.http_door import HttpVisit, Origin
 from egress.names import BadName, Host, canonical_host
 from egress.splice import BROKEN, splice
@@ -42,7 +43,7 @@ async def tls_door(grant: Grant, outside: Outside, incoming: Incoming, to: Desti
             await intercept(grant, outside, incoming, ask)
             return
         async with grant.passage("tls", ask) as passage:
-            await carry(passage, outside, incoming)
+            await carry(passage, outside, incoming, HelloWatch(ask.host, ask))
     except Refused as error:
         await alert(incoming.stream, error.refusal)
     except Unreachable:
@@ -93,7 +94,7 @@ async def raw_door(grant: Grant, outside: Outside, incoming: Incoming, to: Desti
         return  # closing is all that can be said on it
 
 
-async def carry(passage: Passage, outside: Outside, incoming: Incoming) -> None:
+async def carry(passage: Passage, outside: Outside, incoming: Incoming, watch: HelloWatch | None = None) -> None:
     """Dial, hand on what has come already, and carry the rest.
 
     Raises:
@@ -101,12 +102,19 @@ async def carry(passage: Passage, outside: Outside, incoming: Incoming) -> None:
     """
     outer = await dial(passage, outside.resolver)
     async with outer:
-        try:
-            passage.count(sent=len(incoming.data))
-            await outer.send_all(incoming.data)
-        except BROKEN:
-            raise Unreachable("the connection broke at once") from None
-        await splice(passage, incoming.stream, outer)
+        await _splice(passage, incoming, outer, watch)
+
+
+async def _splice(passage: Passage, incoming: Incoming, outer: trio.SocketStream, watch: HelloWatch | None) -> None:
+    """Hand on what has come already, looked at where it has to be, and carry the rest."""
+    size = incoming.hello_size if watch is not None else len(incoming.data)
+    data = incoming.data[:size] + (watch.from_client(incoming.data[size:]) if watch is not None else b"")
+    try:
+        passage.count(sent=len(data))
+        await outer.send_all(data)
+    except BROKEN:
+        raise Unreachable("the connection broke at once") from None
+    await splice(passage, incoming.stream, outer, watch)
 
 
 async def serve_tunnel(outside: Outside, passage: Passage, incoming: Incoming, outer: trio.SocketStream) -> None:
@@ -137,7 +145,7 @@ class Tunnel:
         ask = passage.ask
         if passage.grant.allows(Ask(ask.host, ask.port, "raw")):
             passage.settle("raw")
-            await self._carry()
+            await _splice(passage, incoming, self._outer, None)
             return
         first = await incoming.first_byte()
         if first is None:
@@ -148,6 +156,7 @@ class Tunnel:
             passage.settle("http")
             # Each request inside is looked at, so the connection that was opened for the tunnel is not used.
             await self._outer.aclose()
+            passage.rest()
             origin = Origin(explicit=False, host=ask.host, port=ask.port)
             await HttpVisit(passage.grant, self._outside, incoming.stream, origin, incoming.data).serve()
         else:
@@ -169,14 +178,7 @@ class Tunnel:
             raise
         if passage.rule.intercept:
             await self._outer.aclose()
+            passage.rest()
             await intercept(passage.grant, self._outside, self._incoming, passage.ask)
             return
-        await self._carry()
-
-    async def _carry(self) -> None:
-        try:
-            self._passage.count(sent=len(self._incoming.data))
-            await self._outer.send_all(self._incoming.data)
-        except BROKEN:
-            return
-        await splice(self._passage, self._incoming.stream, self._outer)
+        await _splice(passage, self._incoming, self._outer, HelloWatch(passage.ask.host, passage.ask))

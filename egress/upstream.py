@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import h11
@@ -35,19 +35,20 @@ class Upstream:
         """Another request may be sent on it."""
         return self._http.our_state is h11.IDLE
 
-    async def send(self, event: h11.Event) -> int:
-        """Send a part of the request; say how many bytes that were.
+    async def send(self, event: h11.Event, count: Callable[[int], None] | None = None) -> None:
+        """Send a part of the request; ``count`` is told before how many bytes that are.
 
         Raises:
             UpstreamBroken: the connection is gone.
         """
         data = self._http.send(event)
         if data:
+            if count is not None:
+                count(len(data))
             try:
                 await self._stream.send_all(data)
             except BROKEN:
                 raise UpstreamBroken("the server closed the connection") from None
-        return len(data or b"")
 
     async def answers(self) -> bool:
         """Wait for the first bytes of an answer; ``False``: the connection was closed meanwhile, unused."""

@@ -161,7 +161,11 @@ COMPONENTS: Final[dict[str, Any]] = {
         skipped=_SKIPPED,
     ),
     "EgressRuleSet": _object(
-        ["name", "origin", "rules"], name=_TEXT, origin=_TEXT, rules={"type": "array", "items": {"type": "object"}}
+        ["name", "origin", "rules"],
+        name=_TEXT,
+        origin=_TEXT,
+        rules={"type": "array", "items": {"type": "object"}},
+        applied={"type": "boolean"},
     ),
     "EgressRules": _object(
         ["enabled", "connected", "sets"],

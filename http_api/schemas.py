@@ -43,7 +43,7 @@ class ExecBody(Struct, frozen=True):
     stateful: bool | None = None
     """Keep the interpreter for the next execution in this session, or do not."""
     runtime_session_hint: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{0,128}$")] | None = None
-    egress: Annotated[list[Annotated[str, Meta(max_length=260)]], Meta(max_length=100)] | None = None
+    egress: Annotated[list[Annotated[str, Meta(max_length=260)]], Meta(max_length=64)] | None = None
     """Narrow the network down to these hosts, of those that the operator allows; empty: no network."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -174,7 +175,8 @@ def _audit_path(settings: Settings) -> Path:
 
 def _read_all(path: Path) -> Iterator[str]:
     """Give all lines that are kept, the oldest first."""
-    older = sorted(path.parent.glob(f"{path.name}.*"), key=lambda each: -int(each.suffix[1:]))
+    older = [each for each in path.parent.glob(f"{path.name}.*") if re.fullmatch(r"\.[0-9]{1,6}", each.suffix)]
+    older.sort(key=lambda each: -int(each.suffix[1:]))
     for each in (*older, path):
         try:
             with each.open(encoding="utf-8", errors="replace") as file:

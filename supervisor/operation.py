@@ -31,14 +31,13 @@ class Operation:
         }
 
     async def put_egress(self, name: str, payload: bytes) -> dict[str, Any]:
-        """Replace the rules of a name; they hold when this returns.
+        """Replace the rules of a name; they hold when this returns, unless ``applied`` says that no proxy answered.
 
         Raises:
             NotFound, InvalidRequest: as :meth:`supervisor.network.rules_in_force.RulesInForce.put`.
         """
         made = self.core.rules.put(name, payload)
-        await self._apply()
-        return _described(made)
+        return {**_described(made), "applied": await self._apply()}
 
     async def drop_egress(self, name: str) -> dict[str, Any]:
         """Go back to the file's rules.
@@ -47,12 +46,12 @@ class Operation:
             NotFound, InvalidRequest: as :meth:`supervisor.network.rules_in_force.RulesInForce.drop`.
         """
         made = self.core.rules.drop(name)
-        await self._apply()
-        return _described(made)
+        return {**_described(made), "applied": await self._apply()}
 
-    async def _apply(self) -> None:
+    async def _apply(self) -> bool:
+        """Say whether the proxy does what was changed; one that is gone is told when it comes."""
         await self.core.network.reconfigure()
-        await self.core.network.settle()
+        return await self.core.network.settle()
 
     def metrics(self) -> str:
         """Give all figures in the text format of Prometheus."""

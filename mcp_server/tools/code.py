@@ -21,9 +21,7 @@ MAX_COMMAND: Final = 100_000
 
 Egress = Annotated[
     list[Annotated[str, Meta(max_length=260)]],
-    Meta(
-        description="Only these hosts may be reached, of those that the operator allows; empty: none.", max_length=100
-    ),
+    Meta(description="Only these hosts may be reached, of those that the operator allows; empty: none.", max_length=64),
 ]
 Timeout = Annotated[
     float, Meta(description="Seconds until it is ended; the server's limit is the default.", gt=0, le=86_400)

@@ -33,7 +33,7 @@ RECONNECT_SECONDS: Final = 0.2
 ANSWER_SECONDS: Final = 5.0
 MAX_TOLD: Final = 5
 """Refusals that one execution is told."""
-MAX_PATTERNS: Final = 100
+MAX_PATTERNS: Final = 64
 Wanted = tuple[str, ...] | None
 """Hosts that a request narrows the rules down to; ``None``: it does not."""
 
@@ -50,6 +50,8 @@ class Grant:
         self._told: dict[str, None] = {}
         self._untold: dict[str, None] = {}
         self._asked: trio.Event | None = None
+        self.told = True
+        """What is in ``message`` is what the proxy does."""
 
     def hear(self, record: Record) -> None:
         """Remember what its user has to be told: each reason once."""
@@ -89,7 +91,7 @@ class Grant:
             return
         labels = labels_of(principal, SessionId(self.message.labels["session"]))
         narrowed = _canonical(wanted)
-        if (self.message.narrowed, self.message.labels) != (narrowed, labels):
+        if not self.told or (self.message.narrowed, self.message.labels) != (narrowed, labels):
             await self._network.change(self, msgspec.structs.replace(self.message, narrowed=narrowed, labels=labels))
 
 
@@ -195,18 +197,24 @@ class Network:
             SandboxFailed: there is no proxy that answers.
         """
         ports = extra_ports(self.rules(message.narrowed))[:MAX_EXTRA_PORTS]
-        grant.message = message
+        grant.message, grant.told = message, False
         if not set(ports) <= set(grant.ports) and grant.jail is not None:
             grant.ports = ports
             await grant.jail.connect(grant.id, ports)
         if self._stream is None:
+            grant.told = True
             return  # there is no way out; a proxy that comes is told
         done = trio.Event()
-        self._opened.setdefault(grant.id, []).append(done)
-        await self._tell(msgspec.structs.replace(message, answer=True))
-        with trio.move_on_after(ANSWER_SECONDS):
-            await done.wait()
-            return
+        waiting = self._opened.setdefault(grant.id, [])
+        waiting.append(done)
+        try:
+            await self._tell(msgspec.structs.replace(message, answer=True))
+            with trio.move_on_after(ANSWER_SECONDS):
+                await done.wait()
+                grant.told = grant.message is message
+                return
+        finally:
+            self._opened.pop(grant.id, None)
         raise SandboxFailed("the egress proxy does not answer")
 
     async def ask(self) -> trio.Event:
@@ -220,11 +228,13 @@ class Network:
         await self._tell(Sync(number=self._number))
         return done
 
-    async def settle(self) -> None:
-        """Wait until every decision so far is known here; not for long."""
+    async def settle(self) -> bool:
+        """Wait until the proxy has done all that it was told; ``False``: it does not answer, or there is none."""
         done = await self.ask()
         with trio.move_on_after(ANSWER_SECONDS):
             await done.wait()
+            return self._stream is not None
+        return False
 
     async def reconfigure(self) -> None:
         """Tell the proxy the rules that hold now, and let live sandboxes reach what they newly name."""
@@ -322,6 +332,9 @@ class Network:
         for event in self._syncs.values():
             event.set()
         self._syncs.clear()
+        for waiting in self._opened.values():
+            for event in waiting:
+                event.set()
 
 
 def labels_of(principal: Principal, session_id: SessionId) -> dict[str, str]:
