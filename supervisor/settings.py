@@ -232,7 +232,7 @@ class EgressSettings(Struct, frozen=True, forbid_unknown_fields=True):
         50.0
     )
     records_per_second: Annotated[
-        float, _meta("refusals of one sandbox that are written; more are counted", gt=0, le=100_000)
+        float, _meta("decisions of one sandbox, each way, that are written; more are counted", gt=0, le=100_000)
     ] = 20.0
     name_servers: Annotated[
         str, _meta("addresses of name servers, separated by commas; empty: the host's", pattern=r"^[0-9A-Fa-f.:,]*$")

@@ -189,6 +189,91 @@ def test_E13_an_edited_rule_cuts_the_tunnel_that_it_no_longer_allows(online: Onl
     eventually(lambda: attack(online, "print(connect('raw.example.org:9000'))")["stdout"] == "200\n")
 
 
+OPENED = """
+hold = ssl._create_unverified_context().wrap_socket(socket.create_connection(("opened.example.org", 443)), server_hostname="opened.example.org")
+hold.sendall(b"GET /held HTTP/1.1\\r\\nHost: opened.example.org\\r\\n\\r\\n"); hold.recv(100)
+hold.settimeout(20)
+try:
+    while hold.recv(1000): pass
+    print("cut")
+except OSError as error: print("cut" if not isinstance(error, TimeoutError) else error)
+"""
+
+
+def test_E13_a_range_that_is_no_longer_opened_cuts_what_was_dialled_in_it(online: Online) -> None:
+    online.internet.forget()
+    thread, found = in_thread(lambda: attack(online, OPENED))
+    eventually(lambda: any(hit.requests for hit in online.internet.hits_at(PRIVATE)))
+    try:
+        online.set_rules("e", RULES.replace('addresses = ["10.1.2.0/24"]', 'addresses = ["10.9.9.0/24"]'))
+        thread.join(30)
+        assert found[0]["stdout"] == "cut\n"
+    finally:
+        online.set_rules("e", RULES)
+    eventually(lambda: attack(online, "print(connect('opened.example.org:443'))")["stdout"] == "200\n")
+
+
+def test_E1_an_address_that_one_rule_opens_is_not_open_under_another(online: Online) -> None:
+    own = f"""
+[[rule]]
+hosts = ["{HOST}"]
+schemes = ["http"]
+ports = [8081]
+addresses = ["{HOST}/32"]
+reason = "a service of the host's own"
+
+[[rule]]
+hosts = ["{HOST}"]
+ports = [8081]
+reason = "the same in TLS, not opened"
+"""
+    online.set_rules("e", RULES + own)
+    try:
+        opened = "GET / HTTP/1.1\\r\\nHost: 45.1.0.1:8081\\r\\nConnection: close\\r\\n\\r\\n"
+        eventually(lambda: "secret" in attack(online, f"print(talk(('{HOST}', 8081), b'{opened}'))")["stdout"])
+        program = f"""
+sock = tunnel("{HOST}:8081")
+sock.settimeout(5)
+sock.sendall(client_hello("www.example.org"))
+print(sock.recv(1000))
+"""
+        assert "secret" not in attack(online, program)["stdout"]
+    finally:
+        online.set_rules("e", RULES)
+        eventually(lambda: attack(online, f"print(connect('{HOST}:8081'))")["stdout"] == "403\n")
+
+
+def test_E13_a_rule_for_another_port_disturbs_nobody(online: Online) -> None:
+    online.internet.forget()
+    program = """
+sock = socket.create_connection(("raw.example.org", 9000), 5)
+sock.settimeout(20)
+for number in range(60):
+    sock.sendall(b"%03d" % number)
+    if sock.recv(3) != b"%03d" % number: raise SystemExit("cut")
+    time.sleep(0.05)
+print(status(talk(("any.example.org", 8080), b"GET / HTTP/1.1\\r\\nHost: any.example.org:8080\\r\\nConnection: close\\r\\n\\r\\n")))
+"""
+    thread, found = in_thread(lambda: attack(online, program))
+    eventually(lambda: len(online.internet.hits) > 0)
+    more = '\n[[rule]]\nhosts = ["any.example.org"]\nschemes = ["http"]\nports = [8080]\nreason = "one more port"\n'
+    online.set_rules("e", RULES + more)
+    try:
+        thread.join(30)
+        assert found[0]["stdout"] == "200\n", found
+    finally:
+        online.set_rules("e", RULES)
+        eventually(lambda: attack(online, "print(connect('any.example.org:8080'))")["stdout"] == "403\n")
+
+
+def test_an_audit_line_names_who_did_it(online: Online) -> None:
+    session = online.execute("1", stateful=True, user="alice")["session_id"]
+    for user in ("alice", None):
+        attack(online, "print(connect('www.example.org:443'))", stateful=True, session_id=session, user=user)
+    eventually(lambda: sum(each["session"] == session for each in online.audit()) == 2)
+    assert [each["user"] for each in online.audit() if each["session"] == session] == ["alice", ""]
+
+
 def test_E13_broken_rules_change_nothing_and_say_so(online: Online) -> None:
     online.set_rules("e", RULES + "\n[[rule]]\nhosts = ['a b']\nreason = 'not a host'\n")
     try:

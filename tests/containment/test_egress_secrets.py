@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from tests.containment.test_claims import PRELUDE
 from tests.containment.test_egress import NETWORK_PRELUDE
+from tests.daemon import eventually
 from tests.internet import OTHER_WEB, WEB, Hit, Internet, Online, online_daemon, open_internet
 
 pytestmark = pytest.mark.root
@@ -223,3 +225,28 @@ except ssl.SSLError as error: print(error.reason)
     )
     assert result["stdout"] == "CERTIFICATE_VERIFY_FAILED\n"
     assert "does not trust the certificate" in result["stderr"]
+
+
+def test_E13_a_rule_that_begins_to_look_into_tls_cuts_what_it_could_not_see(online: Online) -> None:
+    online.internet.forget()
+    program = """
+hold = ssl._create_unverified_context().wrap_socket(socket.create_connection(("other.example.org", 443)), server_hostname="other.example.org")
+for number in range(100):
+    try:
+        hold.sendall(b"GET /held HTTP/1.1\\r\\nHost: other.example.org\\r\\n\\r\\n")
+        if not hold.recv(65536): raise OSError
+    except OSError:
+        print("cut"); break
+    time.sleep(0.1)
+"""
+    found: list[dict[str, Any]] = []
+    thread = threading.Thread(target=lambda: found.append(online.execute(PRELUDE + NETWORK_PRELUDE + program)))
+    thread.start()
+    eventually(lambda: any(hit.requests for hit in online.internet.hits))
+    looking = RULES.replace('schemes = ["http", "https"]', 'intercept = true\nmethods = ["PUT"]')
+    try:
+        online.set_rules("s", looking)
+        thread.join(30)
+        assert found[0]["stdout"] == "cut\n"
+    finally:
+        online.set_rules("s", RULES)

@@ -11,18 +11,23 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
+import trio.testing
 from cryptography import x509
 
+from egress import control
 from egress.allowlist import Rule
 from egress.authority import Authority
-from egress.control import Limits, Record
+from egress.control import Configure, Limits, Record
 from supervisor.errors import ConfigurationError, InvalidRequest, NotFound
+from supervisor.execution import Principal, SessionId
 from supervisor.network import host_names
 from supervisor.network.audit import Audit, as_line, open_audit
 from supervisor.network.authority import AUTHORITY_FILE, read_authorities, read_or_make_authority
 from supervisor.network.configuration import PresetHost
 from supervisor.network.environment import network_environment
 from supervisor.network.explain import asked, explain
+from supervisor.network.grants import Network
 from supervisor.network.presets import Preset
 from supervisor.network.rule_files import RuleFile, compile_rules, extra_ports, read_rule_sets
 from supervisor.network.rules_in_force import RulesInForce, RuleSource
@@ -307,3 +312,57 @@ def test_a_broken_authority_refuses(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="holds no certificate"):
         read_authorities(tmp_path / "x.pem")
     assert ip_address("127.0.0.1").is_loopback
+
+
+# -- grants --
+
+
+class Jail:
+    """What a grant needs of a jail."""
+
+    async def connect(self, grant: str, ports: list[int]) -> None:
+        return
+
+
+async def test_a_narrowing_that_was_cancelled_is_told_with_the_next_use(tmp_path: Path) -> None:
+    rules = (Rule("x/1", ("a.org", "b.org")),)
+    network = Network(online(), tmp_path / "socket", Audit(None), lambda: Configure(rule_sets={"python": rules}))
+    ours, theirs = trio.testing.memory_stream_pair()
+    network._stream = ours  # type: ignore[assignment]  # a stream is all that it has to be
+    told: list[tuple[str, ...] | None] = []
+
+    async def proxy() -> None:
+        async for payload in control.frames(theirs):
+            message = control.daemon_decoder.decode(payload)
+            if isinstance(message, control.OpenGrant):
+                told.append(message.narrowed)
+                if message.answer:
+                    network._hear(control.Opened(grant=message.grant))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(proxy)
+        someone = Principal("t", "c")
+        async with network.open_grant(Jail(), someone, SessionId("s"), ()) as grant:  # type: ignore[arg-type]
+            await grant.use(someone, None)
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await grant.use(someone, ("a.org",))
+            await grant.use(someone, ("a.org",))
+        nursery.cancel_scope.cancel()
+    assert told[0] == ()
+    assert told[-1] == ("a.org",)
+
+
+async def test_a_request_for_what_is_not_granted_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    rules = (Rule("x/1", ("a.org",)),)
+    network = Network(online(), tmp_path / "socket", Audit(None), lambda: Configure(rule_sets={"python": rules}))
+    for wanted in (("evil.org",), ("a b",), tuple(f"h{number}.org" for number in range(100))):
+        with pytest.raises(InvalidRequest) as caught:
+            network.check(wanted)
+        assert caught.value.field == "egress"
+    network.check(("a.org",))
+    network.check(())
+    without = Network(load_policies()["default"], tmp_path / "socket", Audit(None), lambda: Configure(rule_sets={}))
+    without.check(())
+    with pytest.raises(InvalidRequest, match="no network here"):
+        without.check(("a.org",))
