@@ -52,6 +52,8 @@ class Body(Struct, frozen=True):
     files: Annotated[list[schemas.FileBody], Meta(max_length=256)] | None = None
     timeout: Annotated[float, Meta(ge=1, le=3_600_000)] | None = None
     """Milliseconds."""
+    egress: schemas.Egress | None = None
+    """As of ``POST /exec``."""
 
 
 class CancelBody(Struct, frozen=True):
@@ -104,6 +106,7 @@ def _program(body: Body, door: Door, caller: Caller) -> ProgramRequest:
             session_id=body.session_id,
             files=body.files,
             timeout=body.timeout,
+            egress=body.egress,
         ),
         door,
         caller,

@@ -27,6 +27,10 @@ class FileBody(Struct, frozen=True):
     version: int | None = None
 
 
+Egress = Annotated[list[Annotated[str, Meta(max_length=260)]], Meta(max_length=64)]
+"""Hosts that a request narrows the network down to."""
+
+
 class ExecBody(Struct, frozen=True):
     """Body of ``POST /exec``. Unknown fields are ignored: clients leak some, one of them a key."""
 
@@ -43,7 +47,7 @@ class ExecBody(Struct, frozen=True):
     stateful: bool | None = None
     """Keep the interpreter for the next execution in this session, or do not."""
     runtime_session_hint: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{0,128}$")] | None = None
-    egress: Annotated[list[Annotated[str, Meta(max_length=260)]], Meta(max_length=64)] | None = None
+    egress: Egress | None = None
     """Narrow the network down to these hosts, of those that the operator allows; empty: no network."""
 
 

@@ -38,6 +38,8 @@ class ExecuteBody(Struct, frozen=True):
     """Seconds."""
     args: list[str] | None = None
     stateful: bool | None = None
+    egress: schemas.Egress | None = None
+    """As of ``POST /exec``."""
 
 
 def _json(value: object, status: int = 200) -> Response:
@@ -97,6 +99,7 @@ async def run(door: Door, caller: Caller, session: str) -> Response:
         wall_seconds=body.timeout,
         stdin=(body.stdin or "").encode("utf-8", "replace"),
         stateful=body.stateful,
+        egress=None if body.egress is None else tuple(body.egress),
     )
     result = await door.executor.execute(execution, None, execute.holding(request))
     flat = answers.execution(result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from mcp import Client, StdioServerParameters
 from tests.daemon import KEY, Daemon
 from tests.mcp import Agent
 
+POLICIES = Path(__file__).resolve().parent.parent / "policies"
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 pytestmark = pytest.mark.root
 
@@ -54,3 +56,25 @@ def test_librechats_configuration_names_what_the_door_reads() -> None:
     text = (EXAMPLES / "mcp" / "librechat.yaml").read_text()
     for line in ('url: "http://code:8000/mcp"', "X-User-Id", "X-Conversation-Id", "Authorization", "streamable-http"):
         assert line in text
+
+
+def test_the_network_of_your_own_allows_what_its_story_says(tmp_path: Path) -> None:
+    shutil.copytree(POLICIES, tmp_path / "policies")
+    shutil.copy(EXAMPLES / "network" / "company.toml", tmp_path / "policies" / "egress")
+    shutil.copy(EXAMPLES / "network" / "online.toml", tmp_path / "policies" / "sandbox")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "GAOLER_STATE_DIR": str(tmp_path / "state"),
+        "GAOLER_JAILER_POLICY_DIR": str(tmp_path / "policies"),
+        "GAOLER_EXECUTION_POLICY": "online",
+    }
+    for url, status in (
+        ("https://api.example.com/v1/reports", 0),
+        ("https://a.files.example.com/x", 0),
+        ("https://files.example.com/x", 1),
+        ("http://api.example.com/v1/reports", 1),
+        ("https://example.com/", 1),
+    ):
+        command = [sys.executable, "-m", "supervisor", "egress", "explain", url]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == status, (url, done.stdout, done.stderr)
