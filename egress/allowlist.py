@@ -23,6 +23,7 @@ from egress.targets import path_matches
 Scheme = Literal["https", "http", "raw"]
 Log = Literal["all", "refused", "none"]
 EVERY_HOST: Final = "*"
+SHOWN_PATH: Final = 60
 FAILURES: Final = frozenset({"unreachable", "idle"})
 """Codes of what is allowed and did not work."""
 DEFAULT_PORTS: Final[dict[str, int]] = {"https": 443, "http": 80}
@@ -72,7 +73,10 @@ class Ask:
         if scheme == "raw":
             return f"{self.host.authority}:{self.port}"
         method = f"{self.method} " if self.method else ""
-        return f"{method}{scheme}://{self.host.authority}{end}{self.path or ''}"
+        path = self.path or ""
+        # It goes into our own words, where a model believes it: no room for a sandbox's.
+        shown = path if len(path) <= SHOWN_PATH else f"{path[:SHOWN_PATH]}..."
+        return f"{method}{scheme}://{self.host.authority}{end}{shown}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,11 @@ def check_framing(request: h11.Request) -> None:
             raise BadRequest("Transfer-Encoding in HTTP/1.0")
 
 
+def without_quotes(error: h11.ProtocolError) -> str:
+    """Give what h11 says, without the bytes that it quotes: those are a stranger's, and these are our own words."""
+    return str(error).partition(":")[0].partition("'")[0].partition("(")[0].strip()[:100]
+
+
 def text(value: bytes) -> str:
     """Give a value as text."""
     return value.decode("latin-1")

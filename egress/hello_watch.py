@@ -106,8 +106,15 @@ def check_name(hello: ClientHello, host: Host, ask: Ask) -> None:
     if hello.server_name is None:
         raise Refused(Refusal("sni-missing", str(ask), "the ClientHello names no server (SNI)"))
     if not _is(hello.server_name, host):
-        shown = ascii(hello.server_name[:80])
-        raise Refused(Refusal("sni-mismatch", str(ask), f"the ClientHello names another server, {shown}"))
+        raise Refused(Refusal("sni-mismatch", str(ask), f"the ClientHello names another server{_shown(hello)}"))
+
+
+def _shown(hello: ClientHello) -> str:
+    """Give the name for our own words, if it is one: anything else would be a sandbox's words in ours."""
+    try:
+        return f", {canonical_host(hello.server_name or '').text}"
+    except BadName:
+        return ""
 
 
 def _is(server_name: str, host: Host) -> bool:

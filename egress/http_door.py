@@ -16,7 +16,7 @@ import trio
 
 from egress.allowlist import DEFAULT_PORTS, Ask, Refusal
 from egress.dial import dial
-from egress.fields import BadRequest, check_framing, field, fields, incoming, outgoing, text
+from egress.fields import BadRequest, check_framing, field, fields, incoming, outgoing, text, without_quotes
 from egress.gate import Incoming, Outside, recorded
 from egress.grants import Grant, Passage, Refused, Unreachable
 from egress.names import Host
@@ -74,8 +74,10 @@ class HttpVisit:
                 if request is None or not await self._answer(request):
                     return
                 self._http.start_next_cycle()
-        except (h11.RemoteProtocolError, BadRequest) as error:
+        except BadRequest as error:
             await self._complain(str(error))
+        except h11.RemoteProtocolError as error:
+            await self._complain(without_quotes(error))
         except (h11.LocalProtocolError, *BROKEN):
             return  # the client went away, or a server's answer broke off
         finally:
@@ -170,8 +172,7 @@ class HttpVisit:
     async def _check_upgrade(self, request: h11.Request, ask: Ask) -> None:
         wanted = {word.strip().lower() for value in fields(request, b"upgrade") for word in value.split(b",")}
         if wanted - _DROPPED_UPGRADES:
-            shown = ascii(b", ".join(sorted(wanted))[:60].decode("latin-1"))
-            refusal = Refusal("upgrade", str(ask), f"switching to another protocol ({shown}) is never allowed")
+            refusal = Refusal("upgrade", str(ask), "switching to another protocol (Upgrade) is never allowed")
             raise await recorded(self._grant, self._origin.scheme, ask, refusal)
 
     async def _exchange(self, passage: Passage, request: h11.Request, target: Target, secret: Secret | None) -> bool:
@@ -192,7 +193,8 @@ class HttpVisit:
         except (UpstreamBroken, h11.RemoteProtocolError) as error:
             if self._http.our_state is not h11.SEND_RESPONSE:
                 raise h11.LocalProtocolError("the answer broke off") from None
-            raise Unreachable(f"its answer is no HTTP: {error}") from None
+            why = without_quotes(error) if isinstance(error, h11.RemoteProtocolError) else error
+            raise Unreachable(f"its answer is no HTTP: {why}") from None
 
     def _has_body(self, request: h11.Request) -> bool:
         length = field(request, b"content-length")

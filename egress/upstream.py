@@ -10,6 +10,7 @@ import trio
 
 from egress.addresses import Address
 from egress.allowlist import Rule
+from egress.fields import without_quotes
 from egress.names import Host
 from egress.splice import BROKEN
 
@@ -106,6 +107,6 @@ class Upstream:
                     return event
                 self._http.receive_data(bytes(await self._stream.receive_some(65_536)))
             except h11.RemoteProtocolError as error:
-                raise UpstreamBroken(str(error)) from None
+                raise UpstreamBroken(without_quotes(error)) from None
             except BROKEN:
                 raise UpstreamBroken("the connection broke") from None
