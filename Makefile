@@ -46,7 +46,8 @@ bench: $(VENV)/installed-dev
 
 # A million inputs for the parsers of the egress proxy, guided by coverage; minutes.
 fuzz: $(VENV)/installed-dev
-	@$(PYTHON) -m venv $(VENV)-fuzz && $(VENV)-fuzz/bin/pip install -q --disable-pip-version-check atheris==3.0.0 dnspython h11 idna msgspec hypothesis
+	@$(PYTHON) -m venv $(VENV)-fuzz && $(VENV)/bin/pip freeze --exclude-editable > $(VENV)-fuzz/pins.txt
+	@$(VENV)-fuzz/bin/pip install -q --disable-pip-version-check -c $(VENV)-fuzz/pins.txt atheris==3.0.0 dnspython h11 idna msgspec hypothesis
 	$(VENV)-fuzz/bin/python -m tests.egress.fuzz --inputs 1000000 --engine atheris
 
 # Pins every package, ours and the sandbox's; needs uv.

@@ -322,10 +322,11 @@ class InJail:
         )
         if inputs.is_new and (results.new or results.add_directories or results.packages):
             await self._files.create_session(inputs.owner, inputs.session_id)
-        if not change.empty:
-            await self._files.change(inputs.session_id, change)
+        # First what the sandbox will not offer again: a session that is full of files keeps its packages.
         if results.packages is not None or results.forget_packages:
             await self._files.keep_packages(inputs.session_id, results.packages)
+        if not change.empty:
+            await self._files.change(inputs.session_id, change)
 
 
 def _is_of_packages(name: str) -> bool:

@@ -183,12 +183,13 @@ def setup_plan(
         max_jails=settings.jailer.max_jails,
         log_level=settings.log_level,
         egress=policies[settings.execution.policy].network == "egress",
-        shared_packages=_shared_packages(settings),
+        shared_packages=shared_packages(settings),
         trusted_authority=authority[0] if authority else "",
     )
 
 
-def _shared_packages(settings: Settings) -> Path | None:
+def shared_packages(settings: Settings) -> Path | None:
+    """Give the directory of what every sandbox finds at ``/opt/packages``, if there is one."""
     link = settings.state_path / SHARED_PACKAGES / "current"
     return link.resolve() if link.exists() else None
 

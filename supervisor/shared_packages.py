@@ -23,7 +23,7 @@ from msgspec import Meta, Struct
 
 from supervisor import oneshot
 from supervisor.errors import ConfigurationError, GaolerError, InvalidRequest
-from supervisor.prepare import SHARED_PACKAGES, read_policy
+from supervisor.prepare import SHARED_PACKAGES, read_policy, shared_packages
 from supervisor.settings import Settings
 
 MANIFEST: Final = "manifest.json"
@@ -54,19 +54,13 @@ class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
                     raise InvalidRequest(f"{name!r} is no name of a package, with or without a version", field=kind)
 
 
-def current(settings: Settings) -> Path | None:
-    """Give the directory of what is installed, if there is one."""
-    link = settings.state_path / SHARED_PACKAGES / "current"
-    return link.resolve() if link.exists() else None
-
-
 def read_wanted(settings: Settings) -> Wanted:
     """Give what is installed.
 
     Raises:
         ConfigurationError: the manifest is broken.
     """
-    where = current(settings)
+    where = shared_packages(settings)
     if where is None:
         return Wanted()
     try:
@@ -128,10 +122,13 @@ def _script(wanted: Wanted) -> str:
 
 def _publish(base: Path, building: Path, wanted: Wanted) -> Path:
     manifest = msgspec.json.encode(wanted)
-    (building / MANIFEST).write_bytes(manifest)
+    # First it is root's again: then nobody can put something into the manifest's way.
     for path in [building, *building.rglob("*")]:
         os.chown(path, 0, 0, follow_symlinks=False)
     building.chmod(0o755)
+    fd = os.open(building / MANIFEST, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    with os.fdopen(fd, "wb") as file:
+        file.write(manifest)
     final = base / hashlib.sha256(manifest + os.urandom(16)).hexdigest()[:16]
     building.rename(final)
     link = base / "current.new"
