@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,6 +87,18 @@ def test_put_rules_hold_at_once_and_go_with_delete(online: Online, admin: str) -
     assert (reach(online, "www.example.org"), reach(online, "new.example.org")) == ("200", "403")
 
 
+def test_rules_that_no_proxy_has_taken_are_kept_and_that_is_said(online: Online, admin: str) -> None:
+    proxy = online.named("gaoler-egress")
+    os.kill(proxy, signal.SIGSTOP)
+    try:
+        rule = {"hosts": ["new.example.org"], "reason": "a new one"}
+        assert put(online, admin, {"name": "e", "rule": [rule]})[1]["applied"] is False  # type: ignore[index]
+    finally:
+        os.kill(proxy, signal.SIGCONT)
+    assert (reach(online, "www.example.org"), reach(online, "new.example.org")) == ("403", "200")
+    assert online.request("DELETE", "/v1/admin/egress/e", key=admin).json["applied"] is True
+
+
 @pytest.mark.parametrize(
     ("body", "status", "field"),
     [
@@ -129,6 +142,8 @@ def test_explain_says_what_a_sandbox_could_reach(online: Online) -> None:
 def test_log_and_suggest_tell_of_a_session(online: Online) -> None:
     program = f"{CONNECT}print(connect('www.example.org'), connect('evil.example.net'), connect('www.example.org.'))"
     session = online.execute(program)["session_id"]
+    # What somebody else has put beside the audit is not read.
+    (online.state_dir / "data" / "egress.jsonl.1.gz").write_bytes(b"\x1f\x8b")
     log = gaoler(online, "egress", "log", "--session", session)
     assert sorted(line.split()[1] for line in log.stdout.splitlines()) == ["REFUSED", "ok", "ok"], log.stdout
     refused = gaoler(online, "egress", "log", "--session", session, "--refused", "--json")
