@@ -1,4 +1,4 @@
-"""The command line: ``gaoler serve | run | mcp | doctor | image | keys | settings``. Errors say what to do next."""
+"""The command line, ``gaoler``: serve, run, mcp, doctor, attack and what manages them. Errors say what to do next."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from supervisor import __version__
+from supervisor.cli_attack import attack
 from supervisor.cli_egress import egress
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
 from supervisor.errors import GaolerError
@@ -329,4 +330,5 @@ def settings(as_json: bool, config: Path | None) -> None:
         Console().print(table)
 
 
+main.add_command(attack)
 main.add_command(egress)

@@ -10,18 +10,19 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
-from tests.containment.test_claims import CLAIMS, PRELUDE, PROGRAMS
+from supervisor.attack.case import Case
+from supervisor.attack.network import RULES
+from supervisor.attack.programs import HERE, program_cases
+from tests.containment.test_claims import target_of
 from tests.daemon import eventually
 from tests.internet import (
     HOST,
-    METADATA,
-    OTHER_WEB,
     PRIVATE,
     WEB,
     Internet,
@@ -30,49 +31,14 @@ from tests.internet import (
     open_internet,
 )
 
-HERE = Path(__file__).resolve().parent
-NETWORK_PRELUDE = (HERE / "prelude_network.py").read_text()
-RULES = (HERE / "egress_rules.toml").read_text()
-NETWORK_CLAIMS = [claim for claim in CLAIMS if claim.get("network")]
+PRELUDE = (HERE / "prelude.py").read_text() + (HERE / "prelude_network.py").read_text()
+NETWORK_CASES = [case for case in program_cases() if case.place == "internet"]
 pytestmark = pytest.mark.root
-
-
-def world() -> dict[str, list[str]]:
-    granted = {name: [WEB] for name in ("www", "plain", "any", "raw", "budget", "brief")}
-    return {
-        **{f"{name}.example.org": addresses for name, addresses in granted.items()},
-        "opened.example.org": [PRIVATE],
-        "deep.example.com": [WEB],
-        "deep.down.example.com": [WEB],
-        "private.example.com": [PRIVATE],
-        "meta.example.com": [METADATA],
-        "loop.example.com": ["127.0.0.1"],
-        "own.example.com": [HOST],
-        "zero.example.com": ["0.0.0.0"],
-        "mixed.example.com": [PRIVATE, "127.0.0.1", WEB],
-        "cname.example.com": ["=internal.example.net"],
-        "internal.example.net": [PRIVATE],
-        "mapped.example.com": ["::ffff:10.1.2.3"],
-        "nat64.example.com": ["64:ff9b::a01:203"],
-        "sixtofour.example.com": ["2002:a01:203::1"],
-        "local6.example.com": ["fd00:ec2::254"],
-        "evil.example.net": [OTHER_WEB],
-        "evil.net": [OTHER_WEB],
-    }
 
 
 @pytest.fixture(scope="module")
 def internet() -> Iterator[Internet]:
     with open_internet() as found:
-        found.records.update(world())
-        turns = cycle([[WEB], ["127.0.0.1"], [HOST], [METADATA]])
-        found.answers["rebind.example.com"] = lambda: next(turns)
-        for name, target in (
-            ("metadata", f"http://{METADATA}/latest/meta-data"),
-            ("loopback", "http://127.0.0.1:8081/"),
-            ("refused", "http://evil.example.net/stolen"),
-        ):
-            found.pages[f"/redirect-{name}"] = lambda *_args, target=target: (302, {"Location": target}, b"")
         yield found
 
 
@@ -83,32 +49,14 @@ def online(image_dir: Path, internet: Internet) -> Iterator[Online]:
 
 
 def attack(online: Online, program: str, **fields: Any) -> dict[str, Any]:
-    return online.execute(PRELUDE + NETWORK_PRELUDE + program, **fields)
+    return online.execute(PRELUDE + program, **fields)
 
 
-def must_be_contained(result: dict[str, Any]) -> None:
-    assert result["stdout"].rstrip().splitlines()[-1:] == ["CONTAINED"], (result["stdout"], result["stderr"])
-    assert result["code"] == 0, result
-
-
-def nothing_escaped(internet: Internet) -> None:
-    """Whatever the sandbox tried: only granted hosts were reached, under their own names, at their own addresses."""
-    assert internet.host_hits == []
-    assert {hit.address for hit in internet.hits} <= {WEB}, internet.hits
-    for hit in internet.hits:
-        assert hit.server_name is None or hit.server_name.endswith((".example.org", ".example.com")), hit
-        assert all(not host.startswith("evil") for host in hit.hosts), hit
-        assert b"/smuggled" not in hit.raw, hit
-    assert all(name.endswith((".example.org", ".example.com", "example.net")) for name in internet.queries)
-    assert not any("secret" in name or "evil" in name for name in internet.queries), internet.queries
-
-
-@pytest.mark.parametrize("claim", NETWORK_CLAIMS, ids=[f"{claim['id']} {claim['program']}" for claim in NETWORK_CLAIMS])
-def test_the_hostile_program_does_not_get_out(online: Online, claim: dict[str, Any]) -> None:
-    online.internet.forget()
-    fields = {"egress": claim["egress"]} if "egress" in claim else {}
-    must_be_contained(attack(online, (PROGRAMS / claim["program"]).read_text(), **fields))
-    nothing_escaped(online.internet)
+@pytest.mark.parametrize("case", NETWORK_CASES, ids=[f"{case.id} {case.name}" for case in NETWORK_CASES])
+def test_the_hostile_program_does_not_get_out(online: Online, case: Case) -> None:
+    target = target_of(online)
+    target.internet = online.internet
+    trio.run(case.attack, target)
 
 
 def test_E3_an_opened_private_range_is_reached_and_only_by_its_rule(online: Online) -> None:
@@ -321,7 +269,7 @@ def test_E14_without_the_proxy_there_is_no_network_and_with_a_new_one_there_is(o
     eventually(lambda: "gaoler-egress" in online.names() and online.named("gaoler-egress") != before)
     again = attack(online, "print(connect('www.example.org:443'))", stateful=True, session_id=session)
     assert again["stdout"] == "200\n"
-    nothing_escaped(online.internet)
+    online.internet.must_have_kept_to_the_rules()
 
 
 def test_E14_while_the_proxy_is_stopped_nothing_gets_out(online: Online) -> None:

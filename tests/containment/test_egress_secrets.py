@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.containment.test_claims import PRELUDE
-from tests.containment.test_egress import NETWORK_PRELUDE
+from tests.containment.test_egress import PRELUDE
 from tests.daemon import eventually
 from tests.internet import OTHER_WEB, WEB, Hit, Internet, Online, online_daemon, open_internet
 
@@ -70,7 +69,7 @@ def online(image_dir: Path, internet: Internet, tmp_path_factory: pytest.TempPat
     directory = tmp_path_factory.mktemp("credentials")
     (directory / "token").write_text(f"{SECRET}\n")
     authorities = tmp_path_factory.mktemp("authorities") / "all.pem"
-    authorities.write_bytes(internet.authority.cert_pem.bytes())
+    authorities.write_bytes(internet.authority[0].encode())
     settings = {
         "GAOLER_EGRESS_CREDENTIALS_DIR": str(directory),
         "GAOLER_EGRESS_AUTHORITIES": str(authorities),
@@ -95,7 +94,7 @@ def fetch(url, data=None, **headers):
 
 def run(online: Online, program: str) -> dict[str, Any]:
     online.internet.forget()
-    result = online.execute(PRELUDE + NETWORK_PRELUDE + FETCH + program)
+    result = online.execute(PRELUDE + FETCH + program)
     assert SECRET not in json.dumps(result)
     return result
 
@@ -240,7 +239,7 @@ for number in range(100):
     time.sleep(0.1)
 """
     found: list[dict[str, Any]] = []
-    thread = threading.Thread(target=lambda: found.append(online.execute(PRELUDE + NETWORK_PRELUDE + program)))
+    thread = threading.Thread(target=lambda: found.append(online.execute(PRELUDE + program)))
     thread.start()
     eventually(lambda: any(hit.requests for hit in online.internet.hits))
     looking = RULES.replace('schemes = ["http", "https"]', 'intercept = true\nmethods = ["PUT"]')

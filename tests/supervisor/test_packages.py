@@ -16,11 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.attack.network import policies_with
 from supervisor.jailer import packages
 from supervisor.jailer.packages import BadArchive, Unpacker, find, pack
 from supervisor.network.presets import read_presets
+from supervisor.policy import PACKAGED_POLICIES
 from tests.daemon import Daemon, daemon_with, start_daemon
-from tests.internet import policies_with
 
 # -- the archive --
 
@@ -156,7 +157,7 @@ def rules() -> str:
 @pytest.fixture(scope="module")
 def policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     policies = tmp_path_factory.mktemp("installing") / "policies"
-    policies_with(policies, {"packages": rules()})
+    policies_with(policies, PACKAGED_POLICIES, {"packages": rules()})
     return policies
 
 
