@@ -22,6 +22,7 @@ import trio
 
 from egress import control
 from egress.authority import Authority, client_context
+from egress.confinement import confine
 from egress.control import CloseGrant, Configure, ControlError, Opened, OpenGrant, Record, Sync, Synced
 from egress.gate import Outside
 from egress.grants import Grant
@@ -197,12 +198,17 @@ def _set_process_name(name: bytes) -> None:
 
 
 def main() -> None:
-    """Serve; descriptors in argv: the daemon's listening socket, the jailer's datagrams. Then the level of the log."""
+    """Serve; descriptors in argv: the daemon's listening socket, the jailer's datagrams, the proxy's own filter.
+
+    Then the level of the log.
+    """
     _set_process_name(b"gaoler-egress")
-    logging.basicConfig(level=sys.argv[3], format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=sys.argv[4], format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
     sockets = [socket.socket(fileno=int(number)) for number in sys.argv[1:3]]
     for each in sockets:
         each.set_inheritable(False)
+    with os.fdopen(int(sys.argv[3]), "rb") as file:
+        confine(file.read())
     trio.run(_serve, sockets[0], sockets[1])
 
 

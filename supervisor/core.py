@@ -36,6 +36,8 @@ class Prepared:
     token_keys: Mapping[str, PublicKey]
     oauth_keys: Mapping[str, OAuthKey]
     rule_source: RuleSource
+    own_filter: bytes
+    """The seccomp program (BPF) that the daemon puts on itself when it serves."""
 
 
 @dataclass(frozen=True, slots=True)

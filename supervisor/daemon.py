@@ -24,6 +24,7 @@ from supervisor.files import FileLimits, FileService, run_sweeper
 from supervisor.identity.derived import DerivedIds
 from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
+from supervisor.jailer import kernel
 from supervisor.jailer.client import open_jailer
 from supervisor.jailer.setup import EGRESS_SOCKET, JailerHandle
 from supervisor.live import open_live
@@ -174,6 +175,8 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
             stop.set()
 
         bound = await nursery.start(serve_until_stopped)
+        # Nothing listens or is started after this; threads that wait for work are bound by it too.
+        kernel.install_seccomp(prepared.own_filter, all_threads=True)
         _announce(bound, settings)
         if on_ready is not None:
             on_ready.set()

@@ -29,6 +29,7 @@ from supervisor.daemon import open_core
 from supervisor.doors import anonymous_credentials, mcp_door, rate_limiter
 from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.execution import Principal
+from supervisor.jailer import kernel
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.prepare import KEY_FILE, configure_logging, prepare
 from supervisor.settings import Settings
@@ -169,6 +170,7 @@ async def _embedded(prepared: Prepared, wish: Wish, read_fd: int, write_fd: int)
         door = mcp_door(prepared, core, anonymous_credentials(), rate_limiter(prepared.settings))
         async with open_server(door, me) as (server, note_change):
             core.files.on_changed = note_change
+            kernel.install_seccomp(prepared.own_filter, all_threads=True)
             await _serve(server, read_fd, write_fd)
 
 

@@ -114,8 +114,8 @@ def _child(settings: Settings, work: Work, write_end: int, *, keep: bool) -> Non
     """Never returns."""
     try:
         configure_logging("WARNING")
-        visible = [work.unpack_to] if work.unpack_to is not None else []
-        prepared = prepare(msgspec.structs.replace(settings, log_level="WARNING"), visible)
+        writable = [work.unpack_to] if work.unpack_to is not None else []
+        prepared = prepare(msgspec.structs.replace(settings, log_level="WARNING"), writable)
 
         async def main() -> Report:
             async with open_core(prepared) as core:

@@ -17,6 +17,7 @@ from supervisor.identity.tokens import PublicKey, load_public_keys
 from supervisor.image import Image, current_image, hold
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.interpreters import RuntimeProfile
+from supervisor.jailer.seccomp import SeccompError, compile_policy
 from supervisor.jailer.setup import SetupPlan, become_ordinary_user, start_jailer
 from supervisor.network.preparation import prepare_network
 from supervisor.policy import PACKAGED_POLICIES, Policy, Profile, load_policies, load_profiles
@@ -25,6 +26,8 @@ from supervisor.settings import Settings
 
 PACKAGE: Final = Path(__file__).resolve().parent
 KEY_FILE: Final = "api_key"
+DOORS: Final = (PACKAGE.parent / "http_api", PACKAGE.parent / "mcp_server")
+OWN_PROCESSES: Final = ("daemon", "jailer", "proxy")
 SHARED_PACKAGES: Final = "packages"
 """Of the state directory: see :mod:`supervisor.shared_packages`."""
 WARM_CELL_BYTES: Final = 6 << 20
@@ -182,6 +185,7 @@ def setup_plan(
         builders=settings.jailer.builders,
         max_jails=settings.jailer.max_jails,
         log_level=settings.log_level,
+        filters=own_filters(settings),
         egress=policies[settings.execution.policy].network == "egress",
         shared_packages=shared_packages(settings),
         trusted_authority=authority[0] if authority else "",
@@ -205,10 +209,34 @@ def _token_keys(settings: Settings) -> Mapping[str, PublicKey]:
     )
 
 
-def prepare(settings: Settings, visible: Sequence[Path] = ()) -> Prepared:
+def own_filters(settings: Settings) -> Mapping[str, bytes]:
+    """Compile the system calls of our own processes, ``policies/processes``.
+
+    Raises:
+        ConfigurationError: a policy is missing or does not compile.
+    """
+    found: dict[str, bytes] = {}
+    for name in OWN_PROCESSES:
+        path = policy_directory(settings) / "processes" / f"{name}.kafel"
+        try:
+            found[name] = compile_policy(str(nsjail_path()), path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, SeccompError) as error:
+            raise ConfigurationError(f"processes/{name}.kafel: {error}") from None
+    return found
+
+
+def _written(settings: Settings) -> list[Path]:
+    """Give the directories that the daemon writes to."""
+    found = [settings.state_path / "data", settings.state_path / "run"]
+    if settings.bind.startswith("unix:"):
+        found.append(Path(settings.bind.removeprefix("unix:")).parent)
+    return found
+
+
+def prepare(settings: Settings, writable: Sequence[Path] = ()) -> Prepared:
     """Do all that needs root and become the daemon's ordinary user.
 
-    ``visible``: more directories that the daemon has to reach.
+    ``writable``: more directories that the daemon has to reach and to write to.
 
     Raises:
         ConfigurationError: something is wrong or missing; nothing is left running.
@@ -228,6 +256,9 @@ def prepare(settings: Settings, visible: Sequence[Path] = ()) -> Prepared:
     jailer = start_jailer(plan)
     key, _made = read_or_make_key(settings, settings.state_path / KEY_FILE)
     become_ordinary_user(
-        settings.jailer.daemon_uid, [*plan.code, settings.state_path, policy_directory(settings), *visible]
+        settings.jailer.daemon_uid,
+        settings.state_path / "root",
+        [*plan.code, *DOORS, policy_directory(settings)],
+        [*_written(settings), *writable],
     )
-    return Prepared(settings, policy, languages, key, jailer, token_keys, oauth_keys, network)
+    return Prepared(settings, policy, languages, key, jailer, token_keys, oauth_keys, network, plan.filters["daemon"])

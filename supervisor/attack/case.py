@@ -20,6 +20,7 @@ GROUPS: Final = {
     "M": "the MCP server",
     "E": "the network",
     "S": "secrets",
+    "D": "our own processes",
 }
 
 

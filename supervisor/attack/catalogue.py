@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from supervisor.attack.case import GROUPS, Case
-from supervisor.attack.cases import files, kernel, lifetime, network, resources, secrets
+from supervisor.attack.cases import defence, files, kernel, lifetime, network, resources, secrets
 from supervisor.attack.programs import program_cases
 
-MODULES = (kernel, resources, lifetime, files, network, secrets)
+MODULES = (kernel, resources, lifetime, files, network, secrets, defence)
 
 
 def all_cases() -> Sequence[Case]:

@@ -162,7 +162,7 @@ def _target(
 ) -> Target:
     installed = find_languages(find_image(settings), load_profiles(policy_directory(settings)))
     first, count = settings.subordinate_range
-    return Target(address, state, policy, frozenset(installed), range(first, first + count), *callers)
+    return Target(address, state, settings, policy, frozenset(installed), range(first, first + count), *callers)
 
 
 @asynccontextmanager

@@ -54,7 +54,7 @@ def _become_jailer(python: list[str], fds: list[int]) -> None:
         os._exit(127)
 
 
-def start_proxy(python: list[str], daemon_fd: int, jailer_fd: int, level: str) -> int:
+def start_proxy(python: list[str], own_filter: bytes, daemon_fd: int, jailer_fd: int, level: str) -> int:
     """Fork the egress proxy: the host's network, and no right but to use it. Return its pid.
 
     Its uid is one of the range that no sandbox gets.
@@ -76,7 +76,10 @@ def start_proxy(python: list[str], daemon_fd: int, jailer_fd: int, level: str) -
             kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
             os.set_inheritable(daemon_fd, True)
             os.set_inheritable(jailer_fd, True)
-            os.execve(python[0], [*python, "-m", "egress.proxy", str(daemon_fd), str(jailer_fd), level], {})
+            told = os.memfd_create("filter", 0)
+            os.write(told, own_filter)
+            os.lseek(told, 0, os.SEEK_SET)
+            os.execve(python[0], [*python, "-m", "egress.proxy", *map(str, (daemon_fd, jailer_fd, told)), level], {})
         except OSError as error:
             os.write(2, f"the egress proxy cannot be started: {error}\n".encode())
         finally:
@@ -194,12 +197,15 @@ def _wait_for_all() -> None:
 def main() -> None:
     """Keep the jailer, and the egress proxy if there is one.
 
-    In argv: the descriptors of control pipe, configuration, listening socket and readiness pipe; the daemon's way to
-    the proxy (-1: none) and the log level; the interpreter.
+    In argv: the descriptors of control pipe, configuration, listening socket, readiness pipe and the proxy's seccomp
+    program; the daemon's way to the proxy (-1: none) and the log level; the interpreter.
     """
     kernel.set_process_name("gaoler-keeper")
-    control_fd, config_fd, listener_fd, ready_fd, egress_fd = (int(number) for number in sys.argv[1:6])
-    level, python = sys.argv[6], sys.argv[7:]
+    control_fd, config_fd, listener_fd, ready_fd, filter_fd, egress_fd = (int(number) for number in sys.argv[1:7])
+    level, python = sys.argv[7], sys.argv[8:]
+    with os.fdopen(filter_fd, "rb") as file:
+        file.seek(0)
+        own_filter = file.read()
     for fd in (control_fd, config_fd, listener_fd, ready_fd):
         os.set_inheritable(fd, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -212,7 +218,8 @@ def main() -> None:
         # Both ends stay here, so that either side can be started anew.
         jailers, proxys = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fds.append(jailers.fileno())
-        everybody.append(Kept("the egress proxy", partial(start_proxy, python, egress_fd, proxys.fileno(), level)))
+        start = partial(start_proxy, python, own_filter, egress_fd, proxys.fileno(), level)
+        everybody.append(Kept("the egress proxy", start))
     everybody.insert(0, Kept("the jailer", partial(_start, python, fds)))
     sys.exit(keep(everybody, control_fd))
 

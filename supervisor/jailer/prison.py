@@ -1,4 +1,4 @@
-"""Mount trees that ``setup`` builds as host root: the jailer's whole world, and the daemon's view of its own code.
+"""Mount trees that ``setup`` builds as host root: the jailer's whole world, and the daemon's view of the host.
 
 The jailer's root is a read-only tmpfs with the host's ``/usr``, our code, the runtime image, a made-up ``/etc`` and
 ``/dev``, and the cgroup subtree. Once the user namespace is entered these mounts are locked together: the jailer can
@@ -42,6 +42,16 @@ _DEVICE_LINKS: Final = {
     "stderr": "/proc/self/fd/2",
 }
 _MAX_COPY_BYTES: Final = 16 << 20
+_PUBLIC_ETC: Final = (
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/ssl/openssl.cnf",
+)
+"""What libraries of the daemon's look up: names, the time zone, types of files."""
 
 
 def build(plan: SetupPlan, layout: Layout) -> None:
@@ -81,34 +91,45 @@ def build(plan: SetupPlan, layout: Layout) -> None:
     kernel.mount(None, "/", None, kernel.MS_BIND | kernel.MS_REMOUNT | _READ_ONLY)
 
 
-def open_view(paths: Sequence[Path]) -> None:
-    """Keep ``paths`` reachable for any user, in a mount namespace of our own, whatever the modes of their parents.
+def enter_view(place: Path, readable: Sequence[Path], writable: Sequence[Path]) -> None:
+    """Make the calling process's world: ``/usr``, these directories, and nothing else of the host.
 
-    A closed parent is covered by a tmpfs that holds nothing but these paths, so the view only ever shrinks.
+    All of it is read-only but ``writable`` and a small ``/tmp``. Whatever the modes of their parents are, the paths
+    stay where they were. ``place`` is an empty directory to build it in. Of the host's ``/etc`` only what libraries
+    look up is there; there are no sockets of the host's services, no homes, no logs. For one thread; needs host root.
+
+    Raises:
+        OSError: a mount was refused.
+        ConfigurationError: a path is no directory.
     """
-    closed: dict[Path, list[Path]] = {}
-    for path in _outermost(paths):
-        parent = _closed_parent(path)
-        if parent is not None:
-            closed.setdefault(parent, []).append(path)
-    if not closed:
-        return
-    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
-    for parent, inside in closed.items():
-        held = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY)) for path in inside]
-        kernel.mount("gaoler", parent, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
-        for path, fd in held:
-            path.mkdir(parents=True, exist_ok=True)
-            kernel.bind(f"/proc/self/fd/{fd}", path)
-            os.close(fd)
-
-
-def _closed_parent(path: Path) -> Path | None:
-    for parent in reversed(path.parents):
-        if not parent.stat().st_mode & stat.S_IXOTH:
-            return parent
-    return None
+    kernel.mount("gaoler", place, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, f"size={_MAX_COPY_BYTES},mode=755")
+    closed = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+    for name in ("tmp", "host"):
+        (place / name).mkdir(mode=0o755)
+    # Before all others: they may lie below it.
+    kernel.mount("gaoler", place / "tmp", "tmpfs", closed, "size=64m,mode=1777")
+    _bind_read_only(Path("/usr"), place)
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        _same_as_host(Path("/") / name, place)
+    for directory in _outermost(readable):
+        _bind_read_only(directory, place)
+    for name in _PUBLIC_ETC:
+        if Path(name).exists():
+            target = place / name.lstrip("/")
+            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            shutil.copyfile(name, target)
+    _make_dev(place / "dev")
+    for name in ("/proc", "/sys/fs/cgroup"):
+        _bind_at(Path(name), place / name.lstrip("/"), closed | kernel.MS_RDONLY)
+    for directory in _outermost(writable):
+        _bind_at(directory, place / directory.relative_to("/"), closed)
+    os.chdir(place)
+    kernel.pivot_root(".", "host")
+    os.chdir("/")
+    kernel.unmount("/host")
+    kernel.mount(None, "/", None, kernel.MS_BIND | kernel.MS_REMOUNT | _READ_ONLY)
 
 
 def _outermost(paths: Sequence[Path]) -> list[Path]:

@@ -44,6 +44,15 @@ FIRST_OUTSIDE_ID: Final = 1000
 """Ids of the jailer's user namespace below this one are never a sandbox's."""
 
 MAX_CONNECTIONS: Final = 64
+NEEDED_CAPABILITIES: Final = frozenset(
+    {
+        *(0, 1, 2, 3, 4, 5),  # CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, KILL: workspaces, their processes
+        *(6, 7, 8, 31),  # SETGID, SETUID, SETPCAP, SETFCAP: nsjail's id maps, and giving everything up
+        *(10, 12),  # NET_BIND_SERVICE, NET_ADMIN: a jail's network
+        *(18, 19, 21, 24),  # SYS_CHROOT, SYS_PTRACE, SYS_ADMIN, SYS_RESOURCE: namespaces, mounts, limits
+    }
+)
+"""Numbers of <linux/capability.h>: what jailer, zygotes and nsjail use of being root in their user namespace."""
 
 
 class JailerConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,6 +74,8 @@ class JailerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     ids: Annotated[int, Meta(ge=1, le=64_000)]
     builders: Annotated[int, Meta(ge=1, le=64)]
     max_jails: Annotated[int, Meta(ge=1, le=4096)]
+    own_filter: bytes
+    """The seccomp program (BPF) that the jailer puts on itself, and on all that it starts."""
     log_level: str = "INFO"
 
 
@@ -291,6 +302,8 @@ def main() -> None:
         log.critical("refusing to start: seccomp policy: %s", error)
         raise SystemExit(78) from None
     remove_empty_leaves(config.layout)
+    kernel.keep_capabilities(NEEDED_CAPABILITIES)
+    kernel.install_seccomp(config.own_filter)
     ready_fd = int(sys.argv[3])
     os.set_inheritable(ready_fd, False)
     egress = _egress_link(sys.argv[4:])

@@ -58,6 +58,8 @@ class SetupPlan:
     builders: int
     max_jails: int
     log_level: str
+    filters: Mapping[str, bytes]
+    """Seccomp programs (BPF) of our own processes: ``daemon``, ``jailer`` and ``proxy``."""
     egress: bool = False
     """The policy in force has a network: there is an egress proxy."""
     shared_packages: Path | None = None
@@ -91,13 +93,16 @@ def start_jailer(plan: SetupPlan) -> JailerHandle:
     egress = _egress_listener(plan)
     config_fd = os.memfd_create("jailer-config")
     os.write(config_fd, msgspec.msgpack.encode(_jailer_config(plan, layout)))
+    filter_fd = os.memfd_create("proxy-filter")
+    os.write(filter_fd, plan.filters["proxy"])
     control_read, control_write = os.pipe()
     ready_read, ready_write = os.pipe()
     mapped, unmapped = socket.socketpair()
     keeper_pid = os.fork()
     if keeper_pid == 0:
-        _become_keeper(plan, layout, mapped, (control_read, config_fd, listener.fileno(), ready_write), egress)
-    for fd in (control_read, ready_write, config_fd):
+        fds = [control_read, config_fd, listener.fileno(), ready_write, filter_fd]
+        _become_keeper(plan, layout, mapped, fds, egress)
+    for fd in (control_read, ready_write, config_fd, filter_fd):
         os.close(fd)
     listener.close()
     if egress is not None:
@@ -116,14 +121,13 @@ def start_jailer(plan: SetupPlan) -> JailerHandle:
     return JailerHandle(socket_path, keeper_pid, control_write, lock_fd)
 
 
-def become_ordinary_user(uid: int, visible: Sequence[Path]) -> None:
+def become_ordinary_user(uid: int, place: Path, readable: Sequence[Path], writable: Sequence[Path]) -> None:
     """Make the calling process an ordinary user for good: no capability, no way back, new files private.
 
-    ``visible`` directories stay reachable even where one of their parents (``/root``, say) is closed to that user.
-    Call while the process has one thread.
+    Of the host it sees ``readable`` and ``writable`` directories and what :func:`supervisor.jailer.prison.enter_view`
+    adds. Call while the process has one thread.
     """
-    prison.open_view(visible)
-    os.chdir("/")
+    prison.enter_view(place, readable, writable)
     os.umask(0o077)
     kernel.drop_bounding_set()
     os.setgroups([])
@@ -206,11 +210,12 @@ def _jailer_config(plan: SetupPlan, layout: Layout) -> JailerConfig:
         builders=plan.builders,
         max_jails=plan.max_jails,
         log_level=plan.log_level,
+        own_filter=plan.filters["jailer"],
     )
 
 
 def _become_keeper(
-    plan: SetupPlan, layout: Layout, sync: socket.socket, fds: tuple[int, int, int, int], egress: socket.socket | None
+    plan: SetupPlan, layout: Layout, sync: socket.socket, fds: Sequence[int], egress: socket.socket | None
 ) -> None:
     """In the child: build the mount tree, enter the user namespace, execute the keeper. Never returns."""
     try:

@@ -12,6 +12,7 @@ from supervisor.attack.programs import PROGRAMS, program_cases, read_manifest
 from supervisor.attack.target import Caller, Target
 from supervisor.errors import ConfigurationError
 from supervisor.policy import load_policies
+from supervisor.settings import Settings
 from tests.daemon import KEY, Daemon
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -24,7 +25,7 @@ def target_of(daemon: Daemon) -> Target:
     me = Caller("test", daemon.api_key or KEY, "default")
     languages = frozenset({"python", "bash", "c"})
     policy = load_policies()["default"]
-    return Target(daemon.address, daemon.state_dir, policy, languages, range(200_000, 265_536), me, me, me)
+    return Target(daemon.address, daemon.state_dir, Settings(), policy, languages, range(200_000, 265_536), me, me, me)
 
 
 @pytest.mark.root

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from supervisor.attack import host
 from supervisor.attack.case import Broken, Collection, Untried
 from supervisor.attack.target import Target
 from supervisor.errors import GaolerError
@@ -109,31 +108,3 @@ async def ordinary_programs(target: Target) -> str:
     if not tried:
         raise Untried("no language is installed")
     return ", ".join(tried)
-
-
-@_case(
-    "STATUS",
-    "our own processes",
-    promise="Daemon, keeper, jailer, zygotes and proxy have no right over the host: no capability there, no new ones.",
-    meaning="Whoever breaks one of our own processes has rights over the host.",
-    mend="Report it with the JSON of this run; run 'gaoler doctor'.",
-)
-async def own_processes(target: Target) -> str:
-    """Look at every process of the family; one that is root is root of a user namespace only."""
-    users = host.user_namespace("self")
-    for pid in target.family():
-        fields = host.status(pid)
-        if not fields:
-            continue
-        name = fields["Name"]
-        inside = host.user_namespace(str(pid)) not in (users, "")
-        if int(fields["Uid"].split()[0]) < 1000 and not inside:
-            raise Broken(f"{name} runs as uid {fields['Uid'].split()[0]} of the host")
-        if not inside and int(fields["CapEff"], 16):
-            raise Broken(f"{name} has the capabilities {fields['CapEff']} of the host")
-        if not inside and fields["NoNewPrivs"] != "1":
-            raise Broken(f"{name} could get new privileges by a setuid program")
-    daemon = host.status(target.daemon_pid)
-    if daemon["Seccomp"] != "2":
-        raise Broken("the daemon has no seccomp filter of its own")
-    return f"{len(target.family())} processes"

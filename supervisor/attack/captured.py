@@ -1,0 +1,197 @@
+"""What somebody could do who has captured one of our own processes: the very confinement, and hostile code inside.
+
+A program of its own, run by ``gaoler attack`` as root: ``python -m supervisor.attack.captured ROLE`` reads the compiled
+filter and the directories from standard input, becomes what the daemon, the jailer or the proxy is, tries what they
+never do, and says CONTAINED, or what it got.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from supervisor.jailer import kernel
+from supervisor.jailer.server import NEEDED_CAPABILITIES
+from supervisor.jailer.setup import become_ordinary_user
+
+# <asm/unistd_64.h>
+_CALLS: Final = {
+    "ptrace": 101,
+    "process_vm_readv": 310,
+    "bpf": 321,
+    "perf_event_open": 298,
+    "io_uring_setup": 425,
+    "userfaultfd": 323,
+    "add_key": 248,
+    "keyctl": 250,
+    "kexec_load": 246,
+    "init_module": 175,
+    "finit_module": 313,
+    "reboot": 169,
+    "swapon": 167,
+    "acct": 163,
+    "settimeofday": 164,
+    "clock_settime": 227,
+    "open_by_handle_at": 304,
+    "quotactl": 179,
+    "syslog": 103,
+    "iopl": 172,
+    "fanotify_init": 300,
+    "open_tree": 428,
+    "fsopen": 430,
+}
+_MOUNTING: Final = {"mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "unshare": 272, "setns": 308}
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Order(Struct, frozen=True):
+    """What the program reads from standard input."""
+
+    program: bytes
+    """The compiled filter."""
+    uid: int
+    place: str
+    readable: list[str]
+    writable: list[str]
+    secrets: list[str]
+    """Paths of the host that must not be readable."""
+
+
+class _Finds:
+    def __init__(self) -> None:
+        self.escapes: list[str] = []
+
+    def refused(self, what: str, attack: Callable[[], object]) -> None:
+        """The attack has to raise OSError."""
+        try:
+            got = attack()
+        except OSError:
+            return
+        self.escapes.append(f"{what} gave {got!r:.100}")
+
+    def call_refused(self, name: str, number: int) -> None:
+        """The raw system call has to fail by the filter, which answers before anybody looks at arguments."""
+        ctypes.set_errno(0)
+        result = _libc.syscall(ctypes.c_long(number), *([ctypes.c_long(0)] * 6))
+        got = ctypes.get_errno()
+        if result >= 0 or got not in (errno.EPERM, errno.ENOSYS):
+            self.escapes.append(f"{name}: {errno.errorcode.get(got, 'success')}")
+
+
+def _as_daemon(order: Order, finds: _Finds) -> None:
+    become_ordinary_user(order.uid, Path(order.place), [*map(Path, order.readable)], [*map(Path, order.writable)])
+    kernel.install_seccomp(order.program, all_threads=True)
+    for name, number in {**_CALLS, **_MOUNTING}.items():
+        finds.call_refused(name, number)
+    _starts_nothing(finds)
+    for family in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_PACKET, socket.AF_VSOCK):
+        finds.refused(f"a socket of family {family}", lambda family=family: socket.socket(family))  # type: ignore[misc]
+    finds.refused("execve", lambda: os.execve("/usr/bin/true", ["true"], {}))
+    for path in order.secrets:
+        finds.refused(f"reading {path}", lambda path=path: Path(path).read_bytes())  # type: ignore[misc]
+    for path in ("/usr/x", "/etc/x", "/x", f"{order.readable[0]}/x", "/proc/sys/kernel/core_pattern"):
+        finds.refused(f"writing {path}", lambda path=path: Path(path).write_text("x"))  # type: ignore[misc]
+    seen = {path.name for path in Path("/").iterdir()} & {"home", "root", "var", "srv", "boot", "media", "opt", "run"}
+    wanted = {Path(path).parts[1] for path in (*order.readable, *order.writable)}
+    if seen - wanted:
+        finds.escapes.append(f"it sees /{' /'.join(sorted(seen - wanted))}")
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
+        point, options = line.split()[4:6]
+        writable = [
+            *order.writable,
+            "/tmp",
+            *(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom")),
+        ]
+        if "rw" in options.split(",") and point not in writable:
+            finds.escapes.append(f"{point} can be written")
+
+
+def _as_proxy(order: Order, finds: _Finds) -> None:
+    os.setgroups([])
+    os.setresgid(order.uid, order.uid, order.uid)
+    os.setresuid(order.uid, order.uid, order.uid)
+    kernel.drop_capabilities()
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    kernel.install_seccomp(order.program)
+    for name, number in {**_CALLS, **_MOUNTING}.items():
+        finds.call_refused(name, number)
+    _starts_nothing(finds)
+    for family, kind in (
+        (socket.AF_NETLINK, socket.SOCK_RAW),
+        (socket.AF_PACKET, socket.SOCK_RAW),
+        (socket.AF_INET, socket.SOCK_RAW),
+    ):
+        finds.refused(f"a socket {family} {kind}", lambda family=family, kind=kind: socket.socket(family, kind))  # type: ignore[misc]
+    for call in (lambda: Path("/tmp/gaoler-captured").mkdir(), lambda: Path("/etc/hosts").unlink()):
+        finds.refused("changing files", call)
+
+
+def _as_jailer(order: Order, finds: _Finds) -> None:
+    """Be root of a user namespace, as the jailer is, which maps only the ids that it is given."""
+    ready, mapped = os.pipe(), os.pipe()
+    above = os.getpid()
+    helper = os.fork()
+    if helper == 0:
+        os.read(ready[0], 1)
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{above}/{name}").write_text(f"0 {order.uid} 65536")
+        os.write(mapped[1], b"m")
+        os._exit(0)
+    kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
+    os.write(ready[1], b"r")
+    os.read(mapped[0], 1)
+    os.waitpid(helper, 0)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    kernel.keep_capabilities(NEEDED_CAPABILITIES)
+    kernel.install_seccomp(order.program)
+    for name, number in _CALLS.items():
+        if name != "ptrace":  # the sandbox's own policy kills for it
+            finds.call_refused(name, number)
+    for path in order.secrets:
+        finds.refused(f"reading {path}", lambda path=path: Path(path).read_bytes())  # type: ignore[misc]
+    finds.refused("killing a process of the host", lambda: os.kill(os.getppid(), signal.SIGKILL))
+    for family, kind in (
+        (socket.AF_PACKET, socket.SOCK_RAW),
+        (socket.AF_VSOCK, socket.SOCK_STREAM),
+        (38, socket.SOCK_SEQPACKET),
+    ):
+        finds.refused(f"a socket {family}", lambda family=family, kind=kind: socket.socket(family, kind))  # type: ignore[misc]
+
+
+def _starts_nothing(finds: _Finds) -> None:
+    def fork() -> None:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+
+    finds.refused("fork", fork)
+    # Somebody else's: our own we may signal.
+    finds.refused("killing a process of the host", lambda: os.kill(1, signal.SIGKILL))
+
+
+_ROLES: Final = {"daemon": _as_daemon, "jailer": _as_jailer, "proxy": _as_proxy}
+
+
+def main() -> None:
+    """Become the role of argv and attack."""
+    order = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Order)
+    finds = _Finds()
+    _ROLES[sys.argv[1]](order, finds)
+    sys.stdout.write("ESCAPED: " + "; ".join(finds.escapes) if finds.escapes else "CONTAINED")
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Group D: our own processes. What is left to somebody who has captured one of them."""
+
+from __future__ import annotations
+
+import struct
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from supervisor.attack import host
+from supervisor.attack.captured import Order
+from supervisor.attack.case import Broken, Collection
+from supervisor.attack.target import Target
+from supervisor.jailer import protocol
+from supervisor.jailer.channels import MESSAGE
+from supervisor.prepare import DOORS, code_directories, own_filters
+
+COLLECTION: Final = Collection()
+_case: Final = COLLECTION.case
+_MEND: Final = "Run 'gaoler doctor'; compare policies/processes with what was shipped; report it with this run's JSON."
+_MEANING: Final = "A fault in one of our own processes would be a fault of the whole host."
+
+
+async def _captured(target: Target, role: str, uid: int) -> None:
+    """Run hostile code in the confinement of one of our own processes."""
+    with tempfile.TemporaryDirectory(prefix="gaoler-attack-") as directory:
+        work = Path(directory)
+        work.chmod(0o755)
+        for name in ("root", "written"):
+            (work / name).mkdir(mode=0o755)
+        secret = work / "secret"
+        secret.write_text("not for you")
+        secret.chmod(0o600)
+        order = Order(
+            program=own_filters(target.settings)[role],
+            uid=uid,
+            place=str(work / "root"),
+            readable=[str(path) for path in (*code_directories(), *DOORS)],
+            writable=[str(work / "written")],
+            secrets=[str(secret), "/etc/shadow", "/proc/1/environ", "/proc/1/mem", "/dev/mem", "/dev/kmsg"],
+        )
+        command = [sys.executable, "-I", "-m", "supervisor.attack.captured", role]
+        done = await trio.run_process(
+            command, stdin=msgspec.msgpack.encode(order), capture_stdout=True, capture_stderr=True, check=False, env={}
+        )
+    said = done.stdout.decode("utf-8", "replace").strip()
+    if said != "CONTAINED":
+        raise Broken(said or f"exit {done.returncode}: {done.stderr.decode('utf-8', 'replace')[-300:]}")
+
+
+@_case(
+    "D1",
+    "a captured daemon",
+    promise="The daemon can start no program and no process, open no new network socket, and neither see nor change "
+    "files of the host's but its own.",
+    meaning=_MEANING,
+    mend=_MEND,
+)
+async def captured_daemon(target: Target) -> None:
+    """Be the daemon, and try."""
+    await _captured(target, "daemon", target.ids.start - 1)
+
+
+@_case(
+    "D3",
+    "a captured jailer",
+    promise="The jailer, though root of its user namespace, reaches no keyrings, modules, BPF, clocks or rings of the "
+    "kernel, and no file or process of the host.",
+    meaning=_MEANING,
+    mend=_MEND,
+)
+async def captured_jailer(target: Target) -> None:
+    """Be the jailer, and try."""
+    await _captured(target, "jailer", target.ids.start)
+
+
+@_case(
+    "D4",
+    "a captured proxy",
+    promise="The egress proxy can start nothing, change no file, and open only ordinary sockets.",
+    meaning=_MEANING,
+    mend=_MEND,
+)
+async def captured_proxy(target: Target) -> None:
+    """Be the proxy, and try."""
+    await _captured(target, "proxy", target.ids.start + 1)
+
+
+@_case(
+    "D2",
+    "what runs is confined",
+    promise="Daemon, jailer and proxy run under filters of their own; no process of ours has rights over the host.",
+    meaning=_MEANING,
+    mend=_MEND,
+)
+async def confined(target: Target) -> str:
+    """Look at every process of the running family; one that is root is root of a user namespace only."""
+    ours = host.user_namespace("self")
+    seen = 0
+    for pid in target.family():
+        fields = host.status(pid)
+        space = host.user_namespace(str(pid))
+        if not fields or not space:
+            continue
+        seen += 1
+        name, uid = fields["Name"], int(fields["Uid"].split()[0])
+        if uid == 0:
+            raise Broken(f"{name} runs as root of the host")
+        if space == ours and (int(fields["CapEff"], 16) or fields["NoNewPrivs"] != "1"):
+            raise Broken(f"{name} has capabilities of the host, {fields['CapEff']}, or could get them")
+        filtered = (
+            name in ("gaoler-jailer", "gaoler-egress", "gaoler-zygote", "gaoler-warm") or pid == target.daemon_pid
+        )
+        if filtered and fields["Seccomp"] != "2":
+            raise Broken(f"{name} has no filter of its own")
+    return f"{seen} processes"
+
+
+@_case(
+    "D5",
+    "a captured door asks the jailer",
+    promise="The jailer checks every request against the policies that it was started with, whoever asks.",
+    meaning="Whoever captures the daemon makes sandboxes with weaker walls.",
+    mend="Report it with the JSON of this run: this is a fault of Gaoler's own.",
+    place="twin",
+)
+async def captured_door(target: Target) -> str:
+    """Speak to the jailer as the daemon would, and ask for more."""
+    wanted: dict[str, Any] = {
+        "a policy that is not in force": {"type": "open", "policy": "no-such-policy"},
+        "a policy by path": {"type": "open", "policy": "../default"},
+        "a profile that is not there": {"type": "open", "policy": target.policy.name, "profile": "root"},
+        "limits of its own": {"type": "open", "policy": target.policy.name, "limits": {"processes": 100_000}},
+        "a tier of its own": {"type": "open", "policy": target.policy.name, "tier": "none"},
+        "mounts of its own": {
+            "type": "open",
+            "policy": target.policy.name,
+            "mounts": [{"source": "/", "target": "/mnt"}],
+        },
+        "no message at all": {"type": "root-shell"},
+    }
+    for what, message in wanted.items():
+        answer = await _ask(target, [message])
+        if b"opened" in answer:
+            raise Broken(f"{what} is granted")
+    opened = protocol.encode(protocol.OpenJail(policy=target.policy.name))
+    for what, message in {
+        "a file outside of the workspace": {"type": "put", "area": "workspace", "name": b"../../x", "size": 0},
+        "a file by an absolute path": {"type": "put", "area": "workspace", "name": b"/etc/x", "size": 0},
+        "an area that is none": {"type": "put", "area": "root", "name": b"x", "size": 0},
+    }.items():
+        answer = await _ask(target, [opened, message])
+        if b"stored" in answer:
+            raise Broken(f"{what} is stored")
+    return f"{len(wanted) + 3} requests"
+
+
+async def _ask(target: Target, messages: list[Any]) -> bytes:
+    """Send messages on a connection and a channel of its own; give all that comes back within a moment."""
+    made = trio.socket.socket(trio.socket.AF_UNIX)
+    await made.connect(str(target.state_directory / "run" / "jailer.sock"))
+    found = b""
+    async with trio.SocketStream(made) as stream:
+        for message in messages:
+            payload = message if isinstance(message, bytes) else msgspec.msgpack.encode(message)
+            await stream.send_all(struct.pack("!IIB3s", len(payload), 1, MESSAGE, b"") + payload)
+        with trio.move_on_after(2):
+            while piece := await stream.receive_some(65_536):
+                found += piece
+                if b"fault" in found or b"refused" in found:
+                    break
+    return found
