@@ -55,6 +55,8 @@ class Case:
     """What the operator does then."""
     attack: Attack
     place: Place = "daemon"
+    also: tuple[str, ...] = ()
+    """More claims that it tries."""
 
     @property
     def group(self) -> str:

@@ -94,6 +94,7 @@ def program_cases() -> list[Case]:
             meaning=said[claim.id].meaning,
             mend=said[claim.id].mend,
             attack=_running(claim),
+            also=tuple(claim.also),
             place="internet" if claim.network == "internet" else "daemon",
         )
         for claim in claims
