@@ -105,6 +105,9 @@ def _as_daemon(order: Order, finds: _Finds) -> None:
     wanted = {Path(path).parts[1] for path in (*order.readable, *order.writable)}
     if seen - wanted:
         finds.escapes.append(f"it sees /{' /'.join(sorted(seen - wanted))}")
+    foreign = [each.name for each in Path("/proc").iterdir() if each.name.isdigit() and int(each.name) != os.getpid()]
+    if foreign:
+        finds.escapes.append(f"it sees the processes {' '.join(foreign[:5])} of others")
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         point, options = line.split()[4:6]
         writable = [

@@ -8,6 +8,7 @@ them; nothing of the machine's own network is touched.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import tempfile
@@ -179,9 +180,14 @@ def _join(host_fd: int, world_fd: int) -> None:
     _inside(host_fd, route_back)
 
 
+def _echo(_hit: Hit, _path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
+    """A server that shows whoever asks what it got."""
+    return 200, {}, json.dumps([headers, body.decode("latin-1")]).encode()
+
+
 def _populate(internet: Internet) -> None:
     """Let the world have the names that ``egress_rules.toml`` grants, and those that attacks use."""
-    granted = {name: [WEB] for name in ("www", "plain", "any", "raw", "budget", "brief")}
+    granted = {name: [WEB] for name in ("www", "plain", "any", "raw", "budget", "brief", "api", "other")}
     internet.records.update({f"{name}.example.org": addresses for name, addresses in granted.items()})
     internet.records.update(
         {
@@ -204,6 +210,8 @@ def _populate(internet: Internet) -> None:
             "evil.net": [OTHER_WEB],
         }
     )
+    internet.pages["/echo"] = _echo
+    internet.pages["/away"] = lambda *_args: (302, {"Location": "http://other.example.org/stolen"}, b"")
     turns = cycle([[WEB], ["127.0.0.1"], [HOST], [METADATA]])
     internet.answers["rebind.example.com"] = lambda: next(turns)
     for name, target in (

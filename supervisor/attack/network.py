@@ -14,6 +14,22 @@ from supervisor.attack.internet import NAME_SERVER, Internet
 
 RULES: Final = (Path(__file__).resolve().parent / "egress_rules.toml").read_text(encoding="utf-8")
 RULE_SET: Final = "attack"
+SECRET: Final = "s3cr3t-of-the-operator-0123456789"  # noqa: S105 - made up, for the little internet
+RULES_THAT_ATTACH: Final = """
+[[rule]]
+name = "api"
+hosts = ["api.example.org"]
+schemes = ["http"]
+credential = "token"
+prefix = "Bearer "
+reason = "an API that wants a token"
+
+[[rule]]
+name = "other"
+hosts = ["other.example.org"]
+schemes = ["http"]
+reason = "a host that gets no secret"
+"""
 
 
 def policies_with(
@@ -39,8 +55,15 @@ def policies_with(
 
 
 def environment(policies: Path) -> dict[str, str]:
-    """Give the variables with which a daemon finds the name server of the little internet, and its policies."""
-    return {"GAOLER_JAILER_POLICY_DIR": str(policies), "GAOLER_EGRESS_NAME_SERVERS": NAME_SERVER}
+    """Give the variables with which a daemon finds the name server of the little internet, its policies, a secret."""
+    credentials = policies.parent / "credentials"
+    credentials.mkdir(mode=0o700)
+    (credentials / "token").write_text(f"{SECRET}\n", encoding="utf-8")
+    return {
+        "GAOLER_EGRESS_CREDENTIALS_DIR": str(credentials),
+        "GAOLER_JAILER_POLICY_DIR": str(policies),
+        "GAOLER_EGRESS_NAME_SERVERS": NAME_SERVER,
+    }
 
 
 def prefix(internet: Internet) -> tuple[str, ...]:

@@ -199,9 +199,8 @@ async def _online(
         async with AsyncExitStack() as stack:
             twin = await stack.enter_async_context(open_twin(loaded, prefix=network.prefix(internet)))
             policies = twin.state / "policies"
-            network.policies_with(
-                policies, policy_directory(loaded.settings), {network.RULE_SET: network.RULES}, policy=policy.name
-            )
+            rules = {network.RULE_SET: network.RULES, "secrets": network.RULES_THAT_ATTACH}
+            network.policies_with(policies, policy_directory(loaded.settings), rules, policy=policy.name)
             await twin.start(network.environment(policies))
             target = _twin_target(loaded.settings, twin, policy)
             target.internet = internet

@@ -121,8 +121,8 @@ def enter_view(place: Path, readable: Sequence[Path], writable: Sequence[Path]) 
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             shutil.copyfile(name, target)
     _make_dev(place / "dev")
-    for name in ("/proc", "/sys/fs/cgroup"):
-        _bind_at(Path(name), place / name.lstrip("/"), closed | kernel.MS_RDONLY)
+    _bind_at(Path("/sys/fs/cgroup"), place / "sys/fs/cgroup", closed | kernel.MS_RDONLY)
+    _mount_own_proc(place / "proc", closed | kernel.MS_RDONLY)
     for directory in _outermost(writable):
         _bind_at(directory, place / directory.relative_to("/"), closed)
     os.chdir(place)
@@ -130,6 +130,16 @@ def enter_view(place: Path, readable: Sequence[Path], writable: Sequence[Path]) 
     os.chdir("/")
     kernel.unmount("/host")
     kernel.mount(None, "/", None, kernel.MS_BIND | kernel.MS_REMOUNT | _READ_ONLY)
+
+
+def _mount_own_proc(target: Path, flags: int) -> None:
+    """Mount a /proc in which other users' processes, and what their command lines tell, are not seen."""
+    target.mkdir(mode=0o555)
+    try:
+        kernel.mount("proc", target, "proc", flags, "hidepid=2")
+    except PermissionError:
+        # In a container whose /proc is covered in part the kernel gives no whole one: then that very one it is.
+        kernel.bind("/proc", target, flags=flags)
 
 
 def _outermost(paths: Sequence[Path]) -> list[Path]:

@@ -13,7 +13,7 @@ import trio
 from supervisor.attack import host
 from supervisor.attack.case import Broken, Collection
 from supervisor.attack.internet import WEB, Internet
-from supervisor.attack.network import RULE_SET, RULES
+from supervisor.attack.network import RULE_SET, RULES, SECRET
 from supervisor.attack.programs import HERE
 from supervisor.attack.target import Target, eventually, together
 
@@ -110,6 +110,53 @@ async def proxy_gone(target: Target) -> None:
         if trio.current_time() > deadline:
             raise Broken(f"with the next proxy: {said!r}")
     internet.must_have_kept_to_the_rules()
+
+
+_FETCH: Final = """
+import urllib.error, urllib.request
+def fetch(url, data=None, **headers):
+    try:
+        answer = urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=10)
+        return answer.status, answer.read().decode("latin-1")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode("latin-1")
+    except Exception as error:
+        return 0, repr(error)
+print(fetch("http://api.example.org/fine")[0])
+print(fetch("http://api.example.org/echo"), fetch("http://api.example.org/echo", Range="bytes=0-40"))
+print(fetch("http://api.example.org/away"))
+for text in ("token", "{{token}}", "${token}", "$token", "%token%", "Bearer token"):
+    url = "http://other.example.org/echo?" + text.strip("{}$%").replace(" ", "+")
+    print(fetch(url, text.encode(), Authorization=text, Cookie=text))
+print(fetch("http://api.example.org/fine", Host="other.example.org")[0])
+print(open("/proc/self/environ").read())
+"""
+
+
+@_case(
+    "E12",
+    "secrets of a rule",
+    promise="A secret that a rule adds reaches that rule's host and nobody else, and never the sandbox.",
+    meaning="Code in a sandbox gets the operator's credential, or sends it where it wants.",
+    mend="Revoke the credential; take it out of egress.credentials_dir until it holds.",
+    place="internet",
+)
+async def secrets_of_a_rule(target: Target) -> str:
+    """Ask for it in every way, of the right host, of a host that shows it, and of another one."""
+    internet = _internet(target)
+    result = await target.execute(_FETCH, "py")
+    if SECRET in f"{result['stdout']}{result['stderr']}":
+        raise Broken("the sandbox has seen the secret")
+    got = 0
+    for hit in internet.hits:
+        for _, path, headers, _ in hit.requests:
+            has = SECRET in str(headers)
+            got += has
+            if has and headers.get("host") != "api.example.org":
+                raise Broken(f"the secret went to {headers.get('host')} with {path}")
+    if not got:
+        raise Broken(f"the secret reached nobody, so nothing was tried: {result['stdout'][:200]!r}")
+    return f"sent {got} times, to its own host"
 
 
 _FLOOD: Final = """

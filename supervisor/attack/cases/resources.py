@@ -16,7 +16,7 @@ from supervisor.attack.target import Target, meanwhile, together
 COLLECTION: Final = Collection()
 _case: Final = COLLECTION.case
 _GROWTH_BYTES: Final = 48 << 20
-_LOOKS: Final = 12
+_LOOKS: Final = 8
 _MEND: Final = "Lower execution.concurrent and the policy's limits; 'gaoler doctor' says which controller is missing."
 
 BOMBS: Final[dict[str, tuple[str, str]]] = {
@@ -34,6 +34,7 @@ BOMBS: Final[dict[str, tuple[str, str]]] = {
     promise="Beside a fork bomb, a memory bomb, floods, full disks and spinners the programs of others end well.",
     meaning="One caller can take the service from all others.",
     mend=_MEND,
+    place="twin",
 )
 async def neighbours(target: Target) -> str:
     """Run a neighbour's small programs alone and beside each bomb; tell how their time moved, which is not judged."""
