@@ -19,6 +19,7 @@ from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.seccomp import SeccompError, compile_policy
 from supervisor.jailer.setup import SetupPlan, become_ordinary_user, start_jailer
+from supervisor.network.host_names import HOSTS, RESOLV_CONF
 from supervisor.network.preparation import prepare_network
 from supervisor.policy import PACKAGED_POLICIES, Policy, Profile, load_policies, load_profiles
 from supervisor.runtimes.catalogue import InstalledLanguage, installed_languages, load_languages
@@ -225,6 +226,15 @@ def own_filters(settings: Settings) -> Mapping[str, bytes]:
     return found
 
 
+def _told_of_names() -> list[Path]:
+    """Give the directories in which the host says how names are found, which a daemon with a network goes on reading.
+
+    Directories, because these files are replaced, not written.
+    """
+    found = {path.parent for path in (RESOLV_CONF, HOSTS)} | {path.resolve().parent for path in (RESOLV_CONF, HOSTS)}
+    return sorted(path for path in found if path.is_dir())
+
+
 def _written(settings: Settings) -> list[Path]:
     """Give the directories that the daemon writes to."""
     found = [settings.state_path / "data", settings.state_path / "run"]
@@ -258,7 +268,7 @@ def prepare(settings: Settings, writable: Sequence[Path] = ()) -> Prepared:
     become_ordinary_user(
         settings.jailer.daemon_uid,
         settings.state_path / "root",
-        [*plan.code, *DOORS, policy_directory(settings)],
+        [*plan.code, *DOORS, policy_directory(settings), *(_told_of_names() if plan.egress else ())],
         [*_written(settings), *writable],
     )
     return Prepared(settings, policy, languages, key, jailer, token_keys, oauth_keys, network, plan.filters["daemon"])

@@ -116,8 +116,8 @@ def enter_view(place: Path, readable: Sequence[Path], writable: Sequence[Path]) 
     for directory in _outermost(readable):
         _bind_read_only(directory, place)
     for name in _PUBLIC_ETC:
-        if Path(name).exists():
-            target = place / name.lstrip("/")
+        target = place / name.lstrip("/")
+        if Path(name).exists() and not target.exists():
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             shutil.copyfile(name, target)
     _make_dev(place / "dev")
