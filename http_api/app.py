@@ -70,6 +70,8 @@ def create_app(door: Door) -> QuartTrio:
     app = _App("gaoler", static_folder=None)
     # Bodies are capped where they are read, with an answer that names the limit.
     app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None, PROPAGATE_EXCEPTIONS=False)
+    # A path is what it is: a doubled slash is not redirected to another one.
+    app.url_map.merge_slashes = False
     for prefix in ("", "/v1"):
         for method, path, handler in ROUTES:
             endpoint = f"{prefix}{method} {path}".replace(".", "_")

@@ -23,7 +23,7 @@ from supervisor.live import LiveSessions
 from supervisor.names import check_name
 from supervisor.store import FileChange
 from supervisor.text_part import Cutter, check_text
-from supervisor.views import BytesPart, FileView, TextPart, parents, shown, workspace_name
+from supervisor.views import BytesPart, FileView, TextPart, check_free, parents, shown, workspace_name
 
 MAX_EDIT_BYTES: Final = 8 << 20
 """Files up to this size are edited as a whole, in memory."""
@@ -180,7 +180,7 @@ class FileTools:
             await self._live.synchronise(session_id)
         files, directories = await self._contents(principal, session_id)
         by_name = {file.name: file for file in files}
-        _check_free(name, by_name, directories)
+        check_free(name, by_name, directories)
         old = by_name.get(name)
         if old is not None and old.read_only:
             raise Conflict(f"{shown(name)} is read-only", field="path")
@@ -268,7 +268,9 @@ class FileTools:
         is_file = old in by_name
         if replaced is not None and not (overwrite and is_file):
             raise Conflict(f"{shown(new)} is there already", field="target")
-        _check_free(new, by_name, directories if is_file else frozenset(), target_field="target")
+        if replaced is not None and replaced.read_only:
+            raise Conflict(f"{shown(new)} is read-only", field="target")
+        check_free(new, by_name, directories if is_file else frozenset(), field="target")
         if not is_file and any(each.startswith(f"{new}/") for each in (*by_name, *directories)):
             raise Conflict(f"{shown(new)} is there already", field="target")
         put = [
@@ -325,7 +327,7 @@ class FileTools:
         name = check_name(workspace_name(path), field="path")
         files, directories = await self._contents(principal, session_id)
         by_name = {file.name: file for file in files}
-        _check_free(f"{name}/.", by_name, directories)
+        check_free(f"{name}/.", by_name, directories)
         await self._change(session_id, FileChange(add_directories=frozenset({name})))
         return FileView(name, directory=True)
 
@@ -364,17 +366,6 @@ def _view(file: StoredFile) -> FileView:
         read_only=file.read_only,
         file_id=file.id,
     )
-
-
-def _check_free(
-    name: str, by_name: dict[str, StoredFile], directories: frozenset[str], *, target_field: str = "path"
-) -> None:
-    """A file may take this name: none of its parents is a file, and it is no directory itself."""
-    for parent in parents(name):
-        if parent in by_name:
-            raise Conflict(f"{shown(parent)} is a file, not a directory", field=target_field)
-    if name in directories or any(each.startswith(f"{name}/") for each in (*by_name, *directories)):
-        raise Conflict(f"{shown(name)} is a directory", field=target_field)
 
 
 def _emptied(name: str, files: list[StoredFile], gone: list[StoredFile], directories: frozenset[str]) -> frozenset[str]:

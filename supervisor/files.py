@@ -37,6 +37,7 @@ from supervisor.store import (
     SessionStore,
     StoredPackages,
 )
+from supervisor.views import check_free
 
 log: Final = logging.getLogger("gaoler.files")
 
@@ -232,10 +233,13 @@ class FileService:
 
         Raises:
             InvalidRequest: the name is not allowed.
+            Conflict: a directory of the session has the name, or it lies below a file.
             TooLarge: the file or the session would be over a limit.
             StorageFull: no room on the disk.
         """
         check_name(name)
+        held = await self._sessions.contents(session_id)
+        check_free(name, {file.name for file in held.files}, held.directories, field="file.filename")
         blob = await self.store(chunks)
         file = self.describe(session_id, name, blob, content_type=content_type, read_only=read_only)
         await self.keep([file])

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
 
-from supervisor.errors import InvalidRequest
+from supervisor.errors import Conflict, InvalidRequest
 from supervisor.execution import FileId
 
 WORKSPACE: Final = "/mnt/data"
@@ -144,6 +144,19 @@ def workspace_name(path: str) -> str:
     if ".." in parts:
         raise InvalidRequest(f"a path has no '..'; files are below {WORKSPACE}", field="path")
     return "/".join(parts)
+
+
+def check_free(name: str, files: Collection[str], directories: Collection[str], *, field: str = "path") -> None:
+    """Refuse a name for a file that a directory has, or one below a file: no workspace could hold both.
+
+    Raises:
+        Conflict: it is not free; the message says what is in the way.
+    """
+    for parent in parents(name):
+        if parent in files:
+            raise Conflict(f"{shown(parent)} is a file, not a directory", field=field)
+    if name in directories or any(each.startswith(f"{name}/") for each in (*files, *directories)):
+        raise Conflict(f"{shown(name)} is a directory", field=field)
 
 
 def matching(views: Iterable[FileView], pattern: str, depth: int | None) -> list[FileView]:

@@ -170,6 +170,18 @@ def test_two_files_of_one_name_in_one_upload_are_refused_and_nothing_is_kept(dae
     refused(daemon.upload(("a.csv", b"1"), ("a.csv", b"2")), 400, "file.filename")
 
 
+@pytest.mark.parametrize(("first", "second"), [("a", "a/b"), ("a/b", "a"), ("a/b/c", "a/b")])
+def test_a_name_that_a_file_or_directory_stands_in_the_way_of_is_refused(
+    daemon: Daemon, first: str, second: str
+) -> None:
+    refused(daemon.upload((first, b"1"), (second, b"2")), 409, "file.filename")
+    session = daemon.upload((first, b"1")).json["session_id"]
+    refused(daemon.multipart(f"/v1/sessions/{session}/files", (second, b"2")), 409, "file.filename")
+    assert daemon.execute("print(1)", session_id=session)["stdout"] == "1\n"
+    batch = daemon.multipart("/v1/upload/batch", (first, b"1"), (second, b"2")).json["files"]
+    assert [row["status"] for row in batch] == ["success", "error"]
+
+
 def test_two_uploads_of_one_name_are_two_files(daemon: Daemon) -> None:
     first, second = daemon.upload(("a.csv", b"1")).json, daemon.upload(("a.csv", b"2")).json
     for answer, content in ((first, b"1"), (second, b"2")):
@@ -251,6 +263,13 @@ def test_unknown_routes_and_wrong_methods_are_answered_in_json(daemon: Daemon) -
     answer = daemon.request("GET", "/v1/exec")
     refused(answer, 405)
     assert "POST" in answer.headers["Allow"]
+
+
+@pytest.mark.parametrize("path", ["/v1//health", "/v1//exec", f"/v1/files//{SOME_ID}"])
+def test_a_doubled_slash_is_no_route_and_no_redirect(daemon: Daemon, path: str) -> None:
+    before = len(daemon.lines())
+    refused(daemon.request("GET", path), 404)
+    assert len(daemon.lines()) == before + 1
 
 
 def test_serving_needs_root_and_says_so(image_dir: Path, state_dir: Path) -> None:

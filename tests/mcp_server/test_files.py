@@ -293,3 +293,18 @@ async def test_ten_megabytes_of_base64_are_a_file(daemon: Daemon) -> None:
         back = await agent.call("read_file", path="big.bin", encoding="base64", length=20_000_000)
         assert back.data["content"] == encoded
         assert back.data["complete"]
+
+
+@pytest.mark.parametrize("encoded", ["QUJD====", "QUJD=", "QQ===", "====", "QQ==QQ==", "-_-_", "QUJDR"])
+async def test_base64_that_is_none_is_refused(daemon: Daemon, encoded: str) -> None:
+    async with connected(daemon) as agent:
+        assert "it is not base64" in (await agent.call("write_file", path="b", base64=encoded)).refusal
+
+
+async def test_nothing_is_moved_over_a_file_that_is_read_only(daemon: Daemon) -> None:
+    session = daemon.upload(("kept", b"as it was"), fields={"read_only": "true"}, user="ann").json["session_id"]
+    async with connected(daemon, user="ann") as agent:
+        await agent.call("write_file", session=session, path="other", text="forged")
+        moved = await agent.call("move_file", session=session, source="other", target="kept", overwrite=True)
+        assert "is read-only" in moved.refusal
+        assert (await agent.call("read_file", session=session, path="kept")).data["content"] == "as it was"
