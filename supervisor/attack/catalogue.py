@@ -5,10 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from supervisor.attack.case import GROUPS, Case
-from supervisor.attack.cases import defence, files, kernel, lifetime, network, resources, secrets
+from supervisor.attack.cases import (
+    defence,
+    files,
+    files_inside,
+    files_kept,
+    files_others,
+    files_stored,
+    kernel,
+    lifetime,
+    network,
+    resources,
+    secrets,
+    secrets_environment,
+    secrets_told,
+)
 from supervisor.attack.programs import program_cases
 
-MODULES = (kernel, resources, lifetime, files, network, secrets, defence)
+MODULES = (
+    kernel,
+    resources,
+    lifetime,
+    files,
+    files_inside,
+    files_kept,
+    files_others,
+    files_stored,
+    network,
+    secrets,
+    secrets_environment,
+    secrets_told,
+    defence,
+)
 
 
 def all_cases() -> Sequence[Case]:
