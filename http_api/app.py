@@ -70,7 +70,7 @@ def create_app(door: Door) -> QuartTrio:
     app = _App("gaoler", static_folder=None)
     # Bodies are capped where they are read, with an answer that names the limit.
     app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None, PROPAGATE_EXCEPTIONS=False)
-    # A path is what it is: a doubled slash is not redirected to another one.
+    # Two slashes are not one: werkzeug would answer with a redirection, before anybody has been asked who he is.
     app.url_map.merge_slashes = False
     for prefix in ("", "/v1"):
         for method, path, handler in ROUTES:
