@@ -78,7 +78,7 @@ async def _swap_and_look(target: Target, tools: Tools) -> tuple[int, int]:
         seen = await tools.call("read_process", process=process, position=0, wait=0.01)
         running, told = seen["process"]["status"] == "running", str(seen["output"])
         await tools.call("list_files")  # which has the workspace looked at
-        await _must_be_mine(target, session)
+        await must_be_mine(target, session)
         looks += 1
     if running:
         await tools.call("signal_process", process=process, signal="KILL")
@@ -87,7 +87,7 @@ async def _swap_and_look(target: Target, tools: Tools) -> tuple[int, int]:
     return int((told.split() or ["0"])[-1]), looks
 
 
-async def _must_be_mine(target: Target, session: str) -> None:
+async def must_be_mine(target: Target, session: str) -> None:
     """Everything that is kept has been written in the sandbox."""
     for name, row in (await listed(target, session)).items():
         if name == "swap.py":
@@ -114,7 +114,7 @@ async def swapped_at_the_end(target: Target) -> str:
         session = await new_session(target, ("swap.py", b"x"))
         fields: dict[str, Any] = {"stateful": True} if stateful else {}
         await target.execute(program, session_id=session, **fields)
-        await _must_be_mine(target, session)
+        await must_be_mine(target, session)
     return "8 executions"
 
 

@@ -171,7 +171,7 @@ async def refusals_take_alike(target: Target) -> str:
 _SIDE: Final = 100_000
 
 
-def _png_bomb() -> bytes:
+def png_bomb() -> bytes:
     """A whole PNG of 100 000 x 100 000 pixels, one bit each: 1.25 GB of zeros in a megabyte."""
     row_bytes = 1 + _SIDE // 8
     total = row_bytes * _SIDE
@@ -222,7 +222,7 @@ async def picture_bombs(target: Target) -> str:
         await tools.call("execute_code", code="import matplotlib.pyplot as plt; plt.plot([1]); plt.show()")
         ours = {"the daemon": target.daemon_pid, "the jailer": target.named("gaoler-jailer")}
         before = {name: _peak_bytes(pid) for name, pid in ours.items()}
-        pictures = {"bomb.png": _png_bomb(), **_PICTURES}
+        pictures = {"bomb.png": png_bomb(), **_PICTURES}
         session = await new_session(target, *pictures.items())
         for row in (await listed(target, session)).values():
             await content(target, session, row["id"])

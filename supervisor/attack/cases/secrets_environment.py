@@ -146,23 +146,22 @@ async def settable(target: Target) -> str:
     target.need_language("bash")
     plain, _ = await _told(target, "bash")
     evil = {"LD_PRELOAD": "/mnt/data/evil.so", "BASH_ENV": "/mnt/data/evil", "IFS": "x", "ATTACK": "1"}
-    for name in _IGNORED:
-        for value in (evil, [f"{key}={text}" for key, text in evil.items()], "/tmp"):
-            fields: dict[str, Any] = {name: value}
-            answer = await target.try_execute(_PROGRAMS["bash"], "bash", **fields)
-            if answer.status == 400:
-                continue
-            if answer.status != 200:
-                raise Broken(f"a request with {name} is answered with {answer.status}")
-            said = str(answer.json["stdout"])
-            if any(text in said for text in ("evil", "ATTACK")) or f"PWD={plain.get('PWD', '/mnt/data')}" not in said:
-                raise Broken(f"a request sets something by {name}: {said[:200]!r}")
+    values: tuple[Any, ...] = (evil, [f"{key}={text}" for key, text in evil.items()], "/tmp")
+    for value in values:
+        answer = await target.try_execute(_PROGRAMS["bash"], "bash", **dict.fromkeys(_IGNORED, value))
+        if answer.status == 400:
+            continue
+        if answer.status != 200:
+            raise Broken(f"a request that sets variables is answered with {answer.status}: {answer.body[:100]!r}")
+        said = str(answer.json["stdout"])
+        if any(text in said for text in ("evil", "ATTACK")) or f"PWD={plain.get('PWD', '/mnt/data')}" not in said:
+            raise Broken(f"a request sets something by one of {', '.join(_IGNORED)}: {said[:200]!r}")
     for fields in _REFUSED:
         body = {"lang": "bash", "code": "true", **fields}
         answer = await target.post("/v1/exec", body, user="")
         if answer.status != 400:
             raise Broken(f"a request with {json.dumps(fields)} is answered with {answer.status}")
-    return f"{len(_IGNORED) * 3 + len(_REFUSED)} requests"
+    return f"{len(_IGNORED)} names, {len(_REFUSED)} forms"
 
 
 _MODULES: Final = ("json", "os", "re", "sys", "io", "codecs", "encodings/__init__", "site", "random", "PIL/__init__")

@@ -91,7 +91,7 @@ def _credentials(target: Target, marker: str) -> list[dict[str, str]]:
 
 _TIME: Final = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}"
 _PLAIN: Final = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]+"
-_RECORD: Final = re.compile(rf"({_TIME} )?(DEBUG|INFO|WARNING|ERROR|CRITICAL) gaoler[a-z_.]* {_PLAIN}")
+RECORD: Final = re.compile(rf"({_TIME} )?(DEBUG|INFO|WARNING|ERROR|CRITICAL) gaoler[a-z_.]* {_PLAIN}")
 
 
 @_case(
@@ -115,7 +115,7 @@ async def hostile_log(target: Target) -> str:
     for line in lines:
         for what in found_in([line.encode()], forbidden):
             raise Broken(f"the log has {what}: {line[:60]!a}")
-        if not _RECORD.fullmatch(line):
+        if not RECORD.fullmatch(line):
             raise Broken(f"the log has a line that is no record, or has control characters: {line[:200]!a}")
     return f"{answers} requests, {len(lines)} lines"
 
