@@ -210,7 +210,10 @@ async def told_in_errors(target: Target) -> str:
     for body in bodies:
         for path in ("/v1/exec", "/v1/sessions", "/v1/upload", "/v1/exec/programmatic", "/mcp"):
             headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
-            must_tell_nothing(target, f"POST {path}", await target.request("POST", path, body, headers))
+            answer = await target.request("POST", path, body, headers)
+            must_tell_nothing(target, f"POST {path}", answer)
+            if answer.status == 201:
+                target.sessions[answer.json["session_id"]] = (target.me, target.user)
             asked += 1
     failing = "import sys; sys.stderr.write('x'); raise OSError('mine')"
     for fields in ({}, {"stateful": True}, {"timeout": 1}):
