@@ -10,7 +10,7 @@ from supervisor.execution import Principal, SessionId
 from supervisor.files import FileService
 from supervisor.live import LiveSessions
 from supervisor.policy import Policy
-from supervisor.processes import BackgroundProcess
+from supervisor.processes import BackgroundProcess, CommandLine
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.views import ProcessInfo
 
@@ -47,8 +47,8 @@ class Background:
         if self._shell is None:
             raise Unsupported("there is no Bash here", code="unsupported_language")
         arguments = [self._shell.tools["bash"], "-c", command]
-        environment = {**self._shell.environment, **_UNBUFFERED}
-        return await self._live.start_process(principal, session_id, command, arguments, environment)
+        line = CommandLine(arguments, {**self._shell.environment, **_UNBUFFERED}, self._shell.language.seccomp)
+        return await self._live.start_process(principal, session_id, command, line)
 
     def list(self, principal: Principal, session_id: SessionId) -> list[ProcessInfo]:
         """List those of a session.

@@ -165,7 +165,11 @@ class InJail:
         if compiler is None:
             return None
         build = protocol.Run(
-            arguments=compiler, environment=language.environment, wall_seconds=request.wall_seconds, then=then
+            arguments=compiler,
+            environment=language.environment,
+            seccomp=language.language.seccomp_compile or language.language.seccomp,
+            wall_seconds=request.wall_seconds,
+            then=then,
         )
         # What a compiler says belongs to stderr only if it failed: warnings would hide the program's own output.
         said = Collector()
@@ -343,6 +347,7 @@ def _program(request: ExecutionRequest, language: InstalledLanguage, then: proto
     return protocol.Run(
         arguments=language.run_arguments(request.arguments),
         environment=language.environment,
+        seccomp=language.language.seccomp,
         wall_seconds=request.wall_seconds,
         stdin=request.stdin,
         then=then,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ from supervisor.jailer.client import JailerClient
 from supervisor.live_means import LiveLimits, Means
 from supervisor.live_session import Job, LiveSession
 from supervisor.network.grants import Network
-from supervisor.processes import BackgroundProcess
+from supervisor.processes import BackgroundProcess, CommandLine
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.views import ProcessInfo
 
@@ -93,8 +93,7 @@ class LiveSessions:
         principal: Principal,
         session_id: SessionId,
         command: str,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
+        line: CommandLine,
     ) -> ProcessInfo:
         """Start a program in the background of a session. It ends with the session at the latest.
 
@@ -106,7 +105,7 @@ class LiveSessions:
         limit = self._limits.processes_per_owner
         if sum(each.running_processes for each in owners) >= limit:
             raise Busy(f"at most {limit} background processes of one user at once", retry_after_seconds=10.0)
-        return await session.start_process(principal, command, arguments, environment)
+        return await session.start_process(principal, command, line)
 
     def processes(self, principal: Principal, session_id: SessionId) -> list[ProcessInfo]:
         """List the background programs of a session; one that has no interpreter now has none.

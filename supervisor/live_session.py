@@ -7,7 +7,7 @@ files are looked at. A session that ends is saved first, inside its sandbox.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
@@ -31,7 +31,7 @@ from supervisor.jailer.client import JailRefused, RemoteJail
 from supervisor.live_means import Means
 from supervisor.live_state import restore, save
 from supervisor.network.grants import Grant
-from supervisor.processes import BackgroundProcess
+from supervisor.processes import BackgroundProcess, CommandLine
 from supervisor.results import Collector, Inputs, Results
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.views import ProcessInfo
@@ -381,9 +381,7 @@ class LiveSession:
 
     # -- background programs --
 
-    async def start_process(
-        self, principal: Principal, command: str, arguments: Sequence[str], environment: Mapping[str, str]
-    ) -> ProcessInfo:
+    async def start_process(self, principal: Principal, command: str, line: CommandLine) -> ProcessInfo:
         """Start a program that runs until it ends, beside all that the session does.
 
         Raises:
@@ -410,7 +408,7 @@ class LiveSession:
                         await self._means.work.place_inputs(inputs, jail, self._present)
                         await grant.use(principal, self._wanted)
                         self.unsettled = True
-                        await nursery.start(self._run_process, process, jail, arguments, environment)
+                        await nursery.start(self._run_process, process, jail, line)
                 self._processes[process.id] = process
             finally:
                 await self._go_on(jail)
@@ -422,12 +420,11 @@ class LiveSession:
         self,
         process: BackgroundProcess,
         jail: RemoteJail,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
+        line: CommandLine,
         *,
         task_status: trio.TaskStatus[None],
     ) -> None:
-        await process.run(jail, arguments, environment, task_status=task_status)
+        await process.run(jail, line, task_status=task_status)
         if not self.running_processes:
             try:
                 self._jobs.send_nowait(Job(self._settle))

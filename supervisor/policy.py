@@ -30,6 +30,7 @@ Network = Literal["none", "egress"]
 """Nothing but loopback, or the egress proxy too, with the rules of ``egress``."""
 State = Literal["never", "asked", "session"]
 """Who may keep an interpreter: nobody, requests that ask for it, or also every one that names its session."""
+_PARTS: Final = "parts.kafel"
 ClaimId = Annotated[str, Meta(pattern=r"^[A-Z][A-Z0-9-]*$")]
 
 
@@ -163,13 +164,57 @@ def load_policies(directory: Path = PACKAGED_POLICIES) -> Mapping[str, Policy]:
             state=written.state,
             limits=written.limits,
             seccomp_name=written.seccomp,
-            seccomp_source=_text(directory / "seccomp" / f"{written.seccomp}.kafel", wanted_by=path),
+            seccomp_source=_seccomp(directory / "seccomp" / f"{written.seccomp}.kafel", wanted_by=path.name),
             mounts=_mounts(directory / "mounts" / f"{written.mounts}.toml", wanted_by=path),
             egress=written.egress,
         )
     if not policies:
         raise ConfigurationError(f"no policy in {directory / 'sandbox'}: at least default.toml is needed")
     return policies
+
+
+def load_seccomp_profiles(wanted: Mapping[str, str], directory: Path = PACKAGED_POLICIES) -> Mapping[str, str]:
+    """Read the seccomp profiles of languages: kafel source by name, each after the parts that they are made of.
+
+    ``wanted``: who names it, for each name.
+
+    Raises:
+        ConfigurationError: a file is missing, is empty or has no default; the message says who names it.
+    """
+    if not wanted:
+        return {}
+    folder = directory / "seccomp" / "languages"
+    parts = folder / _PARTS
+    # On one line, so that the compiler's line numbers are those of the profile.
+    before = " ".join(_without_comments(_text(parts, wanted_by="every seccomp profile of a language")).split())
+    found: dict[str, str] = {}
+    for name, who in wanted.items():
+        if f"{name}.kafel" == _PARTS:
+            raise ConfigurationError(f"{who} is no profile, but what profiles are made of")
+        found[name] = f"{before} {_seccomp(folder / f'{name}.kafel', wanted_by=who)}"
+    return found
+
+
+def _seccomp(path: Path, *, wanted_by: str) -> str:
+    """Read a profile that says what becomes of everything it does not name."""
+    text = _text(path, wanted_by=wanted_by)
+    bare = _without_comments(text)
+    if not bare.strip():
+        raise ConfigurationError(f"{wanted_by} names {_shown(path)}, which is empty")
+    if not re.search(r"\bUSE\s+\w+\s+DEFAULT\s+\w+", bare):
+        raise ConfigurationError(
+            f"{wanted_by} names {_shown(path)}, which has to end with: USE <policy> DEFAULT KILL_PROCESS"
+        )
+    return text
+
+
+def _without_comments(text: str) -> str:
+    return re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.DOTALL)
+
+
+def _shown(path: Path) -> str:
+    """Give the path below the folder of policies."""
+    return str(Path(*path.parts[path.parts.index("seccomp") :])) if "seccomp" in path.parts else path.name
 
 
 def _extended(path: Path) -> dict[str, Any]:
@@ -204,17 +249,17 @@ def _convert(path: Path, table: dict[str, Any], kind: type[_T]) -> _T:
         raise ConfigurationError(f"{path.parent.name}/{path.name}: {error}") from None
 
 
-def _text(path: Path, *, wanted_by: Path) -> str:
+def _text(path: Path, *, wanted_by: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"{wanted_by.name} names {path.parent.name}/{path.name}, which cannot be read: {error}"
+            f"{wanted_by} names {path.parent.name}/{path.name}, which cannot be read: {error}"
         ) from None
 
 
 def _mounts(path: Path, *, wanted_by: Path) -> MountTable:
-    _text(path, wanted_by=wanted_by)
+    _text(path, wanted_by=wanted_by.name)
     table = _read(path, MountTable)
     if not table.mount or table.mount[0].target != "/":
         raise ConfigurationError(f'{path.name}: the first [[mount]] has to be the root, target = "/"')

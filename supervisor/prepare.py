@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +22,8 @@ from supervisor.jailer.seccomp import SeccompError, compile_policy
 from supervisor.jailer.setup import SetupPlan, become_ordinary_user, start_jailer
 from supervisor.network.host_names import HOSTS, RESOLV_CONF
 from supervisor.network.preparation import prepare_network
-from supervisor.policy import PACKAGED_POLICIES, Policy, Profile, load_policies, load_profiles
-from supervisor.runtimes.catalogue import InstalledLanguage, installed_languages, load_languages
+from supervisor.policy import PACKAGED_POLICIES, Policy, Profile, load_policies, load_profiles, load_seccomp_profiles
+from supervisor.runtimes.catalogue import InstalledLanguage, installed_languages, load_languages, profiles_wanted
 from supervisor.settings import Settings
 
 PACKAGE: Final = Path(__file__).resolve().parent
@@ -130,6 +131,7 @@ def runtime_profiles(
                 exercise=profile.exercise,
                 forks=profile.forks,
                 seconds=profile.minutes * 60,
+                seccomp=language.language.seccomp,
             )
         )
     return found
@@ -173,6 +175,7 @@ def setup_plan(
         state_directory=settings.state_path,
         image=image.path,
         policies=policies,
+        seccomp_profiles=load_seccomp_profiles(profiles_wanted(load_languages()), policy_directory(settings)),
         profiles=runtime_profiles(profiles, languages),
         pools=pool_plans(settings, profiles),
         policy_directory=policy_directory(settings),
@@ -243,10 +246,11 @@ def _written(settings: Settings) -> list[Path]:
     return found
 
 
-def prepare(settings: Settings, writable: Sequence[Path] = ()) -> Prepared:
+def prepare(settings: Settings, writable: Sequence[Path] = (), watch_fd: int | None = None) -> Prepared:
     """Do all that needs root and become the daemon's ordinary user.
 
-    ``writable``: more directories that the daemon has to reach and to write to.
+    ``writable``: more directories that the daemon has to reach and to write to. ``watch_fd``: logging mode, see
+    :mod:`supervisor.jailer.watch`; nothing that is read here asks for it, only a command of the operator's.
 
     Raises:
         ConfigurationError: something is wrong or missing; nothing is left running.
@@ -263,7 +267,7 @@ def prepare(settings: Settings, writable: Sequence[Path] = ()) -> Prepared:
     plan = setup_plan(settings, image, policies, profiles, languages, network.authority)
     token_keys = _token_keys(settings)
     oauth_keys = load_oauth_keys(Path(settings.mcp.oauth_jwks)) if settings.mcp.authorization_server else {}
-    jailer = start_jailer(plan)
+    jailer = start_jailer(replace(plan, watch_fd=watch_fd))
     key, _made = read_or_make_key(settings, settings.state_path / KEY_FILE)
     become_ordinary_user(
         settings.jailer.daemon_uid,

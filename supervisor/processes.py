@@ -35,6 +35,15 @@ class ProcessLimits:
     output_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """What is started. ``seccomp`` names the profile of its language."""
+
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    seccomp: str
+
+
 class BackgroundProcess:
     """One program. :meth:`run` is its task; the rest is for readers and writers."""
 
@@ -79,8 +88,7 @@ class BackgroundProcess:
     async def run(
         self,
         jail: RemoteJail,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
+        line: CommandLine,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -91,7 +99,7 @@ class BackgroundProcess:
         """
         started = False
         try:
-            async with jail.open_background(arguments, environment) as self._program:
+            async with jail.open_background(line.arguments, line.environment, line.seccomp) as self._program:
                 started = True
                 task_status.started()
                 with trio.move_on_after(self._limits.seconds) as clock:

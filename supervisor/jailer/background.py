@@ -43,6 +43,8 @@ class BackgroundProgram:
         jail = self._jail
         try:
             await jail.wait_built()
+            if request.seccomp not in jail.seccomp_profiles:
+                raise JailError(f"no seccomp profile named {request.seccomp!r}")
             if jail.dead or jail.background >= protocol.MAX_PROGRAMS:
                 raise JailError("the sandbox has ended" if jail.dead else f"at most {protocol.MAX_PROGRAMS} processes")
             jail.background += 1
@@ -65,7 +67,7 @@ class BackgroundProgram:
             os.set_blocking(self._stdin, False)
             try:
                 stdio = (stdin_read, pipes["stdout"][1], pipes["stderr"][1])
-                process = await inside.launch(request.arguments, request.environment, stdio)
+                process = await inside.launch(request.arguments, request.environment, stdio, request.seccomp)
             except LaunchError as error:
                 await send(self._channel, protocol.Refused(reason=str(error)[:2000]))
                 return

@@ -134,9 +134,11 @@ class RemoteJail:
 
     @asynccontextmanager
     async def open_background(
-        self, arguments: Sequence[str], environment: Mapping[str, str]
+        self, arguments: Sequence[str], environment: Mapping[str, str], seccomp: str
     ) -> AsyncIterator[RemoteProgram]:
         """Have a program run beside the others for the block; at its end it is killed with all of its session.
+
+        ``seccomp`` names the profile of its language.
 
         Raises:
             JailRefused: it cannot be started.
@@ -148,7 +150,10 @@ class RemoteJail:
         try:
             with LostIsTyped():
                 request = protocol.Background(
-                    jail=self._channel.number, arguments=list(arguments), environment=dict(environment)
+                    jail=self._channel.number,
+                    arguments=list(arguments),
+                    environment=dict(environment),
+                    seccomp=seccomp,
                 )
                 await RemoteJail(channel).send(request)
                 answer = protocol.decode_answer(await channel.receive_message())

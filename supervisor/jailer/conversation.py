@@ -139,6 +139,10 @@ class Conversation:
             await send(self._channel, protocol.Refused(reason=self._refused))
             self._refused, self._nothing_ran = None, True
             return
+        if isinstance(request, protocol.Run) and request.seccomp not in self._jail.seccomp_profiles:
+            await send(self._channel, protocol.Refused(reason=f"no seccomp profile named {request.seccomp!r}"))
+            self._nothing_ran = True
+            return
         self._nothing_ran = False
         self._jail.used = True
         run = await self._jail.run(request, self._emit, self._emit_calls)

@@ -29,6 +29,7 @@ STATUS_FIELDS: Final = (
     "Mems_allowed",
 )
 _NAMESPACES: Final = ("user", "pid", "mnt", "net", "ipc", "uts", "cgroup")
+_FILTERS: Final = "Seccomp_filters"
 _NO_CAPABILITY: Final = "0000000000000000"
 _WANTED: Final = {
     "CapInh": _NO_CAPABILITY,
@@ -65,8 +66,13 @@ def program_name(pid: int) -> str:
     return _read(f"/proc/{pid}/comm")
 
 
-def difference(model: Mapping[str, str], joined: Mapping[str, str]) -> str | None:
-    """Name what differs, or what both lack; ``None`` if all is well."""
+def difference(model: Mapping[str, str], joined: Mapping[str, str], *, narrowed: int = 0) -> str | None:
+    """Name what differs, or what both lack; ``None`` if all is well.
+
+    ``narrowed``: so many seccomp filters more than nsjail's own, which is the language's or none.
+    """
+    if narrowed and _FILTERS in model:
+        model = {**model, _FILTERS: str(int(model[_FILTERS]) + narrowed)}
     for name, value in _WANTED.items():
         if joined.get(name) != value:
             return f"{name} is {joined.get(name)}, not {value}"

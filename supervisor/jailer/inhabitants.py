@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,8 @@ from supervisor.jailer.interpreters import (
 from supervisor.jailer.join import JoinSpec
 from supervisor.jailer.launcher import Process, StandbyPacket, Zygote
 from supervisor.jailer.nsjail_config import INSIDE_ID, WORKSPACE, rlimits
+from supervisor.jailer.seccomp import language_program, watch_program
+from supervisor.jailer.watch import Watch
 from supervisor.policy import Policy
 
 PAUSE_ROUNDS: Final = 50
@@ -38,12 +41,18 @@ class Inhabitants:
     """The processes inside one :class:`Enclosure`. Whoever makes it calls :meth:`close` when all are dead."""
 
     def __init__(
-        self, enclosure: Enclosure, policy: Policy, launcher: Zygote, source: InterpreterSource | None
+        self,
+        enclosure: Enclosure,
+        policy: Policy,
+        launcher: Zygote,
+        source: InterpreterSource | None,
+        watch: Watch | None = None,
     ) -> None:
         self._enclosure = enclosure
         self._policy = policy
         self._launcher = launcher
         self._source = source
+        self._watch = watch
         self._model: Mapping[str, str] = {}
         self._standby: Interpreter | None = None
         self.interpreter: Interpreter | None = None
@@ -63,6 +72,9 @@ class Inhabitants:
         if self._source is not None:
             await self.have_interpreter()
             return
+        if self._watch is not None:
+            # Whoever waits has a filter already; one that asks is installed at the very end.
+            return
         standby = await fork_waiting(
             self._launcher,
             StandbyPacket,
@@ -70,7 +82,7 @@ class Inhabitants:
             join=self._join(),
             jail_pidfd=self._enclosure.init_pidfd,
         )
-        await self._check(standby)
+        await self._check(standby, narrowed=0)
         self._standby = standby
 
     async def have_interpreter(self) -> Interpreter:
@@ -84,13 +96,15 @@ class Inhabitants:
             return self.interpreter
         if self._source is None:
             raise JailError("a jail without a profile has no interpreter")
-        if self._policy.warm == "fork":
+        seccomp = self._source.profile.seccomp
+        if self._policy.warm == "fork" and self._watch is None:
             interpreter = await self._source.fork(
-                cgroups=self._enclosure.procs, join=self._join(), jail_pidfd=self._enclosure.init_pidfd
+                cgroups=self._enclosure.procs, join=self._join(seccomp), jail_pidfd=self._enclosure.init_pidfd
             )
         else:
             interpreter = await self._execute_interpreter(self._source.profile)
-        await self._check(interpreter)
+        # In logging mode policy and language are one program.
+        await self._check(interpreter, narrowed=1 if self._watch is None else 0)
         self.interpreter = interpreter
         return interpreter
 
@@ -101,7 +115,8 @@ class Inhabitants:
         arguments = [profile.python, "-c", "import gaoler_interpreter; gaoler_interpreter.main()"]
         try:
             with theirs:
-                process = await self._execute(arguments, profile.environment, (null, null, null), [theirs.fileno()])
+                stdio = (null, null, null)
+                process = await self._execute(arguments, profile.environment, stdio, profile.seccomp, [theirs.fileno()])
         except BaseException:
             control.close()
             raise
@@ -109,8 +124,10 @@ class Inhabitants:
             os.close(null)
         return Interpreter(process, control)
 
-    async def _check(self, waiting: Interpreter) -> None:
+    async def _check(self, waiting: Interpreter, *, narrowed: int) -> None:
         """Wait until it is ready and compare it with nsjail's own child; what is different is killed.
+
+        ``narrowed``: so many filters of a language it has beside nsjail's.
 
         Raises:
             JailError: it is different, or has ended.
@@ -118,7 +135,7 @@ class Inhabitants:
         try:
             await waiting.wait_ready()
             self._model = self._model or await self._enclosure.describe_init()
-            found = difference(self._model, describe(waiting.process.pid))
+            found = difference(self._model, describe(waiting.process.pid), narrowed=narrowed)
         except (InterpreterBroken, OSError) as error:
             found = f"it ended: {error}"
         except BaseException:
@@ -171,8 +188,10 @@ class Inhabitants:
         await interpreter.send(job, fds)
         return interpreter, True
 
-    async def launch(self, arguments: Sequence[str], environment: Mapping[str, str], stdio: Stdio) -> Process:
-        """Start a program, hardened as nsjail would.
+    async def launch(
+        self, arguments: Sequence[str], environment: Mapping[str, str], stdio: Stdio, seccomp: str
+    ) -> Process:
+        """Start a program, hardened as nsjail would, and narrowed by the profile ``seccomp`` of its language.
 
         Raises:
             LaunchError: it cannot be executed.
@@ -180,31 +199,47 @@ class Inhabitants:
         standby, self._standby = self._standby, None
         if standby is not None:
             try:
-                return await standby.become(arguments, environment, stdio)
+                return await standby.become(arguments, environment, stdio, language_program(seccomp))
             except InterpreterBroken:
                 # Somebody has killed it while it waited.
                 pass
-        return await self._execute(arguments, environment, stdio)
+        return await self._execute(arguments, environment, stdio, seccomp)
 
     async def _execute(
-        self, arguments: Sequence[str], environment: Mapping[str, str], stdio: Stdio, passed: Sequence[int] = ()
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        stdio: Stdio,
+        seccomp: str,
+        passed: Sequence[int] = (),
     ) -> Process:
-        return await self._launcher.launch(
-            arguments,
-            environment,
-            stdio=stdio,
-            cgroups=self._enclosure.procs,
-            passed=passed,
-            join=self._join(),
-            jail_pidfd=self._enclosure.init_pidfd,
-        )
+        with ExitStack() as stack:
+            if self._watch is not None:
+                listens = stack.enter_context(self._watch.follow(self._policy.name, seccomp))
+                passed = [*passed, listens.fileno()]
+            return await self._launcher.launch(
+                arguments,
+                environment,
+                stdio=stdio,
+                cgroups=self._enclosure.procs,
+                passed=passed,
+                join=self._join(seccomp),
+                jail_pidfd=self._enclosure.init_pidfd,
+            )
 
-    def _join(self) -> JoinSpec:
+    def _join(self, seccomp: str | None = None) -> JoinSpec:
+        """Say what a process becomes; ``seccomp``: with the profile of a language on top of the policy's."""
+        program = self._policy.name
+        language = None if seccomp is None else language_program(seccomp)
+        if self._watch is not None and seccomp is not None:
+            program, language = watch_program(self._policy.name, seccomp), None
         return JoinSpec(
             inside_id=INSIDE_ID,
             working_directory=WORKSPACE,
             rlimits=rlimits(self._policy),
-            seccomp=self._policy.name,
+            seccomp=program,
+            language=language,
+            watched=self._watch is not None,
         )
 
     # -- between runs --

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from supervisor.jailer import kernel
-from supervisor.jailer.join import arrange_descriptors
-from supervisor.jailer.zygote import CONTROL, Request, Zygote, begin, join_and_harden
+from supervisor.jailer.join import JoinSpec, arrange_descriptors
+from supervisor.jailer.zygote import CONTROL, Request, Zygote, begin, join_and_harden, seccomp_programs
 
 CODE: Final = CONTROL + 1
 """Descriptor of the directory of our code, until it is imported."""
@@ -95,7 +95,7 @@ def _become_interpreter(interpreter: Any) -> Callable[[Zygote, Request, list[int
     def become(zygote: Zygote, request: Request, fds: list[int]) -> None:
         """Join and wait for code; the descriptors are null, error, jail, control and the cgroups."""
         null, _error, _jail, control = fds[:4]
-        program = zygote.programs[request["join"]["seccomp"]]
+        programs = seccomp_programs(zygote, JoinSpec(**request["join"]))
         join_and_harden(zygote, request, fds)
         arrange_descriptors((null, null, null), [control])
         kernel.close_from(CONTROL + 1)
@@ -103,7 +103,8 @@ def _become_interpreter(interpreter: Any) -> Callable[[Zygote, Request, list[int
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         kernel.set_process_name("python3")
-        kernel.install_seccomp(program)
+        for program in programs:
+            kernel.install_seccomp(program)
         # Until here nobody inside may look at this process; from here on it is as any other program of theirs.
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
         _wait_for_code(interpreter)

@@ -49,6 +49,8 @@ class RuntimeProfile(Struct, frozen=True, forbid_unknown_fields=True):
     exercise: str
     forks: int
     seconds: float
+    seccomp: str
+    """The profile of its language."""
 
 
 class InterpreterBroken(Exception):
@@ -136,9 +138,11 @@ class Interpreter:
             raise InterpreterBroken(f"not an answer: {error}") from None
 
     async def become(
-        self, arguments: Sequence[str], environment: Mapping[str, str], stdio: tuple[int, int, int]
+        self, arguments: Sequence[str], environment: Mapping[str, str], stdio: tuple[int, int, int], language: str
     ) -> Process:
         """A process that waits for its program executes it. It is the caller's to close, in any case.
+
+        ``language`` names the seccomp program that it installs before, on top of the policy's.
 
         Raises:
             LaunchError: it cannot be executed.
@@ -147,7 +151,8 @@ class Interpreter:
         error_read, error_write = os.pipe()
         try:
             try:
-                await self.send({"arguments": list(arguments), "environment": dict(environment)}, [*stdio, error_write])
+                order = {"arguments": list(arguments), "environment": dict(environment), "language": language}
+                await self.send(order, [*stdio, error_write])
             finally:
                 os.close(error_write)
             self._control.close()

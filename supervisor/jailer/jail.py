@@ -26,6 +26,7 @@ from supervisor.jailer.interpreters import InterpreterSource
 from supervisor.jailer.launcher import LaunchError, Zygote
 from supervisor.jailer.nsjail_config import Mask, Places, SandboxSpec
 from supervisor.jailer.program_run import CellRun, Emit, EmitCalls, ProgramRun, Run, ScriptRun, ToolRun
+from supervisor.jailer.watch import Watch
 from supervisor.jailer.workspace import Workspace, open_workspace
 from supervisor.policy import Policy
 
@@ -75,6 +76,10 @@ class Yard:
     """How many jails are built at once."""
     modest_building: trio.CapacityLimiter
     """How many of them for callers who have something running already: fewer."""
+    seccomp_profiles: frozenset[str]
+    """Of languages: a program names one of them."""
+    watch: Watch | None = None
+    """Logging mode: what is not allowed is written down, and what would be killed goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,8 @@ class Jail:
         self._failure: str | None = None
         self._enclosure = Enclosure(leaf, yard.launcher)
         source = yard.sources[profile] if profile is not None else None
-        self.inside = Inhabitants(self._enclosure, policy, yard.launcher, source)
+        self.inside = Inhabitants(self._enclosure, policy, yard.launcher, source, yard.watch)
+        self.seccomp_profiles = yard.seccomp_profiles
         self.policy = policy
         self.workspace = workspace
         self.background = 0

@@ -40,7 +40,11 @@ class JoinSpec:
     working_directory: str
     rlimits: Mapping[str, tuple[int, int] | None]
     seccomp: str
-    """Name of a program that the process knows."""
+    """Name of a program that the process knows: the policy's, or one for logging mode."""
+    language: str | None = None
+    """Name of the program that is installed on top of it, if the process becomes what it is to be at once."""
+    watched: bool = False
+    """Logging mode: the program asks; the last of the passed descriptors is where its listener goes."""
 
 
 def enter(jail_pidfd: int, spec: JoinSpec) -> None:

@@ -46,7 +46,8 @@ def _become_jailer(python: list[str], fds: list[int]) -> None:
         roots.mkdir()
         roots.chmod(0o1777)
         for fd in fds:
-            os.set_inheritable(fd, True)
+            if fd >= 0:
+                os.set_inheritable(fd, True)
         os.execve(python[0], [*python, "-m", "supervisor.jailer.server", *map(str, fds)], {})
     except OSError as error:
         os.write(2, f"the jailer cannot be started: {error}\n".encode())
@@ -198,20 +199,21 @@ def main() -> None:
     """Keep the jailer, and the egress proxy if there is one.
 
     In argv: the descriptors of control pipe, configuration, listening socket, readiness pipe and the proxy's seccomp
-    program; the daemon's way to the proxy (-1: none) and the log level; the interpreter.
+    program; the daemon's way to the proxy, the file for logging mode (-1: none) and the log level; the interpreter.
     """
     kernel.set_process_name("gaoler-keeper")
-    control_fd, config_fd, listener_fd, ready_fd, filter_fd, egress_fd = (int(number) for number in sys.argv[1:7])
-    level, python = sys.argv[7], sys.argv[8:]
+    control_fd, config_fd, listener_fd, ready_fd, filter_fd, egress_fd, watch_fd = map(int, sys.argv[1:8])
+    level, python = sys.argv[8], sys.argv[9:]
     with os.fdopen(filter_fd, "rb") as file:
         file.seek(0)
         own_filter = file.read()
-    for fd in (control_fd, config_fd, listener_fd, ready_fd):
-        os.set_inheritable(fd, False)
+    for fd in (control_fd, config_fd, listener_fd, ready_fd, watch_fd):
+        if fd >= 0:
+            os.set_inheritable(fd, False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-    fds = [config_fd, listener_fd, ready_fd]
+    fds = [config_fd, listener_fd, ready_fd, watch_fd]
     everybody: list[Kept] = []
     if egress_fd >= 0:
         os.set_inheritable(egress_fd, False)

@@ -201,15 +201,16 @@ def keep_capabilities(kept: frozenset[int]) -> None:
     _check(_libc.capset(header, data), "capset")
 
 
-def install_seccomp(program: bytes, *, all_threads: bool = False) -> None:
+def install_seccomp(program: bytes, flags: int = 0, *, all_threads: bool = False) -> int:
     """Install a classic-BPF filter (``struct sock_filter[]``, 8 bytes each). Needs no_new_privs.
 
-    For the calling thread, or for ``all_threads`` of the process.
+    For the calling thread, or for ``all_threads`` of the process. Give what the kernel gives: 0, or a descriptor if
+    the ``flags`` ask for one.
     """
     buffer = ctypes.create_string_buffer(program, len(program))
     fprog = struct.pack("=HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
-    flags = _SECCOMP_FILTER_FLAG_TSYNC if all_threads else 0
-    _check(_libc.syscall(_number(_SYS_SECCOMP), SECCOMP_SET_MODE_FILTER, flags, fprog), "seccomp")
+    flags |= _SECCOMP_FILTER_FLAG_TSYNC if all_threads else 0
+    return _check(_libc.syscall(_number(_SYS_SECCOMP), SECCOMP_SET_MODE_FILTER, flags, fprog), "seccomp")
 
 
 def openat2(directory_fd: int, path: bytes, flags: int, *, mode: int = 0, resolve: int) -> int:

@@ -235,7 +235,8 @@ class ProgramRun(Run):
         self._status: int | None = None
 
     async def _start(self, stdio: Stdio) -> None:
-        self._process = await self._jail.inside.launch(self._request.arguments, self._request.environment, stdio)
+        request = self._request
+        self._process = await self._jail.inside.launch(request.arguments, request.environment, stdio, request.seccomp)
 
     async def _wait(self) -> None:
         assert self._process is not None

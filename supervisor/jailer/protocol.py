@@ -107,11 +107,13 @@ class Run(Message, frozen=True, tag="run"):
 
     ``wall_seconds`` may shorten the policy's limit, never extend it. What becomes of the jail ``then``: ``destroy``,
     everything is killed and only the workspace is left; ``sweep``, what the program left running is killed and the jail
-    stays; ``pause``, everything that lives in it is stopped until the next run.
+    stays; ``pause``, everything that lives in it is stopped until the next run. ``seccomp`` names the profile of the
+    program's language, which narrows what the policy leaves; one that the jailer does not know is refused.
     """
 
     arguments: Annotated[list[Text], Meta(min_length=1, max_length=MAX_ARGUMENTS)]
     environment: Annotated[dict[Text, Text], Meta(max_length=256)]
+    seccomp: PlainName
     wall_seconds: WallSeconds = None
     stdin: Stdin = b""
     then: Then = "destroy"
@@ -156,12 +158,14 @@ class Background(Message, frozen=True, tag="background"):
 
     The jail is of the same connection and has an interpreter, or lasts. Answered with :class:`Started`; then
     :class:`Output` as it comes, never cut (who does not read stops the program), and :class:`BackgroundEnded`. Closing
-    the channel kills the program with all that is in its session; so does the end of the jail.
+    the channel kills the program with all that is in its session; so does the end of the jail. ``seccomp`` as in
+    :class:`Run`.
     """
 
     jail: Annotated[int, Meta(ge=1)]
     arguments: Annotated[list[Text], Meta(min_length=1, max_length=MAX_ARGUMENTS)]
     environment: Annotated[dict[Text, Text], Meta(max_length=256)]
+    seccomp: PlainName
 
 
 class WriteStdin(Message, frozen=True, tag="stdin"):

@@ -3,7 +3,7 @@
 Processes that join a jail later need byte for byte the filter that nsjail gives its own child. There is one compiler,
 nsjail's kafel; running it under ptrace up to the system call that installs the filter yields the very program, on any
 kernel and with no privilege over other users' processes (unlike ``PTRACE_SECCOMP_GET_FILTER``). Done once for each
-policy when the jailer starts, never with a request.
+policy and each language's profile when the jailer starts, never with a request.
 """
 
 from __future__ import annotations
@@ -12,10 +12,15 @@ import ctypes
 import os
 import signal
 import struct
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from supervisor.jailer import kernel
+from supervisor.jailer.seccomp_filter import EXECVE, SECCOMP, FilterError, check_allows, check_default
+
+if TYPE_CHECKING:
+    from supervisor.policy import Policy
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.restype = ctypes.c_long
@@ -37,10 +42,21 @@ _SECCOMP_MODE_FILTER: Final = 2
 _MAX_INSTRUCTIONS: Final = 4096  # the kernel's BPF_MAXINSNS
 _WALL: Final = 0x40000000
 _COMPILED, _REFUSED = b"+", b"-"
+_STACKING: Final = "seccomp(SECCOMP_SET_MODE_FILTER): the profiles of languages are installed on top of it"
 
 
 class SeccompError(Exception):
     """The policy does not compile, or nsjail did not install it; the message is kafel's own."""
+
+
+def language_program(profile: str) -> str:
+    """Give the name under which a zygote knows the program of a language's profile; no policy has such a name."""
+    return f"language/{profile}"
+
+
+def watch_program(policy: str, profile: str) -> str:
+    """Give the name under which a zygote knows what is installed in logging mode."""
+    return f"watch/{policy}/{profile}"
 
 
 def compile_policy(nsjail: str, source: str) -> bytes:
@@ -50,19 +66,80 @@ def compile_policy(nsjail: str, source: str) -> bytes:
     own. The caller has no other thread that matters: the jailer before it serves, or a test.
 
     Raises:
-        SeccompError: the policy does not compile.
+        SeccompError: the policy does not compile, or is none: what it does not name would get through.
     """
+    return compile_all(nsjail, {"": source})[""]
+
+
+def compile_all(nsjail: str, sources: Mapping[str, str]) -> dict[str, bytes]:
+    """Compile several at once, each as :func:`compile_policy` does; the names are those of files, for messages.
+
+    Raises:
+        SeccompError: the first that is none, with its name.
+    """
+    running = {name: _begin(nsjail, source) for name, source in sources.items()}
+    programs: dict[str, bytes] = {}
+    faults: list[str] = []
+    for name, (pid, result_read) in running.items():
+        with os.fdopen(result_read, "rb") as pipe:
+            result = pipe.read()
+        os.waitpid(pid, 0)
+        try:
+            if result[:1] != _COMPILED:
+                raise SeccompError(result[1:].decode("utf-8", "replace") or "nsjail did not start")
+            check_default(result[1:])
+            programs[name] = result[1:]
+        except (SeccompError, FilterError) as error:
+            faults.append(f"{name}: {error}" if name else str(error))
+    if faults:
+        raise SeccompError(faults[0])
+    return programs
+
+
+def compile_profiles(
+    nsjail: str, policies: Mapping[str, Policy], profiles: Mapping[str, str]
+) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Compile what policies and languages name; give the programs by name of the policy, and by name of the profile.
+
+    Raises:
+        SeccompError: one does not compile, lets through what it does not name, or refuses a call that every program
+            begins with; the message names the file.
+    """
+    texts = {_policy_file(policy): policy.seccomp_source for policy in policies.values()}
+    texts |= {_profile_file(name): source for name, source in profiles.items()}
+    programs = compile_all(nsjail, texts)
+    of_policies = {name: programs[_policy_file(policy)] for name, policy in policies.items()}
+    of_languages = {name: programs[_profile_file(name)] for name in profiles}
+    for name, policy in policies.items():
+        try:
+            check_allows(of_policies[name], SECCOMP, (kernel.SECCOMP_SET_MODE_FILTER,), _STACKING)
+        except FilterError as error:
+            raise SeccompError(f"{_policy_file(policy)}: {error}") from None
+    for name, program in of_languages.items():
+        try:
+            check_allows(program, EXECVE, (), "execve, with which every program begins")
+        except FilterError as error:
+            raise SeccompError(f"{_profile_file(name)}: {error}") from None
+    return of_policies, of_languages
+
+
+def _policy_file(policy: Policy) -> str:
+    return f"seccomp/{policy.seccomp_name}.kafel"
+
+
+def _profile_file(name: str) -> str:
+    return f"seccomp/languages/{name}.kafel"
+
+
+def _begin(nsjail: str, source: str) -> tuple[int, int]:
+    """Start compiling; give the child, and where its result will come."""
     result_read, result_write = os.pipe()
     pid = os.fork()
     if pid == 0:
+        os.close(result_read)
         _report(nsjail, source, result_write)
     os.close(result_write)
-    with os.fdopen(result_read, "rb") as pipe:
-        result = pipe.read()
-    os.waitpid(pid, 0)
-    if result[:1] != _COMPILED:
-        raise SeccompError(result[1:].decode("utf-8", "replace") or "nsjail did not start")
-    return result[1:]
+    return pid, result_read
 
 
 def _report(nsjail: str, source: str, result: int) -> None:

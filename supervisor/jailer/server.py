@@ -15,6 +15,7 @@ import stat
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -35,7 +36,9 @@ from supervisor.jailer.launcher import ZygoteDied, open_launcher
 from supervisor.jailer.netns import EgressLink
 from supervisor.jailer.nsjail_config import Mask, Places
 from supervisor.jailer.orphans import Orphans
-from supervisor.jailer.seccomp import SeccompError, compile_policy
+from supervisor.jailer.seccomp import SeccompError, compile_profiles, language_program, watch_program
+from supervisor.jailer.seccomp_filter import FilterError, watching
+from supervisor.jailer.watch import Watch, open_watch
 from supervisor.policy import Policy
 
 log: Final = logging.getLogger("gaoler.jailer")
@@ -69,6 +72,8 @@ class JailerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     work: str
     layout: Layout
     policies: dict[str, Policy]
+    seccomp_profiles: dict[str, str]
+    """Of languages: kafel source by name."""
     profiles: list[RuntimeProfile]
     pools: list[PoolPlan]
     ids: Annotated[int, Meta(ge=1, le=64_000)]
@@ -77,6 +82,27 @@ class JailerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     own_filter: bytes
     """The seccomp program (BPF) that the jailer puts on itself, and on all that it starts."""
     log_level: str = "INFO"
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """The compiled seccomp programs, by name of the policy and by name of the language's profile."""
+
+    policies: Mapping[str, bytes]
+    languages: Mapping[str, bytes]
+
+    def programs(self, *, watched: bool) -> dict[str, bytes]:
+        """Give what a zygote has to know; ``watched``: for logging mode, each pair of both as one that asks.
+
+        Raises:
+            FilterError: a pair is too long together.
+        """
+        found = {**self.policies, **{language_program(name): code for name, code in self.languages.items()}}
+        if watched:
+            for policy, first in self.policies.items():
+                for name, second in self.languages.items():
+                    found[watch_program(policy, name)] = watching(first, second)
+        return found
 
 
 class Jailer:
@@ -188,10 +214,13 @@ def existing_masks(policy: Policy) -> tuple[Mask, ...]:
 
 @asynccontextmanager
 async def _open_yard(
-    config: JailerConfig, programs: Mapping[str, bytes], orphans: Orphans, egress: EgressLink | None
+    config: JailerConfig, filters: Filters, orphans: Orphans, egress: EgressLink | None, watch_fd: int | None
 ) -> AsyncIterator[Yard]:
     async with open_launcher(config.python) as launcher, AsyncExitStack() as stack:
-        for name, code in programs.items():
+        watch: Watch | None = None
+        if watch_fd is not None:
+            watch = await stack.enter_async_context(open_watch(watch_fd, filters.policies, filters.languages))
+        for name, code in filters.programs(watched=watch is not None).items():
             await launcher.add_program(name, code)
         # What covers the host's own Python modules in a sandbox covers them in the zygote too.
         masks = [mask.path for policy in config.policies.values() for mask in existing_masks(policy)]
@@ -201,7 +230,9 @@ async def _open_yard(
             "masks": sorted({path for path in masks if path.startswith("/usr/")}),
         }
         sources = {
-            profile.name: await stack.enter_async_context(open_source(profile, files, config.python, programs, orphans))
+            profile.name: await stack.enter_async_context(
+                open_source(profile, files, config.python, filters.programs(watched=False), orphans)
+            )
             for profile in config.profiles
         }
         yield Yard(
@@ -222,6 +253,8 @@ async def _open_yard(
             egress=egress,
             building=trio.CapacityLimiter(config.builders),
             modest_building=trio.CapacityLimiter(max(1, config.builders // 2)),
+            seccomp_profiles=frozenset(filters.languages),
+            watch=watch,
         )
 
 
@@ -239,9 +272,10 @@ def remove_empty_leaves(layout: Layout) -> None:
 async def serve(
     config: JailerConfig,
     listener: socket.socket,
-    programs: Mapping[str, bytes],
+    filters: Filters,
     ready_fd: int,
     egress: EgressLink | None = None,
+    watch_fd: int | None = None,
 ) -> None:
     """Serve until the zygote dies or SIGTERM comes; say so on ``ready_fd`` when it begins."""
     orphans = Orphans()
@@ -251,7 +285,7 @@ async def serve(
             nursery.start_soon(orphans.reap)
             # The end goes from the inside out: while jails are destroyed, those who tell of dead processes still live.
             async with (
-                _open_yard(config, programs, orphans, egress) as yard,
+                _open_yard(config, filters, orphans, egress, watch_fd) as yard,
                 open_cells(yard, config.policies, masks, config.pools, max_jails=config.max_jails) as cells,
                 trio.open_nursery() as serving,
             ):
@@ -284,7 +318,7 @@ async def _stop_at_signal(scope: trio.CancelScope) -> None:
 def main() -> None:
     """Serve; descriptors in argv: the configuration, the listening socket, where to say that it is ready.
 
-    A fourth, if there is an egress proxy, leads to it.
+    Then the file for logging mode (-1: it is off). A fifth, if there is an egress proxy, leads to it.
     """
     kernel.set_process_name("gaoler-jailer")
     # Shared with every later jailer, so read by position.
@@ -295,10 +329,8 @@ def main() -> None:
     listener = socket.socket(fileno=int(sys.argv[2]))
     listener.set_inheritable(False)
     try:
-        programs = {
-            name: compile_policy(config.nsjail, policy.seccomp_source) for name, policy in config.policies.items()
-        }
-    except SeccompError as error:
+        filters = Filters(*compile_profiles(config.nsjail, config.policies, config.seccomp_profiles))
+    except (SeccompError, FilterError) as error:
         log.critical("refusing to start: seccomp policy: %s", error)
         raise SystemExit(78) from None
     remove_empty_leaves(config.layout)
@@ -306,8 +338,11 @@ def main() -> None:
     kernel.install_seccomp(config.own_filter)
     ready_fd = int(sys.argv[3])
     os.set_inheritable(ready_fd, False)
-    egress = _egress_link(sys.argv[4:])
-    trio.run(serve, config, listener, programs, ready_fd, egress)
+    watch_fd = int(sys.argv[4])
+    if watch_fd >= 0:
+        os.set_inheritable(watch_fd, False)
+    egress = _egress_link(sys.argv[5:])
+    trio.run(serve, config, listener, filters, ready_fd, egress, watch_fd if watch_fd >= 0 else None)
 
 
 def _egress_link(arguments: list[str]) -> EgressLink | None:

@@ -44,6 +44,8 @@ class SetupPlan:
     state_directory: Path
     image: Path
     policies: Mapping[str, Policy]
+    seccomp_profiles: Mapping[str, str]
+    """Of languages: kafel source by name."""
     profiles: Sequence[RuntimeProfile]
     pools: Sequence[PoolPlan]
     policy_directory: Path
@@ -66,6 +68,8 @@ class SetupPlan:
     """What every sandbox finds at ``/opt/packages``."""
     trusted_authority: str = ""
     """A certificate (PEM) that sandboxes trust beside the host's; empty: none."""
+    watch_fd: int | None = None
+    """Logging mode: a file of ours for what the seccomp filters would not allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +208,7 @@ def _jailer_config(plan: SetupPlan, layout: Layout) -> JailerConfig:
         work=prison.WORK,
         layout=Layout(version=layout.version, directories=inside),
         policies=dict(plan.policies),
+        seccomp_profiles=dict(plan.seccomp_profiles),
         profiles=list(plan.profiles),
         pools=list(plan.pools),
         ids=min(plan.subordinate_uids - FIRST_OUTSIDE_ID - 1, 60_000),
@@ -232,7 +237,8 @@ def _become_keeper(
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        all_fds = [*fds, -1 if egress is None else egress.fileno()]
+        watch_fd = -1 if plan.watch_fd is None else plan.watch_fd
+        all_fds = [*fds, -1 if egress is None else egress.fileno(), watch_fd]
         for fd in all_fds:
             if fd >= 0:
                 os.set_inheritable(fd, True)

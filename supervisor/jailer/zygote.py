@@ -22,8 +22,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from supervisor.jailer import kernel
-from supervisor.jailer.join import JoinSpec, arrange_descriptors, default_signals, enter
+from supervisor.jailer import kernel, seccomp_listener
+from supervisor.jailer.join import FIRST_PASSED_FD, JoinSpec, arrange_descriptors, default_signals, enter
 
 MAX_PACKET_BYTES: Final = 192 * 1024
 MAX_DESCRIPTORS: Final = 16
@@ -160,11 +160,17 @@ def _become_program(zygote: Zygote, request: Request, fds: list[int]) -> None:
     rest = fds[4 if join is None else 5 :]
     passed = enter_cgroups(rest, request["cgroups"])
     if join is not None:
-        program = zygote.programs[join.seccomp]
+        programs = seccomp_programs(zygote, join)
         enter(fds[4], join)
         arrange_descriptors((stdin, stdout, stderr), passed)
         default_signals()
-        kernel.install_seccomp(program)
+        if join.watched:
+            listens = FIRST_PASSED_FD + len(passed) - 1
+            os.set_inheritable(listens, False)
+            seccomp_listener.install(programs[0], listens)
+        else:
+            for program in programs:
+                kernel.install_seccomp(program)
     else:
         arrange_descriptors((stdin, stdout, stderr), passed)
         default_signals()
@@ -189,12 +195,19 @@ def _become_standby(zygote: Zygote, request: Request, fds: list[int]) -> None:
     if not payload:
         os._exit(0)
     order = json.loads(payload)
+    kernel.install_seccomp(zygote.programs[order["language"]])
     # Everything above 2, this socket and the pipe for errors too, is closed by the execve.
     arrange_descriptors((fds[0], fds[1], fds[2]), [])
     try:
         os.execve(order["arguments"][0], order["arguments"], order["environment"])
     except OSError as error:
         os.write(fds[3], str(error).encode("utf-8", "replace"))
+
+
+def seccomp_programs(zygote: Zygote, join: JoinSpec) -> list[bytes]:
+    """Give what is to be installed, in this order: the policy's program, and on top of it the language's."""
+    names = [join.seccomp] if join.language is None else [join.seccomp, join.language]
+    return [zygote.programs[name] for name in names]
 
 
 def join_and_harden(zygote: Zygote, request: Request, fds: list[int]) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from supervisor.errors import ConfigurationError
+from supervisor.policy import PlainName
 
 LANGUAGES: Final = Path(__file__).resolve().parent / "languages"
 BUILD_DIRECTORY: Final = "/tmp"
@@ -55,6 +56,10 @@ class Language(Struct, frozen=True, forbid_unknown_fields=True):
     smoke: Smoke
     install: str
     """What an operator runs to have it."""
+    seccomp: PlainName
+    """The profile (``policies/seccomp/languages``) that its programs run under, beside the policy's."""
+    seccomp_compile: PlainName | None = None
+    """The profile of ``compile``, where there is one."""
     compile: list[str] | None = None
     environment: dict[str, str] = {}
 
@@ -109,12 +114,26 @@ def load_languages(directory: Path = LANGUAGES) -> tuple[Language, ...]:
             raise ConfigurationError(f"languages/{path.name}: {error}") from None
         except KeyError as error:
             raise ConfigurationError(f"languages/{path.name}: run: nothing is called {error}") from None
+        if (language.compile is None) != (language.seccomp_compile is None):
+            raise ConfigurationError(
+                f"languages/{path.name}: seccomp_compile belongs to compile, and each needs the other"
+            )
         for alias in (language.name, *language.aliases):
             if alias in claimed:
                 raise ConfigurationError(f"languages/{path.name}: alias {alias!r} belongs to {claimed[alias]} already")
             claimed[alias] = path.name
         languages.append(language)
     return tuple(languages)
+
+
+def profiles_wanted(languages: Sequence[Language]) -> dict[str, str]:
+    """Give every seccomp profile that languages name, each with the file and key that name it first."""
+    wanted: dict[str, str] = {}
+    for language in languages:
+        for key, name in (("seccomp", language.seccomp), ("seccomp_compile", language.seccomp_compile)):
+            if name is not None:
+                wanted.setdefault(name, f"language {language.name}: {key} = {name!r}")
+    return wanted
 
 
 def installed_languages(

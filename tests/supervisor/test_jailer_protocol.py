@@ -37,7 +37,9 @@ BROKEN_CONVERSATIONS = {
         1, MESSAGE, msgspec.msgpack.encode({"type": "open", "policy": "default", "privileged": True})
     ),
     "a policy that is a path": frame(1, MESSAGE, msgspec.msgpack.encode({"type": "open", "policy": "../x"})),
-    "running before opening": frame(1, MESSAGE, protocol.encode(protocol.Run(arguments=["/bin/true"], environment={}))),
+    "running before opening": frame(
+        1, MESSAGE, protocol.encode(protocol.Run(arguments=["/bin/true"], environment={}, seccomp="bash"))
+    ),
     "opening twice": frame(1, MESSAGE, OPEN) * 2,
     "reading before the end": frame(1, MESSAGE, OPEN) + frame(1, MESSAGE, protocol.encode(protocol.Scan())),
     "a program beside nobody": frame(1, MESSAGE, protocol.encode(protocol.WriteStdin(data=b"x"))),
@@ -50,7 +52,7 @@ def test_one_channel_ends_with_a_logged_reason_and_others_of_its_connection_go_o
     daemon: Daemon, attack: bytes
 ) -> None:
     before = len(daemon.lines())
-    run = protocol.encode(protocol.Run(arguments=["/bin/true"], environment={}))
+    run = protocol.encode(protocol.Run(arguments=["/bin/true"], environment={}, seccomp="bash"))
     with socket.socket(socket.AF_UNIX) as link:
         link.connect(str(daemon.state_dir / "run" / "jailer.sock"))
         link.settimeout(20)
