@@ -12,6 +12,7 @@ import msgspec
 
 from supervisor import __version__
 from supervisor.cli_attack import attack
+from supervisor.cli_doctor import doctor
 from supervisor.cli_egress import egress
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
 from supervisor.errors import GaolerError
@@ -103,13 +104,11 @@ def run(
 ) -> None:
     """Run one program in a sandbox, without a server. The exit code is the program's."""
     from supervisor import oneshot
-    from supervisor.runtimes.catalogue import load_languages
+    from supervisor.runtimes.catalogue import language_of, load_languages
 
     with plain_errors():
         loaded = load_settings(config, {})
-        suffix = Path(source.name).suffix
-        by_suffix = {Path(language.source).suffix: language.name for language in reversed(load_languages())}
-        language = lang or by_suffix.get(suffix, "python")
+        language = lang or language_of(Path(source.name), load_languages())
         code = source.read().decode("utf-8", "strict")
         inputs = [(path.name, path.read_bytes()) for path in files]
         sys.exit(oneshot.run(loaded.settings, oneshot.Work(language, code, arguments, inputs, timeout), output))
@@ -132,21 +131,6 @@ def mcp(url: str | None, user: str | None, embedded: bool, state_dir: str | None
     with plain_errors():
         loaded = load_settings(config, {"state_dir": absolute(state_dir)})
         mcp_stdio.run(loaded.settings, mcp_stdio.Wish(url, user, embedded))
-
-
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@state_dir_option
-@config_option
-def doctor(as_json: bool, state_dir: str | None, config: Path | None) -> None:
-    """Try what this host can do, and say how to mend what it cannot."""
-    from supervisor import doctor as examination
-
-    with plain_errors():
-        loaded = load_settings(config, {"state_dir": absolute(state_dir)})
-        findings = examination.examine(loaded.settings)
-        click.echo(examination.as_json(findings) if as_json else examination.as_text(findings))
-        sys.exit(1 if any(finding.status == "fail" for finding in findings) else 0)
 
 
 @main.group()
@@ -332,3 +316,4 @@ def settings(as_json: bool, config: Path | None) -> None:
 
 main.add_command(attack)
 main.add_command(egress)
+main.add_command(doctor)

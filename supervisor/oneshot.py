@@ -11,8 +11,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -34,8 +34,10 @@ from supervisor.execution import (
 )
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.jailer.packages import BadArchive, Unpacker
+from supervisor.jailer.watch import Finding, Header, read_notes
 from supervisor.names import check_name
 from supervisor.prepare import configure_logging, prepare
+from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.settings import Settings
 from supervisor.wording import explanation
 
@@ -64,6 +66,8 @@ class Work:
     wall_seconds: float | None
     unpack_to: Path | None = None
     """A directory of the daemon's user, for what the program installs: ``.packages`` and ``node_modules``."""
+    seccomp: str | None = None
+    """The profile that its program runs under instead of its language's."""
 
 
 def run(settings: Settings, work: Work, output: Path | None) -> int:
@@ -82,8 +86,31 @@ def run(settings: Settings, work: Work, output: Path | None) -> int:
     return report.status
 
 
-def execute(settings: Settings, work: Work, *, keep: bool) -> Report:
+def observe(settings: Settings, work: Work) -> tuple[Report, Header, list[Finding]]:
+    """Run ``work`` in logging mode: give, beside the report, what the seccomp filters would not have allowed.
+
+    Calls that would kill are let through in this run; every other wall of the sandbox stands.
+
+    Raises:
+        GaolerError: it could not be run, or not watched.
+    """
+    notes = os.memfd_create("seccomp-notes", os.MFD_CLOEXEC)
+    try:
+        report = execute(settings, work, keep=False, watch_fd=notes)
+        header, findings = read_notes(notes)
+    except (ValueError, msgspec.DecodeError) as error:
+        raise GaolerError(f"what was noted cannot be read: {error}") from None
+    finally:
+        os.close(notes)
+    if not header.started:
+        raise GaolerError("the program was not watched: nothing is known of it")
+    return report, header, findings
+
+
+def execute(settings: Settings, work: Work, *, keep: bool, watch_fd: int | None = None) -> Report:
     """Run ``work`` with a jailer of its own, which is gone afterwards; ``keep`` brings the result files along.
+
+    ``watch_fd``: logging mode, see :func:`observe`.
 
     Raises:
         GaolerError: it could not be run; the reason is on standard error.
@@ -96,7 +123,7 @@ def execute(settings: Settings, work: Work, *, keep: bool) -> Report:
         pid = os.fork()
         if pid == 0:
             os.close(read_end)
-            _child(settings, work, write_end, keep=keep)
+            _child(settings, work, write_end, keep=keep, watch_fd=watch_fd)
         os.close(write_end)
         with os.fdopen(read_end, "rb") as pipe:
             payload = pipe.read()
@@ -110,12 +137,14 @@ def execute(settings: Settings, work: Work, *, keep: bool) -> Report:
     return msgspec.msgpack.decode(payload, type=Report)
 
 
-def _child(settings: Settings, work: Work, write_end: int, *, keep: bool) -> None:
+def _child(settings: Settings, work: Work, write_end: int, *, keep: bool, watch_fd: int | None) -> None:
     """Never returns."""
     try:
         configure_logging("WARNING")
         writable = [work.unpack_to] if work.unpack_to is not None else []
-        prepared = prepare(msgspec.structs.replace(settings, log_level="WARNING"), writable)
+        prepared = prepare(msgspec.structs.replace(settings, log_level="WARNING"), writable, watch_fd)
+        if work.seccomp is not None:
+            prepared = replace(prepared, languages=_under_profile(prepared.languages, work.language, work.seccomp))
 
         async def main() -> Report:
             async with open_core(prepared) as core:
@@ -138,6 +167,16 @@ def _child(settings: Settings, work: Work, write_end: int, *, keep: bool) -> Non
     finally:
         sys.stderr.flush()
         os._exit(0)
+
+
+def _under_profile(
+    languages: Mapping[str, InstalledLanguage], name: str, seccomp: str
+) -> Mapping[str, InstalledLanguage]:
+    installed = languages.get(name)
+    if installed is None:
+        return languages
+    language = msgspec.structs.replace(installed.language, seccomp=seccomp)
+    return {**languages, name: replace(installed, language=language)}
 
 
 async def _execute(core: Core, work: Work, *, keep: bool) -> Report:

@@ -31,14 +31,16 @@ MAX_FINDINGS: Final = 400
 SLOT_BYTES: Final = 512
 _LENGTH_BYTES: Final = 2
 _Instructions = list[tuple[int, int, int, int]]
-_Number = Annotated[int, Meta(ge=0, lt=1 << 63)]
+_Position = Annotated[int, Meta(ge=0, le=5)]
+_Word = Annotated[int, Meta(ge=0)]
+_Number = Annotated[int, Meta(ge=0, le=1 << 62)]
 
 
 class Finding(Struct, frozen=True, forbid_unknown_fields=True):
     """A system call that a filter does not allow, how often, and whose it was.
 
     ``policy`` and ``language`` are what the two filters say, as kafel writes it; ``arguments`` those that they looked
-    at, by position. ``untrusted_process`` is the name that the process has given itself.
+    at, each with its position. ``untrusted_process`` is the name that the process has given itself.
     """
 
     profile: str
@@ -46,7 +48,7 @@ class Finding(Struct, frozen=True, forbid_unknown_fields=True):
     arch: _Number
     policy: str
     language: str
-    arguments: dict[int, Annotated[int, Meta(ge=0, lt=1 << 64)]]
+    arguments: tuple[tuple[_Position, _Word], ...]
     untrusted_process: str
     times: _Number = 0
 
@@ -172,14 +174,14 @@ class Watch:
         seccomp_listener.answer(listener, question, verdict.errno)
 
 
-def decisive(call: Call, *verdicts: Verdict) -> dict[int, int]:
+def decisive(call: Call, *verdicts: Verdict) -> tuple[tuple[int, int], ...]:
     """Give the arguments that were looked at by those who did not allow; of what was looked at in half, that half."""
     words = {word for verdict in verdicts if verdict.action != ALLOW for word in verdict.looked_at}
-    found: dict[int, int] = {}
+    found: list[tuple[int, int]] = []
     for position in sorted({word // 2 for word in words}):
         value = call.arguments[position] & (2**64 - 1)
-        found[position] = value if 2 * position + 1 in words else value & 0xFFFFFFFF
-    return found
+        found.append((position, value if 2 * position + 1 in words else value & 0xFFFFFFFF))
+    return tuple(found)
 
 
 def _process_name(pid: int) -> str:

@@ -126,6 +126,12 @@ def load_languages(directory: Path = LANGUAGES) -> tuple[Language, ...]:
     return tuple(languages)
 
 
+def language_of(file: Path, languages: Sequence[Language]) -> str:
+    """Name the language that a file's extension tells; Python, if it tells none."""
+    by_suffix = {Path(language.source).suffix: language.name for language in reversed(languages)}
+    return by_suffix.get(file.suffix, "python")
+
+
 def profiles_wanted(languages: Sequence[Language]) -> dict[str, str]:
     """Give every seccomp profile that languages name, each with the file and key that name it first."""
     wanted: dict[str, str] = {}

@@ -1,0 +1,56 @@
+"""``gaoler doctor``: the host as a whole, or what one program needs of the seccomp profiles."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--seccomp",
+    "program",
+    metavar="PROGRAM",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Say what this program (source text, or a Linux binary) would need of the seccomp profiles.",
+)
+@click.argument("arguments", metavar="[ARG]...", nargs=-1, type=click.UNPROCESSED)
+@click.option("--language", help="With --seccomp: of PROGRAM. Default: by its extension; of a binary: C.")
+@click.option("--policy", help="With --seccomp: look at this policy instead of the one in force.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@state_dir_option
+@config_option
+def doctor(
+    program: Path | None,
+    arguments: tuple[str, ...],
+    language: str | None,
+    policy: str | None,
+    as_json: bool,
+    state_dir: str | None,
+    config: Path | None,
+) -> None:
+    """Try what this host can do, and say how to mend what it cannot.
+
+    With --seccomp PROGRAM: run PROGRAM once in a sandbox in logging mode and list the system calls that its seccomp
+    profiles would kill or refuse. CAREFUL: in this one run the calls that kill are let through, so that all are found;
+    namespaces, mounts, limits and missing rights hold as ever. Status 1: something would be killed.
+    """
+    with plain_errors():
+        loaded = load_settings(config, {"state_dir": absolute(state_dir)})
+        if program is not None:
+            from supervisor import doctor_seccomp
+
+            found = doctor_seccomp.examine(loaded.settings, doctor_seccomp.Wish(program, arguments, language, policy))
+            click.echo(doctor_seccomp.as_json(found) if as_json else doctor_seccomp.as_text(found))
+            sys.exit(1 if found.killed else 0)
+        if arguments or language or policy:
+            raise click.UsageError("arguments, --language and --policy belong to --seccomp PROGRAM")
+        from supervisor import doctor as examination
+
+        findings = examination.examine(loaded.settings)
+        click.echo(examination.as_json(findings) if as_json else examination.as_text(findings))
+        sys.exit(1 if any(finding.status == "fail" for finding in findings) else 0)
