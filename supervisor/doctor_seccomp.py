@@ -244,8 +244,14 @@ def as_text(found: Examination) -> str:
         lines += [_line(need) for need in needs]
     if found.left_out:
         lines.append(f"{found.left_out} more calls were not told apart: there are too many different ones.")
+    if found.killed:
+        lines += ["", "To allow what would be killed, before the rules that refuse (the first that matches counts):"]
+        lines += _advice(found.killed)
+    if found.refused:
+        lines += ["", "A program that goes on after a refusal needs nothing. One that does not:"]
+        lines += _advice(found.refused)
     if found.killed or found.refused:
-        lines += ["", *_advice([*found.killed, *found.refused])]
+        lines += ["", "Change a copy of the policies, and name it in jailer.policy_dir."]
     elif found.status == 0:
         lines.append("The profiles have everything that it needs.")
     return "\n".join(lines)
@@ -281,12 +287,11 @@ def _advice(needs: Sequence[Need]) -> list[str]:
                 by_file.setdefault(file, {})[need.suggestion] = None
             if not file.startswith("languages/"):
                 warned.setdefault(file, []).append(f"{need.call}{_beside(need)}")
-    lines = ["If the program cannot do without, before the rules that refuse (the first that matches counts):"]
+    lines: list[str] = []
     for file, rules in by_file.items():
         lines.append(f"  in seccomp/{file}:")
         lines += [f"    {rule}," for rule in rules]
         if file in warned:
             what = ", ".join(dict.fromkeys(warned[file]))
             lines.append(f"    WARNING: this is the wall of every sandbox. It refuses on purpose: {what}.")
-    lines.append("A program that goes on after a refusal needs nothing. Change a copy: jailer.policy_dir.")
     return lines

@@ -98,7 +98,7 @@ def observe(settings: Settings, work: Work) -> tuple[Report, Header, list[Findin
     try:
         report = execute(settings, work, keep=False, watch_fd=notes)
         header, findings = read_notes(notes)
-    except (ValueError, msgspec.DecodeError) as error:
+    except msgspec.DecodeError as error:
         raise GaolerError(f"what was noted cannot be read: {error}") from None
     finally:
         os.close(notes)

@@ -100,7 +100,7 @@ def read_notes(fd: int) -> tuple[Header, list[Finding]]:
     """Read what was noted.
 
     Raises:
-        ValueError: it is not what :class:`Notes` writes.
+        msgspec.DecodeError: it is not what :class:`Notes` writes.
     """
     content = os.pread(fd, (MAX_FINDINGS + 1) * SLOT_BYTES, 0)
     payloads: list[bytes] = []

@@ -3,19 +3,15 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-static unsigned char *code;
+static unsigned char *code, *stack;
 
 static void far_jump(void) {
-    /* 32-bit: mov eax,20; int 0x80; mov eax,1; xor ebx,ebx; int 0x80 -- getpid, then exit(0) */
-    static const unsigned char text[] = {0xB8, 20, 0, 0, 0, 0xCD, 0x80, 0xB8, 1, 0, 0, 0, 0x31, 0xDB, 0xCD, 0x80};
-    memcpy(code, text, sizeof text);
     struct { uint32_t offset; uint16_t segment; } __attribute__((packed)) target = {(uint32_t)(uintptr_t)code, 0x23};
-    __asm__ volatile("mov %0, %%rsp; ljmp *(%1)" : : "r"(code + 0x8000), "r"(&target) : "memory");
+    __asm__ volatile("mov %0, %%rsp; ljmp *(%1)" : : "r"(stack + 0x8000), "r"(&target) : "memory");
 }
 
 static int ended_by(int which) {
@@ -32,7 +28,14 @@ static int ended_by(int which) {
 }
 
 int main(void) {
-    code = mmap(NULL, 0x10000, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    /* 32-bit: mov eax,20; int 0x80; mov eax,1; xor ebx,ebx; int 0x80 -- getpid, then exit(0) */
+    static const unsigned char text[] = {0xB8, 20, 0, 0, 0, 0xCD, 0x80, 0xB8, 1, 0, 0, 0, 0x31, 0xDB, 0xCD, 0x80};
+    /* Code in a file can be mapped where code in data cannot. */
+    int file = memfd_create("code", 0);
+    if (write(file, text, sizeof text) != sizeof text) return puts("no file"), 2;
+    code = mmap(NULL, 0x1000, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_32BIT, file, 0);
+    stack = mmap(NULL, 0x10000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    if (code == MAP_FAILED || stack == MAP_FAILED) return puts("no memory"), 2;
     for (int which = -2; which < 560; which++) {
         int got = ended_by(which);
         /* Without 32-bit support in the kernel the instructions themselves fault. */
