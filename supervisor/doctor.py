@@ -22,12 +22,13 @@ from supervisor.image import current_image
 from supervisor.jailer import kernel, netns
 from supervisor.jailer.cgroup import Leaf
 from supervisor.jailer.cgroup_subtree import make_subtree, mount_points, remove_subtree
-from supervisor.jailer.seccomp import SeccompError, compile_policy
+from supervisor.jailer.seccomp import SeccompError, compile_profiles
 from supervisor.network.preparation import read_credentials, rule_source
 from supervisor.network.presets import read_presets
 from supervisor.network.rule_files import read_rule_sets
-from supervisor.prepare import find_languages, nsjail_path, read_policy
-from supervisor.runtimes.catalogue import load_languages
+from supervisor.policy import load_seccomp_profiles
+from supervisor.prepare import find_languages, nsjail_path, policy_directory, read_policy
+from supervisor.runtimes.catalogue import load_languages, profiles_wanted
 from supervisor.settings import Settings
 
 Status = Literal["ok", "note", "fail"]
@@ -155,9 +156,14 @@ def _programs(settings: Settings) -> Iterator[Finding]:
 def _policies(settings: Settings) -> Iterator[Finding]:
     try:
         policies, chosen = read_policy(settings)
-        for policy in policies.values():
-            size = len(compile_policy(str(nsjail_path()), policy.seccomp_source)) // 8
-            yield Finding(f"policy {policy.name}", "ok", f"seccomp {policy.seccomp_name}: {size} instructions")
+        wanted = profiles_wanted(load_languages())
+        profiles = load_seccomp_profiles(wanted, policy_directory(settings))
+        of_policies, of_languages = compile_profiles(str(nsjail_path()), policies, profiles)
+        for name, program in of_policies.items():
+            size = f"{len(program) // 8} instructions"
+            yield Finding(f"policy {name}", "ok", f"seccomp {policies[name].seccomp_name}: {size}")
+        sizes = ", ".join(f"{name} {len(program) // 8}" for name, program in sorted(of_languages.items()))
+        yield Finding("seccomp of languages", "ok", f"{sizes} instructions")
         yield Finding("policy in force", "ok", chosen.name)
     except (SeccompError, ConfigurationError) as error:
         yield Finding("policies", "fail", str(error), "mend the file that is named")

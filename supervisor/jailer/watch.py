@@ -133,27 +133,31 @@ class Watch:
             yield theirs
 
     async def _serve(self, connection: socket.socket, policy: str, language: str) -> None:
-        with connection:
-            await trio.lowlevel.wait_readable(connection)
-            listener = seccomp_listener.take_listener(connection)
-        if listener is None:
-            return
-        self._notes.note_start()
+        listener: int | None = None
         try:
-            poll = select.poll()
-            poll.register(listener, select.POLLIN)
-            while True:
-                await trio.lowlevel.wait_readable(listener)
-                if not any(events & select.POLLIN for _, events in poll.poll(0)):
-                    return  # nobody is left who could ask
-                question = seccomp_listener.receive(listener)
-                if question is not None:
-                    self._answer(listener, question, policy, language)
+            with connection:
+                await trio.lowlevel.wait_readable(connection)
+                listener = seccomp_listener.take_listener(connection)
+            if listener is not None:
+                self._notes.note_start()
+                await self._listen(listener, policy, language)
         except OSError as error:
             log.error("a program is not watched any more reason=%s", error)
         finally:
-            # Whatever is asked after this fails with ENOSYS.
-            os.close(listener)
+            if listener is not None:
+                # Whatever is asked after this fails with ENOSYS.
+                os.close(listener)
+
+    async def _listen(self, listener: int, policy: str, language: str) -> None:
+        poll = select.poll()
+        poll.register(listener, select.POLLIN)
+        while True:
+            await trio.lowlevel.wait_readable(listener)
+            if not any(events & select.POLLIN for _, events in poll.poll(0)):
+                return  # nobody is left who could ask
+            question = seccomp_listener.receive(listener)
+            if question is not None:
+                self._answer(listener, question, policy, language)
 
     def _answer(self, listener: int, question: seccomp_listener.Question, policy: str, language: str) -> None:
         call = Call(question.number, question.arguments, question.arch, question.instruction_pointer)

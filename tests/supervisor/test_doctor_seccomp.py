@@ -66,6 +66,7 @@ def test_threads_children_and_programs_are_all_seen_and_nothing_is_left(image_di
     assert refused["socket"]["rules"] == ["default.kafel: ERRNO(97)"]
     assert refused["ioctl"]["arguments"] == {"1": "0x5423"}
     assert refused["ioctl"]["rules"] == ["languages/python.kafel: ERRNO(1)"]
+    assert refused["ioctl"]["claims"] == ["SECCOMP-LANGUAGE"]
     assert refused["ioctl"]["suggestion"] == "ALLOW { ioctl(a, b) { (b & 0xFFFFFFFF) == 0x5423 } }"
     assert refused["sync"]["verdict"] == "ERRNO(0)"
     assert "let through" in found["note"]

@@ -100,6 +100,30 @@ def test_a_captured_daemon_cannot_write_outside_a_workspace(daemon: Daemon, name
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("name", ["nobody", "default", "parts"])
+def test_a_captured_daemon_gets_no_program_without_a_known_profile(daemon: Daemon, name: str) -> None:
+    """Neither an unknown one nor the policy's own; and each that is known lies on top of the policy's filter."""
+    refused = protocol.Run(arguments=["/bin/true"], environment={}, seccomp=name)
+    filters = ["/bin/grep", "-H", "Seccomp_filters:.2", "/proc/self/status"]
+    good = protocol.Run(arguments=filters, environment={}, seccomp="compiler")
+    beside = protocol.Background(jail=1, arguments=["/bin/true"], environment={}, seccomp=name)
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(str(daemon.state_dir / "run" / "jailer.sock"))
+        link.settimeout(20)
+        link.sendall(frame(1, MESSAGE, OPEN) + frame(1, MESSAGE, protocol.encode(refused)))
+        received = b""
+        while b"no seccomp profile named" not in received:
+            received += link.recv(65_536)
+        link.sendall(frame(2, MESSAGE, protocol.encode(beside)))
+        while received.count(b"no seccomp profile named") < 2:
+            received += link.recv(65_536)
+        link.sendall(frame(1, MESSAGE, protocol.encode(good)))
+        while b"ended" not in received:
+            received += link.recv(65_536)
+    assert b"/proc/self/status:Seccomp_filters:" in received
+
+
+@pytest.mark.root
 def test_only_the_daemon_can_reach_the_jailer(daemon: Daemon) -> None:
     run = daemon.state_dir / "run"
     assert (run.stat().st_mode & 0o777, run.stat().st_uid) == (0o700, 199_999)
@@ -119,9 +143,14 @@ def test_bounds_are_part_of_the_types() -> None:
     for message in (
         {"type": "put", "area": "workspace", "name": b"a", "size": -1},
         {"type": "put", "area": "etc", "name": b"a", "size": 1},
-        {"type": "run", "arguments": [], "environment": {}},
-        {"type": "run", "arguments": ["x"] * 300, "environment": {}},
-        {"type": "run", "arguments": ["x"], "environment": {}, "wall_seconds": 0},
+        {"type": "run", "arguments": [], "environment": {}, "seccomp": "bash"},
+        {"type": "run", "arguments": ["x"] * 300, "environment": {}, "seccomp": "bash"},
+        {"type": "run", "arguments": ["x"], "environment": {}, "seccomp": "bash", "wall_seconds": 0},
+        {"type": "run", "arguments": ["x"], "environment": {}},
+        {"type": "run", "arguments": ["x"], "environment": {}, "seccomp": ""},
+        {"type": "run", "arguments": ["x"], "environment": {}, "seccomp": "watch/default/bash"},
+        {"type": "run", "arguments": ["x"], "environment": {}, "seccomp": "bash", "watched": True},
+        {"type": "background", "jail": 1, "arguments": ["x"], "environment": {}},
         {"type": "get", "name": b"x" * 5000},
     ):
         with pytest.raises(msgspec.ValidationError):

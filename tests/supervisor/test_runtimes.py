@@ -72,6 +72,9 @@ def test_command_lines_are_what_the_data_says(tmp_path: Path) -> None:
         ('source = "main.py"', 'source = "../main.py"', "source"),
         ("run = ", "walk = ", "walk"),
         ("name", "name name", "python.toml"),
+        ('seccomp = "python"\n', "", "seccomp"),
+        ('seccomp = "python"', 'seccomp = "../default"', "seccomp"),
+        ('seccomp = "python"', 'seccomp = "python"\nseccomp_compile = "compiler"', "seccomp_compile"),
     ],
 )
 def test_a_broken_language_refuses_and_names_file_and_key(tmp_path: Path, old: str, new: str, named: str) -> None:

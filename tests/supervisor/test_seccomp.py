@@ -446,3 +446,6 @@ def test_the_claims_beside_a_rule_are_found() -> None:
     assert claims["clone3"] == ["K8"]
     assert claims["socket"] == ["K13"]
     assert "read" not in claims
+    parts = claims_beside((PACKAGED_POLICIES / "seccomp" / "languages" / "parts.kafel").read_text())
+    wanted = {"ioctl", "prctl", "mmap", "mprotect", "setsockopt", "socket", "remap_file_pages", "get_robust_list"}
+    assert {call for call in wanted if parts.get(call) != ["SECCOMP-LANGUAGE"]} == set()

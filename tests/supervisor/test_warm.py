@@ -324,6 +324,13 @@ def test_the_join_check_names_whatever_is_different() -> None:
     for name in model:
         assert name in (difference(model, {**model, name: "x"}) or "")
         assert name in (difference(model, {key: value for key, value in model.items() if key != name}) or "")
+    # A language's filter on top of nsjail's is exactly one more.
+    counted = {**model, "Seccomp_filters": "1"}
+    assert difference(counted, {**model, "Seccomp_filters": "2"}, narrowed=1) is None
+    for filters, narrowed in (("1", 1), ("3", 1), ("2", 0), ("0", 0)):
+        assert "Seccomp_filters" in (
+            difference(counted, {**model, "Seccomp_filters": filters}, narrowed=narrowed) or ""
+        )
     # Two that are both wrong are not right.
     weak = {**model, "Seccomp": "0"}
     assert "Seccomp" in (difference(weak, weak) or "")
