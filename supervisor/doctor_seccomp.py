@@ -31,6 +31,9 @@ NOTE: Final = (
     "All other walls of the sandbox stood."
 )
 _LETTERS: Final = "abcdef"
+_PROFILES: Final = "seccomp/languages"
+_JAILERS: Final = "processes/jailer.kafel"
+"""What everything inherits from the jailer."""
 _MAX_OUTPUT: Final = 4000
 _WHOLE_HALF: Final = 0xFFFFFFFF
 _BINARY: Final = 'cp /mnt/data/program /tmp/program && chmod 755 /tmp/program && exec /tmp/program "$@"'
@@ -150,12 +153,12 @@ class _Texts:
     def __init__(self, settings: Settings) -> None:
         directory = policy_directory(settings)
         self._seccomp = {name: policy.seccomp_name for name, policy in load_policies(directory).items()}
-        self._directory = directory / "seccomp"
+        self._directory = directory
         self._claims: dict[str, Mapping[str, Sequence[str]]] = {}
 
     def policy_file(self, policy: str) -> str:
         """Give the file of a policy's filter."""
-        return f"{self._seccomp[policy]}.kafel"
+        return f"seccomp/{self._seccomp[policy]}.kafel"
 
     def claims(self, file: str, call: str) -> list[str]:
         """Give the claims that stand beside a call in a file."""
@@ -187,13 +190,17 @@ def claims_beside(text: str) -> dict[str, list[str]]:
 def _need(finding: Finding, policy: str, texts: _Texts) -> Need:
     call = kafel_name(finding.number)
     native = finding.arch == AUDIT_ARCH_X86_64
-    files = {texts.policy_file(policy): finding.policy, f"languages/{finding.profile}.kafel": finding.language}
+    files = {
+        f"{_PROFILES}/{finding.profile}.kafel": finding.language,
+        texts.policy_file(policy): finding.policy,
+        _JAILERS: finding.jailer,
+    }
     refusing = {file: verdict for file, verdict in files.items() if verdict != "ALLOW"}
     claims: list[str] = []
     for file in refusing:
         claims += [each for each in texts.claims(file, call) if each not in claims]
-        if file.startswith("languages/"):
-            claims += [each for each in texts.claims("languages/parts.kafel", call) if each not in claims]
+        if file.startswith(_PROFILES):
+            claims += [each for each in texts.claims(f"{_PROFILES}/parts.kafel", call) if each not in claims]
     return Need(
         call=shown_name(finding.number) if native else f"call {finding.number} of another architecture",
         number=finding.number,
@@ -209,9 +216,9 @@ def _need(finding: Finding, policy: str, texts: _Texts) -> Need:
 
 
 def _counts(finding: Finding) -> str:
-    """Of the two verdicts the one that the program would feel."""
-    both = [each for each in (finding.language, finding.policy) if each != "ALLOW"]
-    return next((each for each in both if not each.startswith("ERRNO")), both[0])
+    """Of the verdicts the one that the program would feel: a kill, or the newest filter's errno."""
+    said = [each for each in (finding.language, finding.policy, finding.jailer) if each != "ALLOW"]
+    return next((each for each in said if not each.startswith("ERRNO")), said[0])
 
 
 def _rule(call: str, arguments: Mapping[int, int]) -> str:
@@ -285,13 +292,13 @@ def _advice(needs: Sequence[Need]) -> list[str]:
             file = rule.partition(":")[0]
             if need.suggestion:
                 by_file.setdefault(file, {})[need.suggestion] = None
-            if not file.startswith("languages/"):
+            if not file.startswith(_PROFILES):
                 warned.setdefault(file, []).append(f"{need.call}{_beside(need)}")
     lines: list[str] = []
     for file, rules in by_file.items():
-        lines.append(f"  in seccomp/{file}:")
+        lines.append(f"  in {file}:")
         lines += [f"    {rule}," for rule in rules]
         if file in warned:
             what = ", ".join(dict.fromkeys(warned[file]))
-            lines.append(f"    WARNING: this is the wall of every sandbox. It refuses on purpose: {what}.")
+            lines.append(f"    WARNING: this holds for every sandbox. It refuses on purpose: {what}.")
     return lines

@@ -18,7 +18,7 @@ from supervisor.identity.tokens import PublicKey, load_public_keys
 from supervisor.image import Image, current_image, hold
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.interpreters import RuntimeProfile
-from supervisor.jailer.seccomp import SeccompError, compile_policy
+from supervisor.jailer.seccomp import SeccompError, compile_all
 from supervisor.jailer.setup import SetupPlan, become_ordinary_user, start_jailer
 from supervisor.network.host_names import HOSTS, RESOLV_CONF
 from supervisor.network.preparation import prepare_network
@@ -217,16 +217,20 @@ def own_filters(settings: Settings) -> Mapping[str, bytes]:
     """Compile the system calls of our own processes, ``policies/processes``.
 
     Raises:
-        ConfigurationError: a policy is missing or does not compile.
+        ConfigurationError: a policy is missing, does not compile, or lets through what it does not name.
     """
-    found: dict[str, bytes] = {}
+    sources: dict[str, str] = {}
     for name in OWN_PROCESSES:
-        path = policy_directory(settings) / "processes" / f"{name}.kafel"
+        file = f"processes/{name}.kafel"
         try:
-            found[name] = compile_policy(str(nsjail_path()), path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, SeccompError) as error:
-            raise ConfigurationError(f"processes/{name}.kafel: {error}") from None
-    return found
+            sources[file] = (policy_directory(settings) / file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{file}: {error}") from None
+    try:
+        programs = compile_all(str(nsjail_path()), sources)
+    except SeccompError as error:
+        raise ConfigurationError(str(error)) from None
+    return {name: programs[f"processes/{name}.kafel"] for name in OWN_PROCESSES}
 
 
 def _told_of_names() -> list[Path]:

@@ -13,11 +13,12 @@ import os
 import signal
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from supervisor.jailer import kernel
-from supervisor.jailer.seccomp_filter import EXECVE, SECCOMP, FilterError, check_allows, check_default
+from supervisor.jailer.seccomp_filter import EXECVE, SECCOMP, FilterError, check_allows, check_default, watching
 
 if TYPE_CHECKING:
     from supervisor.policy import Policy
@@ -121,6 +122,28 @@ def compile_profiles(
         except FilterError as error:
             raise SeccompError(f"{_profile_file(name)}: {error}") from None
     return of_policies, of_languages
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """The compiled seccomp programs of a jailer: its own, those of policies and of languages' profiles by name."""
+
+    own: bytes
+    policies: Mapping[str, bytes]
+    languages: Mapping[str, bytes]
+
+    def programs(self, *, watched: bool) -> dict[str, bytes]:
+        """Give what a zygote has to know; ``watched``: for logging mode, all that are stacked as one that asks.
+
+        Raises:
+            FilterError: they are too long together.
+        """
+        found = {**self.policies, **{language_program(name): code for name, code in self.languages.items()}}
+        if watched:
+            for policy, code in self.policies.items():
+                for name, profile in self.languages.items():
+                    found[watch_program(policy, name)] = watching(self.own, code, profile)
+        return found
 
 
 def _policy_file(policy: Policy) -> str:

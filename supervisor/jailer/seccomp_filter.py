@@ -195,25 +195,26 @@ def check_allows(program: bytes, number: int, arguments: tuple[int, ...], why: s
         raise FilterError(f"it has to ALLOW {why}, but says {verdict.name}")
 
 
-def watching(policy: bytes, language: bytes) -> bytes:
-    """Make one program of two for logging mode: what both allow is allowed, everything else the kernel asks us about.
+def watching(*programs: bytes) -> bytes:
+    """Make one program of several for logging mode: what all allow is allowed, about everything else we are asked.
 
-    Each return of the first that allows becomes a jump to the second; loads there start from nothing.
+    Each return that allows becomes a jump to the next program; loads there start from nothing.
 
     Raises:
-        FilterError: one of them is not what kafel writes, or both together are too long.
+        FilterError: one of them is not what kafel writes, or all together are too long.
     """
-    first, second = parse(policy), parse(language)
     joined: list[tuple[int, int, int, int]] = []
-    for at, instruction in enumerate((*first, *second)):
-        if instruction[0] != _RETURN:
-            joined.append(instruction)
-        elif instruction[3] & _ACTION != ALLOW:
-            joined.append((_RETURN, 0, 0, USER_NOTIF))
-        elif at < len(first):
-            joined.append((_JUMP, 0, 0, len(first) - at - 1))
-        else:
-            joined.append((_RETURN, 0, 0, ALLOW))
+    parsed = [parse(each) for each in programs]
+    for number, each in enumerate(parsed):
+        for at, instruction in enumerate(each):
+            if instruction[0] != _RETURN:
+                joined.append(instruction)
+            elif instruction[3] & _ACTION != ALLOW:
+                joined.append((_RETURN, 0, 0, USER_NOTIF))
+            elif number < len(parsed) - 1:
+                joined.append((_JUMP, 0, 0, len(each) - at - 1))
+            else:
+                joined.append((_RETURN, 0, 0, ALLOW))
     if len(joined) + PASSING_INSTRUCTIONS > MAX_INSTRUCTIONS:
-        raise FilterError(f"policy and language together have {len(joined)} instructions")
+        raise FilterError(f"all filters together have {len(joined)} instructions")
     return b"".join(_INSTRUCTION.pack(*each) for each in joined)

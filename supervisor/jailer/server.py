@@ -13,9 +13,8 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -36,8 +35,7 @@ from supervisor.jailer.launcher import ZygoteDied, open_launcher
 from supervisor.jailer.netns import EgressLink
 from supervisor.jailer.nsjail_config import Mask, Places
 from supervisor.jailer.orphans import Orphans
-from supervisor.jailer.seccomp import SeccompError, compile_profiles, language_program, watch_program
-from supervisor.jailer.seccomp_filter import FilterError, watching
+from supervisor.jailer.seccomp import Filters, SeccompError, compile_profiles
 from supervisor.jailer.watch import Watch, open_watch
 from supervisor.policy import Policy
 
@@ -82,27 +80,6 @@ class JailerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     own_filter: bytes
     """The seccomp program (BPF) that the jailer puts on itself, and on all that it starts."""
     log_level: str = "INFO"
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """The compiled seccomp programs, by name of the policy and by name of the language's profile."""
-
-    policies: Mapping[str, bytes]
-    languages: Mapping[str, bytes]
-
-    def programs(self, *, watched: bool) -> dict[str, bytes]:
-        """Give what a zygote has to know; ``watched``: for logging mode, each pair of both as one that asks.
-
-        Raises:
-            FilterError: a pair is too long together.
-        """
-        found = {**self.policies, **{language_program(name): code for name, code in self.languages.items()}}
-        if watched:
-            for policy, first in self.policies.items():
-                for name, second in self.languages.items():
-                    found[watch_program(policy, name)] = watching(first, second)
-        return found
 
 
 class Jailer:
@@ -219,7 +196,7 @@ async def _open_yard(
     async with open_launcher(config.python) as launcher, AsyncExitStack() as stack:
         watch: Watch | None = None
         if watch_fd is not None:
-            watch = await stack.enter_async_context(open_watch(watch_fd, filters.policies, filters.languages))
+            watch = await stack.enter_async_context(open_watch(watch_fd, filters))
         for name, code in filters.programs(watched=watch is not None).items():
             await launcher.add_program(name, code)
         # What covers the host's own Python modules in a sandbox covers them in the zygote too.
@@ -329,19 +306,22 @@ def main() -> None:
     listener = socket.socket(fileno=int(sys.argv[2]))
     listener.set_inheritable(False)
     try:
-        filters = Filters(*compile_profiles(config.nsjail, config.policies, config.seccomp_profiles))
-    except (SeccompError, FilterError) as error:
+        policies, languages = compile_profiles(config.nsjail, config.policies, config.seccomp_profiles)
+    except SeccompError as error:
         log.critical("refusing to start: seccomp policy: %s", error)
         raise SystemExit(78) from None
     remove_empty_leaves(config.layout)
     kernel.keep_capabilities(NEEDED_CAPABILITIES)
-    kernel.install_seccomp(config.own_filter)
+    watch_fd = int(sys.argv[4])
+    if watch_fd < 0:
+        kernel.install_seccomp(config.own_filter)
+    else:
+        # In logging mode it would decide before anybody is asked; it is one of the filters that are judged by.
+        os.set_inheritable(watch_fd, False)
     ready_fd = int(sys.argv[3])
     os.set_inheritable(ready_fd, False)
-    watch_fd = int(sys.argv[4])
-    if watch_fd >= 0:
-        os.set_inheritable(watch_fd, False)
     egress = _egress_link(sys.argv[5:])
+    filters = Filters(config.own_filter, policies, languages)
     trio.run(serve, config, listener, filters, ready_fd, egress, watch_fd if watch_fd >= 0 else None)
 
 

@@ -12,7 +12,7 @@ import logging
 import os
 import select
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Final
@@ -22,6 +22,7 @@ import trio
 from msgspec import Meta, Struct
 
 from supervisor.jailer import seccomp_listener
+from supervisor.jailer.seccomp import Filters
 from supervisor.jailer.seccomp_filter import ALLOW, Call, Verdict, evaluate, parse, stricter
 
 log: Final = logging.getLogger("gaoler.jailer.watch")
@@ -39,13 +40,14 @@ _Number = Annotated[int, Meta(ge=0, le=1 << 62)]
 class Finding(Struct, frozen=True, forbid_unknown_fields=True):
     """A system call that a filter does not allow, how often, and whose it was.
 
-    ``policy`` and ``language`` are what the two filters say, as kafel writes it; ``arguments`` those that they looked
-    at, each with its position. ``untrusted_process`` is the name that the process has given itself.
+    ``jailer``, ``policy`` and ``language`` are what the three filters say, as kafel writes it; ``arguments`` those that
+    they looked at, each with its position. ``untrusted_process`` is the name that the process has given itself.
     """
 
     profile: str
     number: _Number
     arch: _Number
+    jailer: str
     policy: str
     language: str
     arguments: tuple[tuple[_Position, _Word], ...]
@@ -116,12 +118,11 @@ def read_notes(fd: int) -> tuple[Header, list[Finding]]:
 class Watch:
     """Answers what filters ask. Use :func:`open_watch`."""
 
-    def __init__(
-        self, notes: Notes, policies: Mapping[str, bytes], languages: Mapping[str, bytes], nursery: trio.Nursery
-    ) -> None:
+    def __init__(self, notes: Notes, filters: Filters, nursery: trio.Nursery) -> None:
         self._notes = notes
-        self._policies = {name: parse(code) for name, code in policies.items()}
-        self._languages = {name: parse(code) for name, code in languages.items()}
+        self._own = parse(filters.own)
+        self._policies = {name: parse(code) for name, code in filters.policies.items()}
+        self._languages = {name: parse(code) for name, code in filters.languages.items()}
         self._nursery = nursery
 
     @contextmanager
@@ -161,17 +162,19 @@ class Watch:
 
     def _answer(self, listener: int, question: seccomp_listener.Question, policy: str, language: str) -> None:
         call = Call(question.number, question.arguments, question.arch, question.instruction_pointer)
+        oldest = evaluate(self._own, call)
         older, newer = evaluate(self._policies[policy], call), evaluate(self._languages[language], call)
-        verdict = stricter(newer, older)
+        verdict = stricter(newer, stricter(older, oldest))
         if verdict.action != ALLOW:
             self._notes.note(
                 Finding(
                     profile=language,
                     number=call.number & 0xFFFFFFFF,
                     arch=call.arch,
+                    jailer=oldest.name,
                     policy=older.name,
                     language=newer.name,
-                    arguments=decisive(call, older, newer),
+                    arguments=decisive(call, oldest, older, newer),
                     untrusted_process=_process_name(question.pid),
                 )
             )
@@ -196,8 +199,8 @@ def _process_name(pid: int) -> str:
 
 
 @asynccontextmanager
-async def open_watch(fd: int, policies: Mapping[str, bytes], languages: Mapping[str, bytes]) -> AsyncIterator[Watch]:
+async def open_watch(fd: int, filters: Filters) -> AsyncIterator[Watch]:
     """Watch for the block; the notes go into the file ``fd``, which stays the caller's."""
     async with trio.open_nursery() as nursery:
-        yield Watch(Notes(fd), policies, languages, nursery)
+        yield Watch(Notes(fd), filters, nursery)
         nursery.cancel_scope.cancel()

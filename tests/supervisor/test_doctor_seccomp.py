@@ -59,13 +59,16 @@ def test_threads_children_and_programs_are_all_seen_and_nothing_is_left(image_di
     assert set(killed) == {"ptrace", "process_vm_readv", "process_vm_writev", "call 600"}
     assert killed["call 600"]["times"] == 3
     assert killed["ptrace"]["claims"] == ["K1", "K2"]
-    assert killed["ptrace"]["rules"] == ["default.kafel: KILL_PROCESS", "languages/python.kafel: KILL_PROCESS"]
+    assert killed["ptrace"]["rules"] == [
+        "seccomp/languages/python.kafel: KILL_PROCESS",
+        "seccomp/default.kafel: KILL_PROCESS",
+    ]
     assert killed["process_vm_writev"]["suggestion"] == "ALLOW { process_vm_writev }"
     refused = {need["call"]: need for need in found["refused"]}
     assert refused["socket"]["arguments"] == {"0": "0x10"}
-    assert refused["socket"]["rules"] == ["default.kafel: ERRNO(97)"]
+    assert refused["socket"]["rules"] == ["seccomp/default.kafel: ERRNO(97)"]
     assert refused["ioctl"]["arguments"] == {"1": "0x5423"}
-    assert refused["ioctl"]["rules"] == ["languages/python.kafel: ERRNO(1)"]
+    assert refused["ioctl"]["rules"] == ["seccomp/languages/python.kafel: ERRNO(1)"]
     assert refused["ioctl"]["claims"] == ["SECCOMP-LANGUAGE"]
     assert refused["ioctl"]["suggestion"] == "ALLOW { ioctl(a, b) { (b & 0xFFFFFFFF) == 0x5423 } }"
     assert refused["sync"]["verdict"] == "ERRNO(0)"
@@ -82,7 +85,7 @@ def test_a_person_reads_what_was_refused_on_purpose(image_dir: Path, tmp_path: P
     assert "Logging mode: system calls that would have killed the program were let through" in done.stdout
     assert "ptrace (101): 1x in python3" in done.stdout
     assert "ALLOW { ptrace }," in done.stdout
-    assert "WARNING: this is the wall of every sandbox. It refuses on purpose: ptrace [K1, K2]" in done.stdout
+    assert "WARNING: this holds for every sandbox. It refuses on purpose: ptrace [K1, K2]" in done.stdout
 
 
 @pytest.mark.root
