@@ -35,6 +35,7 @@ _PROFILES: Final = "seccomp/languages"
 _JAILERS: Final = "processes/jailer.kafel"
 """What everything inherits from the jailer."""
 _MAX_OUTPUT: Final = 4000
+_LAST_LINES: Final = 5
 _WHOLE_HALF: Final = 0xFFFFFFFF
 _BINARY: Final = 'cp /mnt/data/program /tmp/program && chmod 755 /tmp/program && exec /tmp/program "$@"'
 
@@ -107,7 +108,7 @@ def examine(settings: Settings, wish: Wish) -> Examination:
         refused=[need for need in needs if need.verdict.startswith("ERRNO")],
         left_out=header.left_out,
         stdout=report.stdout[:_MAX_OUTPUT],
-        stderr=report.stderr[:_MAX_OUTPUT],
+        stderr=report.stderr[-_MAX_OUTPUT:],
         explanation=report.note,
     )
 
@@ -245,6 +246,8 @@ def as_text(found: Examination) -> str:
     lines = [f"{found.program}: {found.language}, policy {found.policy}; ended with status {found.status}"]
     if found.explanation:
         lines.append(f"  {found.explanation}")
+    if found.status:
+        lines += [f"  | {printable(line.encode())}" for line in found.stderr.splitlines()[-_LAST_LINES:]]
     lines += [found.note, ""]
     for title, needs in (("Would be killed", found.killed), ("Would be refused", found.refused)):
         lines.append(f"{title}: {'nothing' if not needs else ''}".rstrip())

@@ -94,6 +94,9 @@ def observe(settings: Settings, work: Work) -> tuple[Report, Header, list[Findin
     Raises:
         GaolerError: it could not be run, or not watched.
     """
+    # Whoever only waits would be noted too.
+    cells = msgspec.structs.replace(settings.cells, floor=0, bare_floor=0)
+    settings = msgspec.structs.replace(settings, cells=cells)
     notes = os.memfd_create("seccomp-notes", os.MFD_CLOEXEC)
     try:
         report = execute(settings, work, keep=False, watch_fd=notes)

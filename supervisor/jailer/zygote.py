@@ -195,12 +195,12 @@ def _become_standby(zygote: Zygote, request: Request, fds: list[int]) -> None:
     if not payload:
         os._exit(0)
     order = json.loads(payload)
-    kernel.install_seccomp(zygote.programs[order["language"]])
     # Everything above 2, this socket and the pipe for errors too, is closed by the execve.
     arrange_descriptors((fds[0], fds[1], fds[2]), [])
     try:
+        kernel.install_seccomp(zygote.programs[order["language"]])
         os.execve(order["arguments"][0], order["arguments"], order["environment"])
-    except OSError as error:
+    except (OSError, KeyError) as error:
         os.write(fds[3], str(error).encode("utf-8", "replace"))
 
 

@@ -89,6 +89,16 @@ def test_a_person_reads_what_was_refused_on_purpose(image_dir: Path, tmp_path: P
 
 
 @pytest.mark.root
+def test_why_a_program_failed_is_shown_without_its_control_characters(image_dir: Path, tmp_path: Path) -> None:
+    program = tmp_path / "fails.py"
+    program.write_text("import sys\nsys.exit('it \\x1b[31mfails')")
+    done = gaoler("doctor", "--seccomp", str(program), "--policy", "packages", GAOLER_IMAGE_DIR=str(image_dir))
+    assert done.stdout.startswith("fails.py: python, policy packages; ended with status 1\n")
+    assert "  | it \N{REPLACEMENT CHARACTER}[31mfails\n" in done.stdout
+    assert "Would be killed: nothing" in done.stdout
+
+
+@pytest.mark.root
 def test_a_binary_is_looked_at_under_the_profile_of_compiled_programs(image_dir: Path, tmp_path: Path) -> None:
     source = tmp_path / "p.c"
     source.write_text(
