@@ -110,10 +110,10 @@ async def delete_session(door: Door, caller: Caller, session: str) -> Response:
 
 
 async def health(door: Door) -> Response:
-    """Answer ``GET /health``, for anyone: whether code can be run."""
+    """Answer ``GET /health``, for anyone: whether code can be run, and if not, why."""
     ready = door.health.ready
     body = {
-        "status": "ok" if ready else "unavailable",
+        "status": door.health.status,
         "version": door.health.version,
         "languages": list(door.health.languages),
     }

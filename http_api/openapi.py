@@ -28,7 +28,7 @@ REFUSALS: Final[Mapping[int, str]] = {
     409: "it has been done already, or is not to be had here",
     413: "larger than the limit that is named",
     429: "too often, or no place; `Retry-After` says when to come again",
-    503: "no sandbox could be had; nothing was kept",
+    503: "no sandbox could be had, or the host is short of memory or disk; nothing was kept",
     507: "the server's disk is full",
 }
 
@@ -176,6 +176,7 @@ COMPONENTS: Final[dict[str, Any]] = {
     "Health": _object(["status", "version", "languages"], status=_TEXT, version=_TEXT, languages=_NAMES),
 }
 _USES_A_SANDBOX: Final = (400, 401, 403, 404, 409, 413, 429, 503, 507)
+_STORES: Final = (400, 401, 403, 413, 429, 503, 507)
 _LOOKS_UP: Final = (400, 401, 403, 404, 429)
 _SCOPE: Final = ("kind", "id", "version")
 
@@ -198,10 +199,10 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         (400, 401, 403, 413),
     ),
     ("POST", "/upload"): Operation(
-        LIBRECHAT, "Upload files; all of them or none", {200: "Uploaded"}, "multipart", (400, 401, 403, 413, 429, 507)
+        LIBRECHAT, "Upload files; all of them or none", {200: "Uploaded"}, "multipart", _STORES
     ),
     ("POST", "/upload/batch"): Operation(
-        LIBRECHAT, "Upload files; each has its own status", {200: "Batch"}, "multipart", (400, 401, 403, 413, 429, 507)
+        LIBRECHAT, "Upload files; each has its own status", {200: "Batch"}, "multipart", _STORES
     ),
     ("GET", "/files/{session}"): Operation(
         LIBRECHAT, "List a session's files", {200: {"type": "array"}}, None, (400, 401, 403, 429), ("detail", *_SCOPE)
@@ -233,7 +234,7 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         "Upload files into a session",
         {201: _object(["session_id", "files"], session_id=_TEXT, files=_NAMES)},
         "multipart",
-        (400, 401, 403, 404, 413, 429, 507),
+        (*_STORES, 404),
     ),
     ("GET", "/sessions/{session}/files/{path}"): Operation(
         SESSIONS, "Download a file by its path", {200: "binary"}, None, _LOOKS_UP

@@ -21,6 +21,7 @@ _TABLE: Final[dict[type[errors.GaolerError], tuple[int, str]]] = {
     errors.NotFound: (404, "not_found"),
     errors.TooLarge: (413, "too_large"),
     errors.Busy: (429, "rate_limited"),
+    errors.Overloaded: (503, "overloaded"),
     errors.Conflict: (409, "conflict"),
     errors.Unsupported: (409, "unsupported"),
     errors.SandboxFailed: (503, "sandbox_failed"),
@@ -68,7 +69,7 @@ def event(error: errors.GaolerError) -> dict[str, Any]:
 
 def _describe(error: errors.GaolerError) -> tuple[int, str, int | None]:
     status, code = _TABLE[type(error)]
-    retry = math.ceil(error.retry_after_seconds) if isinstance(error, errors.Busy) else None
+    retry = math.ceil(error.retry_after_seconds) if isinstance(error, errors.Busy | errors.Overloaded) else None
     if isinstance(error, errors.Unsupported):
         code = error.code
     if error.field == "lang" and isinstance(error, errors.InvalidRequest):

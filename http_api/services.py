@@ -147,6 +147,10 @@ class Health(Protocol):
         """Executions can be run."""
 
     @property
+    def status(self) -> str:
+        """``ok``, or why they cannot."""
+
+    @property
     def version(self) -> str:
         """Version of the daemon."""
 

@@ -15,7 +15,7 @@ from http_api import answers
 from http_api.multipart import FieldPart, FilePart, MultipartReader
 from http_api.services import Door
 from supervisor.access import owner_of
-from supervisor.errors import GaolerError, InvalidRequest
+from supervisor.errors import GaolerError, InvalidRequest, Overloaded
 from supervisor.execution import Owner, Principal, SessionId, StoredFile
 from supervisor.identity.credentials import Caller, principal_of
 from supervisor.names import check_name
@@ -161,7 +161,7 @@ async def _receive_one(receiver: Receiver, part: FilePart) -> dict[str, Any]:
         await receiver.begin()
         file = await receiver.receive(part)
     except GaolerError as error:
-        if not receiver.session_id:
+        if not receiver.session_id or (isinstance(error, Overloaded) and not receiver.files):
             raise
         await _skip(part)
         return {"status": "error", "filename": part.filename[:1024], "error": error.message}

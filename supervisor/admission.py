@@ -10,13 +10,15 @@ import trio
 from supervisor.errors import Busy
 from supervisor.execution import Principal
 from supervisor.fair_queue import FairQueue, QueueLimits, Standing, Ticket
+from supervisor.pressure import Pressure
 
 
 class Admission:
     """Lets so many executions run at once; the others wait in a fair order (:mod:`supervisor.fair_queue`)."""
 
-    def __init__(self, limits: QueueLimits, *, queue_seconds: float) -> None:
+    def __init__(self, limits: QueueLimits, pressure: Pressure, *, queue_seconds: float) -> None:
         self._queue = FairQueue(limits)
+        self.pressure = pressure
         self._queue_seconds = queue_seconds
         self._turns: dict[Ticket, trio.Event] = {}
 
@@ -31,12 +33,15 @@ class Admission:
         return self._queue.total_waiting
 
     @asynccontextmanager
-    async def place(self, principal: Principal) -> AsyncIterator[Standing]:
-        """Have a place for the block, and know what comes with it.
+    async def place(self, principal: Principal, *, goes_on: bool = False) -> AsyncIterator[Standing]:
+        """Have a place for the block, and know what comes with it. ``goes_on``: for what has run before.
 
         Raises:
             Busy: the queue is full, or the wait was too long.
+            Overloaded: the host is short of something, and this is new.
         """
+        if not goes_on:
+            self.pressure.check()
         decision = self._queue.enter(principal)
         if isinstance(decision, str):
             raise Busy(decision, retry_after_seconds=self._queue.retry_seconds)
@@ -45,6 +50,9 @@ class Admission:
             await self._wait(ticket)
         started = trio.current_time()
         try:
+            if not (runs or goes_on):
+                # Much may have happened while it waited.
+                self.pressure.check()
             yield self._queue.standing(ticket)
         finally:
             for admitted in self._queue.leave(ticket, trio.current_time() - started):

@@ -19,6 +19,7 @@ from supervisor.live import LiveSessions
 from supervisor.network.grants import Network
 from supervisor.network.rules_in_force import RulesInForce, RuleSource
 from supervisor.policy import Policy
+from supervisor.pressure import Pressure
 from supervisor.programmatic import Programs
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.settings import Settings
@@ -52,6 +53,7 @@ class Core:
     live: LiveSessions
     network: Network
     rules: RulesInForce
+    pressure: Pressure
     ids: DerivedIds
 
     def links(self, settings: Settings) -> FileLinks:

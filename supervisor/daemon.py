@@ -21,17 +21,20 @@ from supervisor.errors import SandboxFailed
 from supervisor.executor import Executor
 from supervisor.fair_queue import QueueLimits
 from supervisor.files import FileLimits, FileService, run_sweeper
+from supervisor.host import HostView, memory_cgroups, own_cgroup
 from supervisor.identity.derived import DerivedIds
 from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
 from supervisor.jailer import kernel
-from supervisor.jailer.client import open_jailer
+from supervisor.jailer.cgroup_subtree import mount_points
+from supervisor.jailer.client import JailerClient, open_jailer
 from supervisor.jailer.setup import EGRESS_SOCKET, JailerHandle
 from supervisor.live import open_live
 from supervisor.live_means import LiveLimits
 from supervisor.network.audit import AUDIT_FILE, open_audit
 from supervisor.network.grants import Network, open_network
 from supervisor.network.rules_in_force import RulesInForce
+from supervisor.pressure import HostLimits, Pressure
 from supervisor.processes import ProcessLimits
 from supervisor.programmatic import ProgramLimits, Programs, open_programs
 from supervisor.results import ResultLimits
@@ -55,12 +58,13 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
         open_blobs(data / "blobs", reserve_bytes=settings.files.reserve_bytes) as blobs,
         open_jailer(prepared.jailer.socket_path) as jailer,
         _open_network(prepared) as (network, rules),
+        _open_pressure(prepared, jailer) as pressure,
     ):
         kept = settings.files
         limits = FileLimits(kept.file_bytes, kept.files_per_session, kept.session_bytes, kept.retention_hours * 3600)
         ids = DerivedIds(read_or_make_secret(data / "hint_key"))
-        files = FileService(sessions, blobs, limits, ids, clock=time.time)
-        admission = Admission(_queue_limits(settings), queue_seconds=settings.execution.queue_seconds)
+        files = FileService(sessions, blobs, limits, ids, pressure=pressure, clock=time.time)
+        admission = Admission(_queue_limits(settings), pressure, queue_seconds=settings.execution.queue_seconds)
         results = ResultLimits(
             kept.result_files, kept.file_bytes, kept.session_bytes, kept.files_per_session, kept.packages_bytes
         )
@@ -97,7 +101,7 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
                 )
 
             async with open_programs(make) as programs:
-                yield Core(files, executor, programs, jailer, admission, live, network, rules, ids)
+                yield Core(files, executor, programs, jailer, admission, live, network, rules, pressure, ids)
 
 
 @asynccontextmanager
@@ -118,6 +122,46 @@ async def _open_network(prepared: Prepared) -> AsyncIterator[tuple[Network, Rule
                 nursery.start_soon(rules.watch, network.reconfigure)
             yield network, rules
             nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _open_pressure(prepared: Prepared, jailer: JailerClient) -> AsyncIterator[Pressure]:
+    """Watch the host for the block, and have the jailer give its cells back while memory is tight."""
+    pressure, view = Pressure(_host_limits(prepared.settings)), _host_view(prepared)
+
+    async def spare_cells() -> None:
+        while True:
+            await pressure.wait(tight=True)
+            async with trio.open_nursery() as tight:
+                tight.start_soon(jailer.keep_spare)
+                await pressure.wait(tight=False)
+                tight.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(pressure.watch, view.look)
+        nursery.start_soon(spare_cells)
+        yield pressure
+        nursery.cancel_scope.cancel()
+
+
+def _host_limits(settings: Settings) -> HostLimits:
+    host = settings.host
+    return HostLimits(
+        host.free_memory_bytes,
+        host.free_memory_percent,
+        host.memory_stall_percent,
+        host.free_disk_bytes,
+        host.free_disk_inodes,
+    )
+
+
+def _host_view(prepared: Prepared) -> HostView:
+    layout = prepared.jailer.layout
+    unified = layout.version == 2
+    key = "unified" if unified else "memory"
+    own = own_cgroup(Path("/proc/self/cgroup").read_text(encoding="utf-8"), unified=unified)
+    cgroups = memory_cgroups(Path(layout.directories[key]), mount_points()[key], own)
+    return HostView(prepared.settings.state_path / "data", cgroups)
 
 
 def _queue_limits(settings: Settings) -> QueueLimits:
@@ -141,7 +185,6 @@ def _live_limits(prepared: Prepared) -> LiveLimits:
     return LiveLimits(
         sessions=live.sessions,
         idle_seconds=live.idle_minutes * 60,
-        reserve_memory_bytes=live.reserve_memory_bytes,
         state_bytes=live.state_bytes,
         archive_seconds=live.archive_hours * 3600,
         save_seconds=live.save_seconds,

@@ -30,6 +30,7 @@ from supervisor.identity.tokens import TokenRules, TokenVerifier
 from supervisor.jailer.client import JailerClient
 from supervisor.network.explain import explain
 from supervisor.operation import Operation
+from supervisor.pressure import Pressure
 from supervisor.rates import Rate, RateLimiter
 from supervisor.settings import Settings
 from supervisor.wording import policy_in_words
@@ -40,11 +41,19 @@ class _Health:
     jailer: JailerClient
     languages: tuple[str, ...]
     language_names: frozenset[str]
+    pressure: Pressure
     version: str = __version__
 
     @property
     def ready(self) -> bool:
-        return self.jailer.connected
+        return self.jailer.connected and not self.pressure.shortages
+
+    @property
+    def status(self) -> str:
+        if not self.jailer.connected:
+            return "unavailable"
+        short = ", ".join(self.pressure.resources)
+        return f"shedding: {short}" if short else "ok"
 
 
 @asynccontextmanager
@@ -144,7 +153,7 @@ def _door(prepared: Prepared, core: Core, credentials: Credentials, rates: RateL
         files=core.files,
         links=core.links(settings),
         operation=Operation(core),
-        health=_Health(core.jailer, names, frozenset(prepared.languages)),
+        health=_Health(core.jailer, names, frozenset(prepared.languages), core.pressure),
         settings=DoorSettings(
             body_bytes=http.body_bytes,
             code_characters=http.code_characters,

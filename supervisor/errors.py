@@ -46,6 +46,15 @@ class Busy(GaolerError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class Overloaded(GaolerError):
+    """The host is short of ``resource`` and new work is refused: try again in ``retry_after_seconds``."""
+
+    def __init__(self, message: str, *, resource: str, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.resource = resource
+        self.retry_after_seconds = retry_after_seconds
+
+
 class Conflict(GaolerError):
     """It has been done already, or is being done."""
 

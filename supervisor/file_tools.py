@@ -175,6 +175,7 @@ class FileTools:
         executable: bool | None = None,
         content_type: str | None = None,
     ) -> FileView:
+        self._files.check_host()
         name = check_name(workspace_name(path), field="path")
         if append:
             await self._live.synchronise(session_id)

@@ -27,6 +27,7 @@ from supervisor.execution import (
 )
 from supervisor.identity.derived import DerivedIds
 from supervisor.names import check_name
+from supervisor.pressure import Pressure
 from supervisor.store import (
     BlobStore,
     FileChange,
@@ -76,8 +77,10 @@ class FileService:
         limits: FileLimits,
         ids: DerivedIds,
         *,
+        pressure: Pressure,
         clock: Callable[[], float],
     ) -> None:
+        self._pressure = pressure
         self._ids = ids
         self._sessions = sessions
         self._blobs = blobs
@@ -220,6 +223,14 @@ class FileService:
 
     # -- files in --
 
+    def check_host(self) -> None:
+        """Refuse what comes from outside while the host is short of something. What executions leave is still stored.
+
+        Raises:
+            Overloaded: it is.
+        """
+        self._pressure.check()
+
     async def receive(
         self,
         session_id: SessionId,
@@ -236,7 +247,9 @@ class FileService:
             Conflict: a directory of the session has the name, or it lies below a file.
             TooLarge: the file or the session would be over a limit.
             StorageFull: no room on the disk.
+            Overloaded: the host is short of something.
         """
+        self.check_host()
         check_name(name)
         held = await self._sessions.contents(session_id)
         check_free(name, {file.name for file in held.files}, held.directories, field="file.filename")

@@ -11,7 +11,6 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final
 
 import trio
@@ -176,6 +175,7 @@ class LiveSessions:
             if session.owner is not None and not may_use(principal, session.owner):
                 raise NotFound("no such session", field="session_id")
             return session
+        self._means.admission.pressure.check()
         self._make_room()
         leaving = self._leaving.get(session_id)
         predecessor = None if leaving is None else leaving.gone
@@ -228,13 +228,14 @@ class LiveSessions:
     # -- the table's own tasks --
 
     async def watch_memory(self) -> None:
-        """While the host has too little free memory, end unused sessions, one at a time."""
+        """While memory is tight, end unused sessions, one at a time."""
         while True:
-            await trio.sleep(PRESSURE_SECONDS)
+            await self._means.admission.pressure.wait(tight=True)
             idle = self._idle()
-            if idle and available_memory() < self._limits.reserve_memory_bytes:
-                log.info("memory is short: ending session=%s", idle[0].id)
+            if idle:
+                log.info("memory is tight: ending session=%s", idle[0].id)
                 self._end(idle[0])
+            await trio.sleep(PRESSURE_SECONDS)
 
     def stop(self) -> None:
         """Take no more work; have every session save itself and end."""
@@ -242,14 +243,6 @@ class LiveSessions:
         for session in list(self._sessions.values()):
             self._end(session)
             self._interrupt(session)
-
-
-def available_memory() -> int:
-    """Give the memory that the host can hand out, in bytes."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 1 << 62
 
 
 @asynccontextmanager
@@ -274,7 +267,8 @@ async def open_live(
                 sessions.cancel_scope.deadline = trio.current_time() + STOP_SECONDS
 
     async with trio.open_nursery() as nursery:
-        live = LiveSessions(jailer, files, resolver, work, admission, network, limits, await nursery.start(hold))
+        sessions = await nursery.start(hold)
+        live = LiveSessions(jailer, files, resolver, work, admission, network, limits, sessions)
         nursery.start_soon(live.watch_memory)
         try:
             yield live

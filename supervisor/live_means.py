@@ -21,7 +21,6 @@ class LiveLimits:
 
     sessions: int
     idle_seconds: float
-    reserve_memory_bytes: int
     state_bytes: int
     archive_seconds: float
     save_seconds: float

@@ -10,6 +10,7 @@ import msgspec
 
 from supervisor.core import Core
 from supervisor.network.rule_files import RuleSet
+from supervisor.pressure import Pressure
 
 Sample = tuple[str, str, str, dict[str, str], float]
 """Name, type, help, labels, value."""
@@ -67,6 +68,7 @@ class Operation:
 
     def _samples(self) -> Iterator[Sample]:
         core, network = self.core, self.core.network
+        yield from _of_pressure(core.pressure)
         audit = network.audit
         yield "gaoler_jailer_connected", "gauge", "There is a jailer.", {}, float(core.jailer.connected)
         yield "gaoler_live_sessions", "gauge", "Sessions with an interpreter.", {}, float(core.live.count)
@@ -84,6 +86,22 @@ class Operation:
         yield "gaoler_egress_unwritten_total", "counter", "Refusals only counted.", {}, float(audit.suppressed)
         yield "gaoler_egress_audit_failures_total", "counter", "Lines that were lost.", {}, float(audit.write_failures)
         yield "gaoler_egress_rule_faults_total", "counter", "Changed rules not taken.", {}, float(core.rules.faults)
+
+
+def _of_pressure(pressure: Pressure) -> Iterator[Sample]:
+    for resource in ("memory", "disk"):
+        labels = {"resource": resource}
+        short = float(resource in pressure.resources)
+        yield "gaoler_shedding", "gauge", "New work is refused for want of it.", labels, short
+    for resource in ("memory", "disk"):
+        labels, count = {"resource": resource}, float(pressure.refused[resource])
+        yield "gaoler_shed_total", "counter", "Work refused for want of it.", labels, count
+    reading = pressure.reading
+    if reading is not None:
+        yield "gaoler_memory_free_bytes", "gauge", "What there is.", {}, float(reading.free_memory_bytes)
+        yield "gaoler_disk_free_bytes", "gauge", "Where the state is.", {}, float(reading.free_disk_bytes)
+        if reading.free_disk_inodes is not None:
+            yield "gaoler_disk_free_inodes", "gauge", "Where the state is.", {}, float(reading.free_disk_inodes)
 
 
 def _described(each: RuleSet) -> dict[str, Any]:

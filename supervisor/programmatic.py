@@ -293,7 +293,7 @@ class _Attempt:
         inputs = self._inputs = await programs.resolver.resolve(execution)
         results = Results(skipped=list(inputs.skipped))
         try:
-            standing = await self._take_place()
+            standing = await self._take_place(goes_on=bool(self._program.history))
             with refusals_typed():
                 async with (
                     programs.jailer.open_jail(
@@ -323,10 +323,10 @@ class _Attempt:
         await programs.work.keep(inputs, results)
         return result_of(inputs, ended, self._output, results)
 
-    async def _take_place(self) -> Standing:
+    async def _take_place(self, *, goes_on: bool = False) -> Standing:
         self._place = AsyncExitStack()
         standing = await self._place.enter_async_context(
-            self._programs.admission.place(self._program.request.execution.principal)
+            self._programs.admission.place(self._program.request.execution.principal, goes_on=goes_on)
         )
         on_admitted, self._program.on_admitted = self._program.on_admitted, None
         if on_admitted is not None:
@@ -364,7 +364,7 @@ class _Attempt:
         answer = program.take_answer()
         if answer is None:
             raise NotFound(_GONE, field="continuation_token")
-        await self._take_place()
+        await self._take_place(goes_on=True)
         return answer
 
 

@@ -56,9 +56,6 @@ class LiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     sessions: Annotated[int, _meta("interpreters kept at once; the longest unused goes first", ge=1, le=4096)] = 32
     idle_minutes: Annotated[float, _meta("an unused interpreter is saved and ended after it", gt=0, le=24 * 60)] = 120.0
-    reserve_memory_bytes: Annotated[
-        int, _meta("free memory of the host below which unused interpreters are saved and ended", ge=0, le=1 << 44)
-    ] = 256 << 20
     state_bytes: Annotated[int, _meta("largest saved state, compressed", ge=4096, le=1 << 32)] = 100 << 20
     archive_hours: Annotated[float, _meta("a saved state is kept so long", gt=0, le=24 * 366)] = 24.0
     save_seconds: Annotated[float, _meta("longest time that saving or restoring may take", gt=0, le=600)] = 20.0
@@ -103,7 +100,9 @@ class FilesSettings(Struct, frozen=True, forbid_unknown_fields=True):
     packages_bytes: Annotated[
         int, _meta("most bytes of packages (.packages, node_modules) that a session keeps; 0: none", ge=0, le=1 << 40)
     ] = 192 << 20
-    reserve_bytes: Annotated[int, _meta("free disk space below which nothing is stored", ge=0, le=1 << 42)] = 256 << 20
+    reserve_bytes: Annotated[int, _meta("free disk space below which nothing at all is stored", ge=0, le=1 << 42)] = (
+        256 << 20
+    )
 
 
 class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -185,6 +184,27 @@ class McpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     oauth_tenant: Annotated[str, _meta("tenant of its users", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}$")] = (
         "default"
     )
+
+
+class HostSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[host]``: below these, new executions and uploads are refused with 503 until there is a quarter more again.
+
+    Below twice what is said of memory, interpreters that nobody uses and cells that wait are given back. 0: not
+    watched.
+    """
+
+    free_memory_bytes: Annotated[
+        int, _meta("free memory of the host, or room in a cgroup around the daemon", ge=0, le=1 << 50)
+    ] = 256 << 20
+    free_memory_percent: Annotated[float, _meta("the same, of all memory of the host", ge=0, le=100)] = 2.0
+    memory_stall_percent: Annotated[
+        float,
+        _meta("of the time, everything waits for memory (PSI) while it is tight: refuse too; 100: never", gt=0, le=100),
+    ] = 40.0
+    free_disk_bytes: Annotated[
+        int, _meta("free disk space at state_dir; files.reserve_bytes is for what already runs", ge=0, le=1 << 50)
+    ] = 512 << 20
+    free_disk_inodes: Annotated[int, _meta("files that can still be made at state_dir", ge=0, le=1 << 40)] = 10_000
 
 
 _RATE_RULE: Final = r"^(off|[1-9][0-9]{0,6}/[1-9][0-9]{0,5})$"
@@ -280,6 +300,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     live: LiveSettings = LiveSettings()
     tools: ToolsSettings = ToolsSettings()
     files: FilesSettings = FilesSettings()
+    host: HostSettings = HostSettings()
     http: HttpSettings = HttpSettings()
     mcp: McpSettings = McpSettings()
     rates: RatesSettings = RatesSettings()

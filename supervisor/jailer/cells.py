@@ -97,6 +97,15 @@ class Pool:
         self.size = PoolSize(plan.floor, plan.ceiling)
         self.counters = PoolCounters()
 
+    @property
+    def _target(self) -> int:
+        """How many should wait; while memory is tight, none."""
+        return 0 if self._work.spared else self.size.target
+
+    def look_again(self) -> None:
+        """Have what has changed for all pools looked at."""
+        self._changed.set()
+
     @asynccontextmanager
     async def claim(self, *, modest: bool = False) -> AsyncIterator[Jail]:
         """Have a cell's jail for the block; it is destroyed when the block is left, which is not waited for.
@@ -211,17 +220,17 @@ class Pool:
                 if self._failures:
                     await trio.sleep(BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS)) - 1])
                 # Once the machine has been quiet for a moment, the next look will build.
-                waits_for_quiet = len(self._waiting) < self.size.target and not self._work.running
+                waits_for_quiet = len(self._waiting) < self._target and not self._work.running
                 with trio.move_on_after(QUIET_SECONDS if waits_for_quiet else CALM_SECONDS):
                     await self._work.wait_change(self._changed)
 
     def _should_build(self) -> bool:
-        missing = self.size.target - len(self._waiting)
+        missing = self._target - len(self._waiting)
         building = sum(not cell.ready for cell in self._waiting)
         if missing <= 0 or building >= self._yard.building.total_tokens or (self._failures and building):
             return False
         # While something runs, or has just run, the machine is theirs, unless the next one would find too little.
-        return self._work.quiet or self._short or (not building and len(self._waiting) < max(1, self.size.target // 2))
+        return self._work.quiet or self._short or (not building and len(self._waiting) < max(1, self._target // 2))
 
     @property
     def _short(self) -> bool:
@@ -230,12 +239,12 @@ class Pool:
 
     @property
     def _reserve(self) -> int:
-        return min(RESERVE, self.size.target // 2)
+        return min(RESERVE, self._target // 2)
 
     def _let_go(self) -> None:
         """Give back what is more than the target."""
         ready = [cell for cell in self._waiting if cell.ready]
-        for cell in ready[: max(0, len(self._waiting) - self.size.target)]:
+        for cell in ready[: max(0, len(self._waiting) - self._target)]:
             self._waiting.remove(cell)
             cell.claimed.set()
             cell.released.set()
@@ -246,6 +255,8 @@ class Workload:
 
     def __init__(self) -> None:
         self.running = 0
+        self.spared = 0
+        """So many clients say that memory is tight."""
         self._idle = trio.Event()
         self._idle_since = -math.inf
 
@@ -309,6 +320,21 @@ class Cells:
     def full(self) -> bool:
         """No more jails may be claimed."""
         return self._claimed >= self._max_jails
+
+    @contextmanager
+    def spare(self) -> Iterator[None]:
+        """Keep no cell waiting for the block; those that wait are given back."""
+        self.work.spared += 1
+        self._look_again()
+        try:
+            yield
+        finally:
+            self.work.spared -= 1
+            self._look_again()
+
+    def _look_again(self) -> None:
+        for pool in self._pools.values():
+            pool.look_again()
 
     def knows(self, policy: str, profile: str | None) -> bool:
         """There is such a pool."""

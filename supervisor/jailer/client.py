@@ -482,12 +482,7 @@ class JailerClient:
             SandboxFailed: there is no jailer, or it was lost.
             JailRefused: (at the first answer) the jailer knows no such policy or has no place.
         """
-        with trio.move_on_after(CONNECT_SECONDS):
-            await self._connected.wait()
-        if self._connection is None:
-            raise SandboxFailed("there is no jailer")
-        with LostIsTyped():
-            channel = await self._connection.open_channel()
+        channel = await self._open_channel()
         jail = RemoteJail(channel)
         try:
             with LostIsTyped():
@@ -496,6 +491,29 @@ class JailerClient:
             yield jail
         finally:
             await channel.aclose()
+
+    async def keep_spare(self) -> None:
+        """Have the jailer, and every later one, keep no cell waiting until cancelled."""
+        while True:
+            try:
+                channel = await self._open_channel()
+                try:
+                    with LostIsTyped():
+                        await channel.send_message(protocol.encode(protocol.Spare()))
+                        await channel.peer_gone.wait()
+                finally:
+                    await channel.aclose()
+            except SandboxFailed:
+                pass  # whoever wants a jail tells of it
+            await trio.sleep(RECONNECT_SECONDS)
+
+    async def _open_channel(self) -> Channel:
+        with trio.move_on_after(CONNECT_SECONDS):
+            await self._connected.wait()
+        if self._connection is None:
+            raise SandboxFailed("there is no jailer")
+        with LostIsTyped():
+            return await self._connection.open_channel()
 
 
 @asynccontextmanager

@@ -168,6 +168,13 @@ class Background(Message, frozen=True, tag="background"):
     seccomp: PlainName
 
 
+class Spare(Message, frozen=True, tag="spare"):
+    """First message of a channel of its own: memory is tight. While the channel is open no cell is kept waiting.
+
+    Answered with :class:`Opened` once those that wait are given back. Whoever wants a jail has it made.
+    """
+
+
 class WriteStdin(Message, frozen=True, tag="stdin"):
     """Write to a background program's standard input, and close it if so wished. Answered with :class:`Written`."""
 
@@ -429,7 +436,7 @@ Filling = PutFile | PutPackages | RemoveFile | MakeDirectory
 Small = OpenJail | Weigh | Connect | Interrupt | Finish | Pause | Resume
 OfBackground = Background | WriteStdin | SignalSession
 Looking = Scan | GetFile | GetPackages | GetDisplay
-Request = ToolResults | Filling | Run | RunScript | RunCell | Save | Restore | Looking | Small | OfBackground
+Request = ToolResults | Filling | Run | RunScript | RunCell | Save | Restore | Looking | Small | OfBackground | Spare
 Answer = (
     Opened
     | Stored

@@ -138,7 +138,7 @@ class Jailer:
             nursery.cancel_scope.cancel()
 
     async def _serve_first(self, channel: Channel, jails: dict[int, Jail]) -> None:
-        """A channel is a jail, or a program in the background of a jail of the same connection."""
+        """A channel is a jail, a program in the background of a jail of the same connection, or tight memory."""
         request = decode(await channel.receive_message())
         if isinstance(request, protocol.OpenJail):
             await self._serve_jail(channel, request, jails)
@@ -148,8 +148,12 @@ class Jailer:
                 await send(channel, protocol.Refused(reason="there is no such jail"))
             else:
                 await BackgroundProgram(channel, jail).run(request)
+        elif isinstance(request, protocol.Spare):
+            with self._cells.spare():
+                await send(channel, protocol.Opened())
+                await channel.peer_gone.wait()
         else:
-            raise ConversationError(f"channel {channel.number}: the first message has to be OpenJail or Background")
+            raise ConversationError(f"channel {channel.number}: no first message is a {type(request).__name__}")
 
     async def _serve_jail(self, channel: Channel, request: protocol.OpenJail, jails: dict[int, Jail]) -> None:
         if not self._cells.knows(request.policy, request.profile):

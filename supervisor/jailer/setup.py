@@ -80,6 +80,8 @@ class JailerHandle:
     keeper_pid: int
     control_fd: int
     lock_fd: int
+    layout: Layout
+    """Of the cgroups, in paths of the host."""
 
 
 def start_jailer(plan: SetupPlan) -> JailerHandle:
@@ -122,7 +124,7 @@ def start_jailer(plan: SetupPlan) -> JailerHandle:
     finally:
         unmapped.close()
         os.close(ready_read)
-    return JailerHandle(socket_path, keeper_pid, control_write, lock_fd)
+    return JailerHandle(socket_path, keeper_pid, control_write, lock_fd, layout)
 
 
 def become_ordinary_user(uid: int, place: Path, readable: Sequence[Path], writable: Sequence[Path]) -> None:

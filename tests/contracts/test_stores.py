@@ -18,12 +18,14 @@ from supervisor.errors import ConfigurationError, NotFound, TooLarge
 from supervisor.execution import FileId, Owner, Principal, SessionId, StoredFile, new_id
 from supervisor.files import GRACE_SECONDS, FileLimits, FileService
 from supervisor.identity.derived import DerivedIds
+from supervisor.pressure import HostLimits, Pressure
 from supervisor.store import FileChange, QuotaExceeded, SessionRow
 from supervisor.store.disk import DiskBlobs, open_blobs
 from supervisor.store.sqlite import SqliteSessions, open_sqlite
 
 ANN, BOB = Principal("t", "key", "ann"), Principal("t", "key", "bob")
 OWNER = Owner("t", "user", "ann")
+CALM = Pressure(HostLimits(0, 0.0, 100.0, 0, 0))
 BIG = {"expires_at": 100.0, "max_files": 100, "max_bytes": 10_000}
 
 
@@ -58,7 +60,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def files(sessions: SqliteSessions, blobs: DiskBlobs, clock: Clock) -> FileService:
-    return FileService(sessions, blobs, FileLimits(1 << 20, 5, 3 << 20, 3600.0), DerivedIds(b"s"), clock=clock)
+    return FileService(
+        sessions, blobs, FileLimits(1 << 20, 5, 3 << 20, 3600.0), DerivedIds(b"s"), pressure=CALM, clock=clock
+    )
 
 
 def session(expires: float = 100.0) -> SessionRow:
@@ -195,6 +199,7 @@ from pathlib import Path
 from supervisor.execution import *
 from supervisor.identity.derived import DerivedIds
 from supervisor.files import FileLimits, FileService
+from supervisor.pressure import HostLimits, Pressure
 from supervisor.store import sqlite
 from supervisor.store.disk import DiskBlobWriter, open_blobs
 where, step = Path(sys.argv[1]), sys.argv[2]
@@ -207,7 +212,8 @@ async def chunks():
     for _ in range(4): yield os.urandom(100_000)
 async def main():
     async with sqlite.open_sqlite(where / "s.sqlite") as s, open_blobs(where / "blobs", reserve_bytes=0) as b:
-        files = FileService(s, b, FileLimits(1 << 30, 9, 1 << 30, 3600.0), DerivedIds(b"s"), clock=lambda: 1.0)
+        limits, calm = FileLimits(1 << 30, 9, 1 << 30, 3600.0), Pressure(HostLimits(0, 0.0, 100.0, 0, 0))
+        files = FileService(s, b, limits, DerivedIds(b"s"), pressure=calm, clock=lambda: 1.0)
         session = await files.create_session(Owner("t", "user", "ann"), SessionId("S" * 21))
         await files.receive(session, "kept", None, chunks())
         if step == "commit": die()

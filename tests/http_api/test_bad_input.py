@@ -232,12 +232,15 @@ def test_a_program_that_fills_its_workspace_is_told_and_its_files_are_kept_withi
     assert [skip["name"] for skip in result["skipped"]] == ["big"]
 
 
+UNWATCHED = {f"GAOLER_{name}": "0" for name in ("FILES_RESERVE_BYTES", "HOST_FREE_DISK_BYTES", "HOST_FREE_DISK_INODES")}
+
+
 def test_a_full_state_disk_is_507_and_nothing_is_half_there(image_dir: Path, state_dir: Path) -> None:
     data = state_dir / "data"
     data.mkdir()
     kernel.mount("full", data, "tmpfs", 0, "size=8m,mode=700,uid=199999,gid=199999")
     try:
-        daemon = start_daemon(state_dir, image_dir, settings={"GAOLER_FILES_RESERVE_BYTES": "0"})
+        daemon = start_daemon(state_dir, image_dir, settings=UNWATCHED)
         refused(daemon.upload(("big.bin", os.urandom(20 << 20))), 507)
         refused(daemon.try_execute("import os; open('big', 'wb').write(os.urandom(20 << 20))"), 507)
         assert blobs(daemon) == set()

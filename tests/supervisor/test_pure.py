@@ -34,10 +34,12 @@ from supervisor.jailer.cgroup import values_v1, values_v2
 from supervisor.jailer.pool_size import PoolSize
 from supervisor.names import check_name, name_fault
 from supervisor.policy import PACKAGED_POLICIES, load_policies
+from supervisor.pressure import HostLimits, Pressure
 from supervisor.settings import leaves, load
 from supervisor.wording import explanation
 
 ANN, BOB, NOBODY = (Principal("t", "key", user) for user in ("ann", "bob", None))
+CALM = Pressure(HostLimits(0, 0.0, 100.0, 0, 0))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ ANN, BOB, EVE = Principal("t", "k", "ann"), Principal("t", "k", "bob"), Principa
 
 
 async def test_admission_queues_in_order_and_refuses_what_is_too_much() -> None:
-    admission = Admission(QueueLimits(1, 1, 1, 1), queue_seconds=60)
+    admission = Admission(QueueLimits(1, 1, 1, 1), CALM, queue_seconds=60)
     order: list[int] = []
 
     async def work(number: int) -> None:
@@ -184,7 +186,7 @@ async def test_admission_queues_in_order_and_refuses_what_is_too_much() -> None:
 async def test_a_wait_that_is_too_long_or_cancelled_gives_its_place_back(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    admission = Admission(QueueLimits(1, 1, 5, 5), queue_seconds=3)
+    admission = Admission(QueueLimits(1, 1, 5, 5), CALM, queue_seconds=3)
     async with admission.place(ANN):
         with pytest.raises(Busy):
             async with admission.place(ANN):
