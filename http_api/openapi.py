@@ -29,7 +29,7 @@ REFUSALS: Final[Mapping[int, str]] = {
     413: "larger than the limit that is named",
     429: "too often, or no place; `Retry-After` says when to come again",
     503: "no sandbox could be had, or the host is short of memory or disk; nothing was kept",
-    507: "the server's disk is full",
+    507: "the server's disk is full, or the caller keeps as much as it may",
 }
 
 

@@ -26,6 +26,7 @@ _TABLE: Final[dict[type[errors.GaolerError], tuple[int, str]]] = {
     errors.Unsupported: (409, "unsupported"),
     errors.SandboxFailed: (503, "sandbox_failed"),
     errors.StorageFull: (507, "storage_full"),
+    errors.QuotaReached: (507, "quota_reached"),
     errors.ConfigurationError: (500, "internal_error"),
 }
 

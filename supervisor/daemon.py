@@ -40,6 +40,7 @@ from supervisor.programmatic import ProgramLimits, Programs, open_programs
 from supervisor.results import ResultLimits
 from supervisor.serving import serve as serve_http
 from supervisor.settings import Settings
+from supervisor.store import Quota
 from supervisor.store.disk import open_blobs
 from supervisor.store.sqlite import open_sqlite
 
@@ -61,7 +62,10 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
         _open_pressure(prepared, jailer) as pressure,
     ):
         kept = settings.files
-        limits = FileLimits(kept.file_bytes, kept.files_per_session, kept.session_bytes, kept.retention_hours * 3600)
+        # What belongs to nobody in particular is many people's.
+        quota = Quota(kept.user_bytes, kept.user_sessions, kept.tenant_bytes, settings.rates.shared_factor)
+        retention = kept.retention_hours * 3600
+        limits = FileLimits(kept.file_bytes, kept.files_per_session, kept.session_bytes, retention, quota)
         ids = DerivedIds(read_or_make_secret(data / "hint_key"))
         files = FileService(sessions, blobs, limits, ids, pressure=pressure, clock=time.time)
         admission = Admission(_queue_limits(settings), pressure, queue_seconds=settings.execution.queue_seconds)

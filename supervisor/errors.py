@@ -71,7 +71,11 @@ class Unsupported(GaolerError):
 
 
 class StorageFull(GaolerError):
-    """The state directory's disk, or a quota on it, has no room; nothing of the request was kept."""
+    """The state directory's disk has no room; nothing of the request was kept."""
+
+
+class QuotaReached(GaolerError):
+    """The caller, or its tenant, keeps as much as it may in all sessions together; nothing more was kept."""
 
 
 class SandboxFailed(GaolerError):

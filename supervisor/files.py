@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import mimetypes
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from supervisor.access import may_use, owner_of
-from supervisor.errors import GaolerError, NotFound, TooLarge
+from supervisor.errors import GaolerError, NotFound, QuotaReached, TooLarge
 from supervisor.execution import (
     FileId,
     FileReference,
@@ -29,8 +29,11 @@ from supervisor.identity.derived import DerivedIds
 from supervisor.names import check_name
 from supervisor.pressure import Pressure
 from supervisor.store import (
+    NO_QUOTA,
+    AccountFull,
     BlobStore,
     FileChange,
+    Quota,
     QuotaExceeded,
     SavedState,
     SessionContents,
@@ -57,6 +60,7 @@ class FileLimits:
     files_per_session: int
     session_bytes: int
     retention_seconds: float
+    quota: Quota = NO_QUOTA
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +100,16 @@ class FileService:
     async def create_session(
         self, owner: Owner, session_id: SessionId | None = None, *, language: str | None = None
     ) -> SessionId:
-        """Make a session that lives for the retention time after its last new file."""
+        """Make a session that lives for the retention time after its last new file.
+
+        Raises:
+            QuotaReached: its owner has as many as there may be.
+        """
         now = self._clock()
         expires_at = now + self._limits.retention_seconds
         row = SessionRow(session_id or SessionId(new_id()), owner, now, expires_at, language)
-        await self._sessions.put_session(row)
+        with _quotas_typed():
+            await self._sessions.put_session(row, self._limits.quota)
         return row.id
 
     async def open_session(self, principal: Principal, session_id: SessionId) -> SessionRow:
@@ -175,12 +184,17 @@ class FileService:
         keep_seconds: float,
         untrusted_unsaved: Sequence[tuple[str, str]],
     ) -> None:
-        """Keep a saved namespace, whose bytes were stored; a session that was deleted meanwhile takes it along."""
+        """Keep a saved namespace, whose bytes were stored; a session that was deleted meanwhile takes it along.
+
+        Raises:
+            QuotaReached: the owner would keep too much.
+        """
         now = self._clock()
         unsaved = tuple(untrusted_unsaved)
         state = SavedState(session_id, profile, blob.digest, blob.size_bytes, now, now + keep_seconds, unsaved)
         try:
-            await self._sessions.put_state(state)
+            with _quotas_typed():
+                await self._sessions.put_state(state, self._limits.quota)
         except KeyError:
             return
 
@@ -206,12 +220,18 @@ class FileService:
     # -- packages --
 
     async def keep_packages(self, session_id: SessionId, blob: Blob | None) -> None:
-        """Keep what a session has installed, or forget it; a session that was deleted meanwhile takes it along."""
+        """Keep what a session has installed, or forget it; a session that was deleted meanwhile takes it along.
+
+        Raises:
+            QuotaReached: the owner would keep too much.
+        """
         if blob is None:
             await self._sessions.delete_packages(session_id)
             return
         try:
-            await self._sessions.put_packages(StoredPackages(session_id, blob.digest, blob.size_bytes))
+            with _quotas_typed():
+                packages = StoredPackages(session_id, blob.digest, blob.size_bytes)
+                await self._sessions.put_packages(packages, self._limits.quota)
         except KeyError:
             return
 
@@ -315,16 +335,19 @@ class FileService:
 
         Raises:
             TooLarge: the session would be over a limit.
+            QuotaReached: the owner would keep too much.
             NotFound: the session was deleted meanwhile.
         """
         try:
-            await self._sessions.change_files(
-                session_id,
-                change,
-                expires_at=self._clock() + self._limits.retention_seconds,
-                max_files=self._limits.files_per_session,
-                max_bytes=self._limits.session_bytes,
-            )
+            with _quotas_typed():
+                await self._sessions.change_files(
+                    session_id,
+                    change,
+                    expires_at=self._clock() + self._limits.retention_seconds,
+                    max_files=self._limits.files_per_session,
+                    max_bytes=self._limits.session_bytes,
+                    quota=self._limits.quota,
+                )
         except QuotaExceeded as error:
             raise TooLarge(str(error), field="file") from None
         except KeyError:
@@ -443,6 +466,14 @@ class FileService:
         for digest in orphans:
             await self._blobs.remove(digest, before)
         return sessions, len(orphans)
+
+
+@contextmanager
+def _quotas_typed() -> Iterator[None]:
+    try:
+        yield
+    except AccountFull as error:
+        raise QuotaReached(f"{error}; delete some, or wait until they expire", field="file") from None
 
 
 @asynccontextmanager

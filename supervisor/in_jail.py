@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
 import msgspec
 import trio
 
-from supervisor.errors import GaolerError, InvalidRequest, SandboxFailed, TooLarge
+from supervisor.errors import GaolerError, InvalidRequest, QuotaReached, SandboxFailed, TooLarge
 from supervisor.execution import (
     Cancelled,
     ExecutionRequest,
@@ -310,27 +310,47 @@ class InJail:
             TooLarge, NotFound: the session is full, or was deleted meanwhile.
         """
         try:
-            await self._keep(inputs, results)
+            await self._keep(inputs, results, present)
         except GaolerError:
             if present is not None:
                 present.forget(file.name for file in results.new)
                 present.directories = set(inputs.directories)
             raise
 
-    async def _keep(self, inputs: Inputs, results: Results) -> None:
+    async def _keep(self, inputs: Inputs, results: Results, present: Present | None) -> None:
         change = FileChange(
             put=results.new,
             drop=[file.id for file in results.forget],
             add_directories=results.add_directories,
             drop_directories=results.drop_directories,
         )
-        if inputs.is_new and (results.new or results.add_directories or results.packages):
-            await self._files.create_session(inputs.owner, inputs.session_id)
-        # First what the sandbox will not offer again: a session that is full of files keeps its packages.
-        if results.packages is not None or results.forget_packages:
-            await self._files.keep_packages(inputs.session_id, results.packages)
-        if not change.empty:
-            await self._files.change(inputs.session_id, change)
+        try:
+            if inputs.is_new and (results.new or results.add_directories or results.packages):
+                await self._files.create_session(inputs.owner, inputs.session_id)
+            # First what the sandbox will not offer again: a session that is full of files keeps its packages.
+            if results.packages is not None or results.forget_packages:
+                await self._files.keep_packages(inputs.session_id, results.packages)
+            if not change.empty:
+                await self._files.change(inputs.session_id, change)
+        except QuotaReached as error:
+            # It has run, and its output is worth something: it loses what it made, and is told.
+            _leave_out(results, error.message)
+            if present is not None:
+                present.forget(file.name for file in change.put)
+            less = replace(change, put=(), add_directories=frozenset())
+            if not (less.empty or inputs.is_new):
+                await self._files.change(inputs.session_id, less)
+
+
+def _leave_out(results: Results, why: str) -> None:
+    """Say of everything new that it is not kept."""
+    new = {file.id for file in results.new}
+    results.skipped += [SkippedFile(file.name, why) for file in results.new]
+    results.files = [each for each in results.files if each.id not in new]
+    results.new = []
+    if results.packages is not None:
+        results.notes.append(f"the installed packages are not kept for later executions: {why}")
+        results.packages = None
 
 
 def _is_of_packages(name: str) -> bool:

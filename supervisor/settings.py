@@ -96,6 +96,11 @@ class FilesSettings(Struct, frozen=True, forbid_unknown_fields=True):
     file_bytes: Annotated[int, _meta("largest upload or result file", ge=1, le=1 << 40)] = 150 << 20
     files_per_session: Annotated[int, _meta("most files that a session holds", ge=1, le=100_000)] = 1000
     session_bytes: Annotated[int, _meta("most bytes that a session holds", ge=1, le=1 << 42)] = 1 << 30
+    user_bytes: Annotated[
+        int, _meta("most bytes that all sessions of a user hold, with saved states and packages", ge=1, le=1 << 50)
+    ] = 10 << 30
+    user_sessions: Annotated[int, _meta("most sessions with files of a user", ge=1, le=1 << 40)] = 10_000
+    tenant_bytes: Annotated[int, _meta("most bytes that a tenant's users hold together", ge=1, le=1 << 60)] = 200 << 30
     result_files: Annotated[int, _meta("most new files kept of one execution", ge=0, le=4096)] = 100
     packages_bytes: Annotated[
         int, _meta("most bytes of packages (.packages, node_modules) that a session keeps; 0: none", ge=0, le=1 << 40)

@@ -87,11 +87,36 @@ class QuotaExceeded(Exception):
     """The files would pass a limit of their session; nothing was stored. The message names the limit."""
 
 
+class AccountFull(QuotaExceeded):
+    """The same for what an account holds in all its sessions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What may be held in all; files, saved states and packages count.
+
+    A user's sessions are one account; what belongs to no user of a tenant is another one, which may hold
+    ``shared_factor`` times as much.
+    """
+
+    user_bytes: int
+    user_sessions: int
+    tenant_bytes: int
+    shared_factor: int = 1
+
+
+NO_QUOTA = Quota(1 << 62, 1 << 62, 1 << 62)
+
+
 class SessionStore(Protocol):
     """Sessions and file metadata. Every call is one transaction; a cancelled one happened whole or not at all."""
 
-    async def put_session(self, row: SessionRow) -> None:
-        """Make the session; one of this id that is there already stays as it is, but lives at least as long."""
+    async def put_session(self, row: SessionRow, quota: Quota = NO_QUOTA) -> None:
+        """Make the session; one of this id that is there already stays as it is, but lives at least as long.
+
+        Raises:
+            AccountFull: it would be one too many.
+        """
 
     async def session(self, session_id: SessionId, now: float) -> SessionRow | None:
         """Look a living session up."""
@@ -100,12 +125,20 @@ class SessionStore(Protocol):
         """List the living sessions of exactly this owner, the newest first."""
 
     async def change_files(
-        self, session_id: SessionId, change: FileChange, *, expires_at: float, max_files: int, max_bytes: int
+        self,
+        session_id: SessionId,
+        change: FileChange,
+        *,
+        expires_at: float,
+        max_files: int,
+        max_bytes: int,
+        quota: Quota = NO_QUOTA,
     ) -> None:
         """Change the files of an existing session. Directories count as files.
 
         Raises:
             QuotaExceeded: the session would pass ``max_files`` or ``max_bytes``.
+            AccountFull: it grows, and its account would pass ``quota``.
             KeyError: the session is gone.
         """
 
@@ -121,11 +154,12 @@ class SessionStore(Protocol):
     async def delete_files(self, file_ids: Sequence[FileId]) -> None:
         """Forget files; unknown ids are no error."""
 
-    async def put_state(self, state: SavedState) -> None:
+    async def put_state(self, state: SavedState, quota: Quota = NO_QUOTA) -> None:
         """Keep the state of an existing session, instead of an older one.
 
         Raises:
             KeyError: the session is gone.
+            AccountFull: as :meth:`change_files`.
         """
 
     async def state(self, session_id: SessionId, now: float) -> SavedState | None:
@@ -134,11 +168,12 @@ class SessionStore(Protocol):
     async def delete_state(self, session_id: SessionId) -> None:
         """Forget a session's state, if it has one."""
 
-    async def put_packages(self, packages: StoredPackages) -> None:
+    async def put_packages(self, packages: StoredPackages, quota: Quota = NO_QUOTA) -> None:
         """Keep the packages of an existing session, instead of older ones.
 
         Raises:
             KeyError: there is no such session.
+            AccountFull: as :meth:`change_files`.
         """
 
     async def delete_packages(self, session_id: SessionId) -> None:

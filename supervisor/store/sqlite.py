@@ -18,11 +18,22 @@ import trio
 
 from supervisor.errors import ConfigurationError, StorageFull
 from supervisor.execution import FileId, Owner, SessionId, StoredFile
-from supervisor.store import FileChange, QuotaExceeded, SavedState, SessionContents, SessionRow, StoredPackages, Usage
+from supervisor.store import (
+    NO_QUOTA,
+    FileChange,
+    Quota,
+    QuotaExceeded,
+    SavedState,
+    SessionContents,
+    SessionRow,
+    StoredPackages,
+    Usage,
+    accounts,
+)
 
 _T = TypeVar("_T")
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 _SCHEMA: Final = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, owner_kind TEXT NOT NULL, owner_id TEXT NOT NULL, owner_version INTEGER,
@@ -59,7 +70,7 @@ CREATE TABLE packages (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX packages_by_digest ON packages (sha256);
 """
-_STEPS: Final = (_SCHEMA, _SINCE_2, _SINCE_3, _SINCE_4, _SINCE_5)
+_STEPS: Final = (_SCHEMA, _SINCE_2, _SINCE_3, _SINCE_4, _SINCE_5, accounts.SINCE_6)
 """What brings a database from each version to the next."""
 _FILE_COLUMNS: Final = (
     "f.id, f.session_id, f.name, f.size_bytes, f.sha256, f.content_type, f.created_at, f.modified_at, f.read_only, "
@@ -68,6 +79,7 @@ _FILE_COLUMNS: Final = (
 _SESSION_COLUMNS: Final = (
     "s.id, s.tenant, s.owner_kind, s.owner_id, s.owner_version, s.created_at, s.expires_at, s.language"
 )
+_SESSION_NAMES: Final = _SESSION_COLUMNS.replace("s.", "")
 _MANY: Final = 500
 """Variables in one statement, well under SQLite's limit."""
 
@@ -94,7 +106,7 @@ class SqliteSessions:
 
         return await trio.to_thread.run_sync(run, limiter=self._turn)
 
-    async def put_session(self, row: SessionRow) -> None:
+    async def put_session(self, row: SessionRow, quota: Quota = NO_QUOTA) -> None:
         """See :class:`supervisor.store.SessionStore`."""
         owner = row.owner
         values = (
@@ -109,11 +121,12 @@ class SqliteSessions:
         )
 
         def work(database: sqlite3.Connection) -> None:
-            database.execute(
-                "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (id) DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)",
-                values,
-            )
+            with accounts.watched(database, row.id, quota):
+                database.execute(
+                    f"INSERT INTO sessions ({_SESSION_NAMES}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+                    "ON CONFLICT (id) DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)",
+                    values,
+                )
 
         await self._transaction(work)
 
@@ -144,23 +157,22 @@ class SqliteSessions:
         return await self._transaction(work)
 
     async def change_files(
-        self, session_id: SessionId, change: FileChange, *, expires_at: float, max_files: int, max_bytes: int
+        self,
+        session_id: SessionId,
+        change: FileChange,
+        *,
+        expires_at: float,
+        max_files: int,
+        max_bytes: int,
+        quota: Quota = NO_QUOTA,
     ) -> None:
         """See :class:`supervisor.store.SessionStore`."""
 
         def work(database: sqlite3.Connection) -> None:
             if not database.execute("SELECT 1 FROM sessions WHERE id = ?", (session_id,)).fetchone():
                 raise KeyError(session_id)
-            database.executemany(
-                "DELETE FROM files WHERE session_id = ? AND id = ?", [(session_id, each) for each in change.drop]
-            )
-            for file in change.put:
-                database.execute("DELETE FROM files WHERE session_id = ? AND name = ?", (session_id, file.name))
-                database.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _file_values(file))
-            dropped = [(session_id, name) for name in change.drop_directories]
-            database.executemany("DELETE FROM directories WHERE session_id = ? AND name = ?", dropped)
-            added = [(session_id, name) for name in change.add_directories]
-            database.executemany("INSERT OR IGNORE INTO directories VALUES (?, ?)", added)
+            with accounts.watched(database, session_id, quota):
+                _change(database, session_id, change)
             count, size = database.execute(
                 "SELECT count(*) + (SELECT count(*) FROM directories WHERE session_id = ?1), total(size_bytes) "
                 "FROM files WHERE session_id = ?1",
@@ -231,7 +243,7 @@ class SqliteSessions:
 
         await self._transaction(work)
 
-    async def put_state(self, state: SavedState) -> None:
+    async def put_state(self, state: SavedState, quota: Quota = NO_QUOTA) -> None:
         """See :class:`supervisor.store.SessionStore`."""
         values = (
             state.session_id,
@@ -246,7 +258,10 @@ class SqliteSessions:
         def work(database: sqlite3.Connection) -> None:
             if not database.execute("SELECT 1 FROM sessions WHERE id = ?", (state.session_id,)).fetchone():
                 raise KeyError(state.session_id)
-            database.execute("INSERT OR REPLACE INTO states VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+            with accounts.watched(database, state.session_id, quota):
+                # Not REPLACE: its deletions fire no triggers.
+                database.execute("DELETE FROM states WHERE session_id = ?", (state.session_id,))
+                database.execute("INSERT INTO states VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
         await self._transaction(work)
 
@@ -273,14 +288,16 @@ class SqliteSessions:
 
         await self._transaction(work)
 
-    async def put_packages(self, packages: StoredPackages) -> None:
+    async def put_packages(self, packages: StoredPackages, quota: Quota = NO_QUOTA) -> None:
         """See :class:`supervisor.store.SessionStore`."""
 
         def work(database: sqlite3.Connection) -> None:
             if not database.execute("SELECT 1 FROM sessions WHERE id = ?", (packages.session_id,)).fetchone():
                 raise KeyError(packages.session_id)
             values = (packages.session_id, packages.sha256, packages.size_bytes)
-            database.execute("INSERT OR REPLACE INTO packages VALUES (?, ?, ?)", values)
+            with accounts.watched(database, packages.session_id, quota):
+                database.execute("DELETE FROM packages WHERE session_id = ?", (packages.session_id,))
+                database.execute("INSERT INTO packages VALUES (?, ?, ?)", values)
 
         await self._transaction(work)
 
@@ -318,6 +335,19 @@ class SqliteSessions:
             return [digest for digest in digests if database.execute(query, (digest,)).fetchone() is None]
 
         return await self._transaction(work)
+
+
+def _change(database: sqlite3.Connection, session_id: SessionId, change: FileChange) -> None:
+    database.executemany(
+        "DELETE FROM files WHERE session_id = ? AND id = ?", [(session_id, each) for each in change.drop]
+    )
+    for file in change.put:
+        database.execute("DELETE FROM files WHERE session_id = ? AND name = ?", (session_id, file.name))
+        database.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _file_values(file))
+    dropped = [(session_id, name) for name in change.drop_directories]
+    database.executemany("DELETE FROM directories WHERE session_id = ? AND name = ?", dropped)
+    added = [(session_id, name) for name in change.add_directories]
+    database.executemany("INSERT OR IGNORE INTO directories VALUES (?, ?)", added)
 
 
 def _file_values(file: StoredFile) -> tuple[str | int | float, ...]:
