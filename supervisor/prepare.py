@@ -21,6 +21,7 @@ from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.seccomp import SeccompError, compile_all
 from supervisor.jailer.setup import SetupPlan, become_ordinary_user, start_jailer
 from supervisor.network.host_names import HOSTS, RESOLV_CONF
+from supervisor.log_limit import limit_logging
 from supervisor.network.preparation import prepare_network
 from supervisor.policy import PACKAGED_POLICIES, Policy, Profile, load_policies, load_profiles, load_seccomp_profiles
 from supervisor.runtimes.catalogue import InstalledLanguage, installed_languages, load_languages, profiles_wanted
@@ -42,6 +43,7 @@ def configure_logging(level: str) -> None:
     logging.basicConfig(
         level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr, force=True
     )
+    limit_logging()
     for chatty in ("mcp", "httpx2", "httpcore2", "sse_starlette"):
         # They name sessions, and say of each request what our own line says.
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))

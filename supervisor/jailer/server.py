@@ -37,6 +37,7 @@ from supervisor.jailer.nsjail_config import Mask, Places
 from supervisor.jailer.orphans import Orphans
 from supervisor.jailer.seccomp import Filters, SeccompError, compile_profiles
 from supervisor.jailer.watch import Watch, open_watch
+from supervisor.log_limit import limit_logging
 from supervisor.policy import Policy
 
 log: Final = logging.getLogger("gaoler.jailer")
@@ -307,6 +308,7 @@ def main() -> None:
         file.seek(0)
         config = msgspec.msgpack.decode(file.read(), type=JailerConfig)
     logging.basicConfig(level=config.log_level, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    limit_logging()
     listener = socket.socket(fileno=int(sys.argv[2]))
     listener.set_inheritable(False)
     try:
