@@ -130,8 +130,8 @@ def end(world: World, state: Path) -> None:
     world.look()
     world.daemon.stop()
     world.take_log()
-    if not within_patience(lambda: not alive(world.pids)):
-        ledger.violate(f"processes are left: {alive(world.pids)}")
+    if not within_patience(lambda: not alive(world.started)):
+        ledger.violate(f"processes are left: {alive(world.started)}")
     within_patience(lambda: not left_behind(state), 10)
     for what in left_behind(state):
         ledger.violate(f"left behind: {what}")
@@ -231,7 +231,7 @@ def main(image_dir: Path, executions: int, restarts: int, seed: int, clients: in
         if world.daemon.process.poll() is None:
             world.daemon.process.kill()
             world.daemon.process.wait()
-        within_patience(lambda: not alive(world.pids), 20)
+        within_patience(lambda: not alive(world.started), 20)
         remove_subtree(state)
         shutil.rmtree(state)
     raise SystemExit(1 if world.ledger.violations else 0)

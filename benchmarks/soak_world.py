@@ -114,8 +114,8 @@ class World:
         self.log: list[str] = []
         self._epoch = 0
         """Odd while the daemon is being ended and started."""
-        self.pids: set[int] = set()
-        """All that it ever started, as far as was seen."""
+        self.started: set[tuple[int, int]] = set()
+        """All processes that it ever had, as far as was seen: pid and time of their start, as pids are given again."""
         self.daemon = start_daemon(state, image_dir, settings=self._settings)
 
     def restart(self, number: signal.Signals) -> None:
@@ -152,7 +152,8 @@ class World:
 
     def look(self) -> None:
         """Remember the processes."""
-        self.pids |= {self.daemon.process.pid, *descendants(self.daemon.process.pid)}
+        root = self.daemon.process.pid
+        self.started |= {(pid, start) for pid in (root, *descendants(root)) if (start := start_of(pid))}
 
     def take_log(self) -> None:
         """Keep what the log says before the next daemon begins a new one."""
@@ -223,25 +224,15 @@ class SoakError(Exception):
     """An answer that may not be."""
 
 
-def alive(pids: set[int]) -> list[int]:
-    """Give those that still run."""
-    found = []
-    for pid in pids:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        # Pids are given again: ours have our code, or are in our namespaces.
-        if state != "Z" and _is_ours(pid):
-            found.append(pid)
-    return found
-
-
-def _is_ours(pid: int) -> bool:
+def start_of(pid: int) -> int:
+    """Give when a process was started, in ticks since the boot; 0 if it is gone or only its record is left."""
     try:
-        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8")
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        inside = Path(f"/proc/{pid}/ns/pid").readlink() != Path("/proc/self/ns/pid").readlink()
-    except OSError:
-        return False
-    return inside or name.startswith("gaoler-") or b"supervisor\0serve" in command
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return 0 if fields[0] == "Z" else int(fields[19])
+
+
+def alive(started: set[tuple[int, int]]) -> list[int]:
+    """Give those that still run."""
+    return [pid for pid, start in started if start_of(pid) == start]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -116,6 +116,18 @@ class Leaf:
             v1 = self._layout.version == 1
             place = self._directories["cpu"] / "cpu.shares" if v1 else self._directories["unified"] / "cpu.weight"
             place.write_text(str(weight))
+
+    def hurry(self) -> None:
+        """Let those inside, who have been killed, have the CPU that dying takes: throttled they would die slowly.
+
+        A leaf that is gone meanwhile needs none.
+        """
+        with suppress(OSError):
+            if self._layout.version == 1:
+                (self._directories["cpu"] / "cpu.cfs_quota_us").write_text("-1")
+            else:
+                (self._directories["unified"] / "cpu.max").write_text(f"max {CPU_PERIOD_MICROSECONDS}")
+            self.weigh(1.0)
 
     def open_procs(self) -> list[int]:
         """Open every ``cgroup.procs``; a process that writes ``0`` to each moves itself in. Caller closes."""

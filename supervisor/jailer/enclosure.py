@@ -135,6 +135,8 @@ class Enclosure:
         with trio.CancelScope(shield=True), trio.move_on_after(DEATH_SECONDS) as patience:
             if self.init_pidfd >= 0:
                 _signal_by_pidfd(self.init_pidfd, signal.SIGKILL)
+                # From here on no code runs in it any more.
+                self._leaf.hurry()
                 await trio.lowlevel.wait_readable(self.init_pidfd)
             if self._nsjail is not None:
                 self._nsjail.signal(signal.SIGKILL)
