@@ -219,8 +219,9 @@ def main(image_dir: Path, executions: int, restarts: int, seed: int, clients: in
     state = Path(tempfile.mkdtemp(prefix="gb-"))
     state.chmod(0o755)
     started = time.monotonic()
-    world = World(state, image_dir, SETTINGS)
+    world = None
     try:
+        world = World(state, image_dir, SETTINGS)
         marks = run(world, executions, restarts, seed, clients)
         seconds = time.monotonic() - started
         print("everything that was acknowledged is looked at", flush=True)
@@ -228,10 +229,8 @@ def main(image_dir: Path, executions: int, restarts: int, seed: int, clients: in
         end(world, state)
         report(world, marks, seconds)
     finally:
-        if world.daemon.process.poll() is None:
-            world.daemon.process.kill()
-            world.daemon.process.wait()
-        within_patience(lambda: not alive(world.started), 20)
+        if world is not None:
+            world.give_up()
         remove_subtree(state)
         shutil.rmtree(state)
     raise SystemExit(1 if world.ledger.violations else 0)

@@ -138,6 +138,16 @@ class World:
         self.daemon = self._start_again()
         self.look()
 
+    def give_up(self) -> None:
+        """Leave no process behind, whatever has happened."""
+        if self.daemon.process.poll() is None:
+            self.look()
+            self.daemon.process.kill()
+            self.daemon.process.wait()
+        end = time.monotonic() + 20
+        while alive(self.started) and time.monotonic() < end:
+            time.sleep(0.1)
+
     def _start_again(self) -> Daemon:
         """A predecessor's jailer that is just dying may hold the lock for a moment."""
         for _ in range(50):

@@ -188,6 +188,7 @@ def _live_limits(prepared: Prepared) -> LiveLimits:
     profiles = {each.profile for each in prepared.languages.values() if each.profile is not None}
     return LiveLimits(
         sessions=live.sessions,
+        sessions_per_owner=live.sessions_per_user,
         idle_seconds=live.idle_minutes * 60,
         state_bytes=live.state_bytes,
         archive_seconds=live.archive_hours * 3600,

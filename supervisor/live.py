@@ -15,10 +15,10 @@ from typing import Final
 
 import trio
 
-from supervisor.access import may_use
+from supervisor.access import may_use, owner_of
 from supervisor.admission import Admission
 from supervisor.errors import Busy, InvalidRequest, NotFound, TooLarge
-from supervisor.execution import ExecutionRequest, ExecutionResult, Listener, Principal, SessionId
+from supervisor.execution import ExecutionRequest, ExecutionResult, Listener, Owner, Principal, SessionId
 from supervisor.files import FileService
 from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
@@ -176,10 +176,11 @@ class LiveSessions:
                 raise NotFound("no such session", field="session_id")
             return session
         self._means.admission.pressure.check()
-        self._make_room()
+        asker = owner_of(principal)
+        self._make_room(asker)
         leaving = self._leaving.get(session_id)
         predecessor = None if leaving is None else leaving.gone
-        session = self._sessions[session_id] = LiveSession(session_id, self._means, predecessor)
+        session = self._sessions[session_id] = LiveSession(session_id, self._means, predecessor, asker)
         self._nursery.start_soon(self._serve, session)
         return session
 
@@ -193,7 +194,14 @@ class LiveSessions:
             if self._leaving.get(session.id) is session:
                 del self._leaving[session.id]
 
-    def _make_room(self) -> None:
+    def _make_room(self, asker: Owner) -> None:
+        # What is nobody's in particular is many people's.
+        own = [each for each in self._sessions.values() if each.asker == asker and asker.kind == "user"]
+        if len(own) >= self._limits.sessions_per_owner:
+            mine = [each for each in self._idle() if each in own]
+            if not mine:
+                raise Busy(f"{len(own)} lasting sessions of yours are at work", retry_after_seconds=2.0)
+            self._end(mine[0])
         if len(self._sessions) < self._limits.sessions:
             return
         idle = self._idle()

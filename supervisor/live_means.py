@@ -20,6 +20,7 @@ class LiveLimits:
     """How many, how long, how much."""
 
     sessions: int
+    sessions_per_owner: int
     idle_seconds: float
     state_bytes: int
     archive_seconds: float

@@ -64,8 +64,10 @@ class Job:
 class LiveSession:
     """Made and kept by :class:`supervisor.live.LiveSessions`, which runs :meth:`serve`."""
 
-    def __init__(self, session_id: SessionId, means: Means, predecessor: trio.Event | None) -> None:
+    def __init__(self, session_id: SessionId, means: Means, predecessor: trio.Event | None, asker: Owner) -> None:
         self.id = session_id
+        self.asker = asker
+        """Who had it made; known before it is looked up whose it is."""
         self._means = means
         self._jobs, self._inbox = trio.open_memory_channel[Job](QUEUE_LENGTH)
         self._predecessor = predecessor

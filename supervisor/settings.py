@@ -55,6 +55,9 @@ class LiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[live]``: sessions that keep their interpreter."""
 
     sessions: Annotated[int, _meta("interpreters kept at once; the longest unused goes first", ge=1, le=4096)] = 32
+    sessions_per_user: Annotated[
+        int, _meta("of one user at once; then its own longest unused goes first", ge=1, le=4096)
+    ] = 16
     idle_minutes: Annotated[float, _meta("an unused interpreter is saved and ended after it", gt=0, le=24 * 60)] = 120.0
     state_bytes: Annotated[int, _meta("largest saved state, compressed", ge=4096, le=1 << 32)] = 100 << 20
     archive_hours: Annotated[float, _meta("a saved state is kept so long", gt=0, le=24 * 366)] = 24.0

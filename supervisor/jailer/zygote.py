@@ -27,6 +27,8 @@ from supervisor.jailer.join import FIRST_PASSED_FD, JoinSpec, arrange_descriptor
 
 MAX_PACKET_BYTES: Final = 192 * 1024
 MAX_DESCRIPTORS: Final = 16
+FIRST_TO_GO: Final = 500
+"""As if a process had half of the host's memory more than it has; lowering it again needs a capability of the host."""
 CONTROL: Final = 3
 """Descriptor of the control socket, in a zygote and in a child that waits."""
 
@@ -234,6 +236,9 @@ def begin(name: str) -> None:
     kernel.set_process_name(name)
     # Inherited by nsjail and by every program, so that both stay equal.
     kernel.limit_speculation()
+    # When the host runs out of memory, the kernel takes what runs in a sandbox before anything of the host's.
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:  # noqa: PTH123 - pathlib is not imported here
+        score.write(str(FIRST_TO_GO))
     # A terminal's Ctrl-C is the daemon's business; it ends us in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

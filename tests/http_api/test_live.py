@@ -289,6 +289,15 @@ def test_an_evicted_session_is_saved_and_restored_and_says_what_was_not(small: D
     assert "were restored, except generator (" in back["stderr"]
 
 
+def test_a_user_with_many_sessions_makes_room_among_its_own(image_dir: Path) -> None:
+    with daemon_with(image_dir, {"GAOLER_LIVE_SESSIONS": "4", "GAOLER_LIVE_SESSIONS_PER_USER": "2"}) as daemon:
+        bob = daemon.execute("x = 1", user="bob", stateful=True)["session_id"]
+        ann = [daemon.execute(f"x = {number}", user="ann", stateful=True)["session_id"] for number in range(5)]
+        assert daemon.execute("x", user="bob", stateful=True, session_id=bob)["runtime_status"] == "reused"
+        again = daemon.execute("x", user="ann", stateful=True, session_id=ann[0])
+        assert (again["stdout"], again["runtime_restored"]) == ("0\n", True)
+
+
 def test_what_is_saved_survives_the_daemon(image_dir: Path, state_dir: Path) -> None:
     daemon = start_daemon(state_dir, image_dir)
     session = Session(daemon)
