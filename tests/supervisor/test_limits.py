@@ -1,0 +1,53 @@
+"""docs/limits.md names what exists, and kernel memory counts against who makes the kernel use it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from supervisor.settings import leaves
+from tests.daemon import Daemon
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "limits.md").read_text()
+
+ABSENT_NAMES = """
+import os
+for _ in range(300_000):
+    try:
+        os.stat(f"/usr/lib/{os.urandom(20).hex()}")
+    except OSError:
+        pass
+"""
+WATCHED = """
+import os, select
+polls, events = [select.epoll() for _ in range(400)], [os.eventfd(0) for _ in range(400)]
+for poll in polls:
+    for event in events:
+        poll.register(event)
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("code", "least"), [(ABSENT_NAMES, 40 << 20), (WATCHED, 20 << 20)], ids=["names", "epoll"])
+def test_kernel_memory_is_charged_to_the_sandbox(daemon: Daemon, code: str, least: int) -> None:
+    """The peak of its cgroup tells: Python itself takes less."""
+    result = daemon.execute(code)
+    assert result["code"] == 0, result["stderr"]
+    assert result["memory"] > least
+
+
+def test_the_page_names_only_settings_claims_and_tests_that_exist() -> None:
+    keys = {leaf.key for leaf in leaves()}
+    named = {name for name in re.findall(r"`([a-z]+\.[a-z_]+)`", PAGE) if not name.endswith(".py")}
+    assert named - {"core.rmem"} <= keys | {"configuration.md", "operating.md"}
+    claims = tomllib.loads((ROOT / "tests" / "containment" / "claims.toml").read_text())["claim"]
+    proved = {name for claim in claims for name in (claim["id"], *claim.get("also", []))}
+    assert set(re.findall(r"`([A-Z]+[0-9]*(?:-[A-Z]+)*[0-9]*)`", PAGE)) <= proved
+    for path in re.findall(r"`((?:tests|benchmarks)/[a-z_/]+\.py)`", PAGE):
+        assert (ROOT / path).exists(), path
+    for name in re.findall(r"`(test_[a-z_]+\.py)`", PAGE):
+        assert (ROOT / "tests" / "supervisor" / name).exists(), name
