@@ -65,7 +65,9 @@ def rlimits(policy: Policy) -> dict[str, tuple[int, int] | None]:
         "CPU": None,
         "FSIZE": (limits.file_bytes, limits.file_bytes),
         "NOFILE": (limits.open_files, limits.open_files),
-        "NPROC": None,
+        # The cgroup limits it too, but only after the kernel has copied the whole address space: the forks that a bomb
+        # tries in vain would hold locks of files that every sandbox has mapped. One less, for nsjail is in there too.
+        "NPROC": (limits.processes - 1, limits.processes - 1),
         "STACK": (8 << 20, 8 << 20),
         "MEMLOCK": (64 << 10, 64 << 10),
         "RTPRIO": (0, 0),

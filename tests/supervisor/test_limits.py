@@ -51,3 +51,11 @@ def test_the_page_names_only_settings_claims_and_tests_that_exist() -> None:
         assert (ROOT / path).exists(), path
     for name in re.findall(r"`(test_[a-z_]+\.py)`", PAGE):
         assert (ROOT / "tests" / "supervisor" / name).exists(), name
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("lang", ["bash", "py"])
+def test_a_fork_too_many_is_refused_before_it_costs_anything(daemon: Daemon, lang: str) -> None:
+    """By rlimit, for a program and for a waiting interpreter alike; the cgroup's refusal comes after all was copied."""
+    code = {"bash": "ulimit -u", "py": "import resource\nprint(resource.getrlimit(resource.RLIMIT_NPROC)[1])"}[lang]
+    assert daemon.execute(code, lang)["stdout"] == "127\n"
