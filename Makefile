@@ -42,7 +42,7 @@ tools:
 
 bench: $(VENV)/installed-dev
 	@$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR)
-	@for each in latency mcp waiting fairness soak transfer egress load; do $(VENV)/bin/python -m benchmarks.$$each --image-dir $(TEST_IMAGE_DIR) && echo || exit 1; done
+	@for each in latency mcp waiting fairness neighbours transfer egress load soak; do $(VENV)/bin/python -m benchmarks.$$each --image-dir $(TEST_IMAGE_DIR) && echo || exit 1; done
 	@$(VENV)/bin/python -m benchmarks.seccomp
 
 # A million inputs for the parsers of the egress proxy, guided by coverage; minutes.
