@@ -44,7 +44,7 @@ def test_the_page_names_only_settings_claims_and_tests_that_exist() -> None:
     keys = {leaf.key for leaf in leaves()}
     named = {name for name in re.findall(r"`([a-z]+\.[a-z_]+)`", PAGE) if not name.endswith(".py")}
     assert named - {"core.rmem"} <= keys | {"configuration.md", "operating.md"}
-    claims = tomllib.loads((ROOT / "tests" / "containment" / "claims.toml").read_text())["claim"]
+    claims = tomllib.loads((ROOT / "supervisor" / "attack" / "claims.toml").read_text())["claim"]
     proved = {name for claim in claims for name in (claim["id"], *claim.get("also", []))}
     assert set(re.findall(r"`([A-Z]+[0-9]*(?:-[A-Z]+)*[0-9]*)`", PAGE)) <= proved
     for path in re.findall(r"`((?:tests|benchmarks)/[a-z_/]+\.py)`", PAGE):
