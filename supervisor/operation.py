@@ -68,7 +68,7 @@ class Operation:
 
     def _samples(self) -> Iterator[Sample]:
         core, network = self.core, self.core.network
-        yield from _of_pressure(core.pressure)
+        yield from of_pressure(core.pressure)
         audit = network.audit
         yield "gaoler_jailer_connected", "gauge", "There is a jailer.", {}, float(core.jailer.connected)
         yield "gaoler_live_sessions", "gauge", "Sessions with an interpreter.", {}, float(core.live.count)
@@ -88,7 +88,8 @@ class Operation:
         yield "gaoler_egress_rule_faults_total", "counter", "Changed rules not taken.", {}, float(core.rules.faults)
 
 
-def _of_pressure(pressure: Pressure) -> Iterator[Sample]:
+def of_pressure(pressure: Pressure) -> Iterator[Sample]:
+    """Give the figures of what the host is short of."""
     for resource in ("memory", "disk"):
         labels = {"resource": resource}
         short = float(resource in pressure.resources)
