@@ -20,8 +20,8 @@ from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.seccomp import SeccompError, compile_all
 from supervisor.jailer.setup import SetupPlan, become_ordinary_user, start_jailer
-from supervisor.network.host_names import HOSTS, RESOLV_CONF
 from supervisor.log_limit import limit_logging
+from supervisor.network.host_names import HOSTS, RESOLV_CONF
 from supervisor.network.preparation import prepare_network
 from supervisor.policy import PACKAGED_POLICIES, Policy, Profile, load_policies, load_profiles, load_seccomp_profiles
 from supervisor.runtimes.catalogue import InstalledLanguage, installed_languages, load_languages, profiles_wanted
