@@ -17,7 +17,7 @@ from hypercorn.config import Config
 from supervisor.admission import Admission
 from supervisor.core import Core, Prepared
 from supervisor.doors import open_application
-from supervisor.errors import SandboxFailed
+from supervisor.errors import ConfigurationError, SandboxFailed
 from supervisor.executor import Executor
 from supervisor.fair_queue import QueueLimits
 from supervisor.files import FileLimits, FileService, run_sweeper
@@ -47,6 +47,7 @@ from supervisor.store.sqlite import open_sqlite
 log: Final = logging.getLogger("gaoler.daemon")
 
 STOP_SECONDS: Final = 5
+SECRET_BYTES: Final = 32
 
 
 @asynccontextmanager
@@ -272,15 +273,31 @@ async def _watch_keeper(handle: JailerHandle) -> None:
 
 
 def read_or_make_secret(path: Path) -> bytes:
-    """Give 32 random bytes that are kept in a file of the daemon's own."""
+    """Give :data:`SECRET_BYTES` random bytes that are kept in a file of the daemon's own.
+
+    The file appears whole or not at all: ids derived from half a secret, or from none, could be guessed.
+
+    Raises:
+        ConfigurationError: the file holds something else.
+    """
     try:
-        return path.read_bytes()
+        secret = path.read_bytes()
     except FileNotFoundError:
-        secret = os.urandom(32)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(secret)
-        return secret
+        secret = os.urandom(SECRET_BYTES)
+        _write_whole(path, secret)
+    if len(secret) != SECRET_BYTES:
+        raise ConfigurationError(f"{path} does not hold {SECRET_BYTES} bytes: remove it", field="state_dir")
+    return secret
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(fd)
+    temporary.rename(path)
 
 
 def read_or_make_key(settings: Settings, path: Path) -> tuple[str, bool]:
@@ -292,9 +309,5 @@ def read_or_make_key(settings: Settings, path: Path) -> tuple[str, bool]:
     except FileNotFoundError:
         pass
     key = "gk-" + os.urandom(24).hex()
-    temporary = path.with_suffix(".new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        file.write(key + "\n")
-    temporary.rename(path)
+    _write_whole(path, f"{key}\n".encode())
     return key, True

@@ -105,12 +105,18 @@ class FileService:
         Raises:
             QuotaReached: its owner has as many as there may be.
         """
-        now = self._clock()
-        expires_at = now + self._limits.retention_seconds
-        row = SessionRow(session_id or SessionId(new_id()), owner, now, expires_at, language)
+        row = self.new_session(owner, session_id, language=language)
         with _quotas_typed():
             await self._sessions.put_session(row, self._limits.quota)
         return row.id
+
+    def new_session(
+        self, owner: Owner, session_id: SessionId | None = None, *, language: str | None = None
+    ) -> SessionRow:
+        """Give the record of a session that :meth:`change` is to make together with what is put into it."""
+        now = self._clock()
+        expires_at = now + self._limits.retention_seconds
+        return SessionRow(session_id or SessionId(new_id()), owner, now, expires_at, language)
 
     async def open_session(self, principal: Principal, session_id: SessionId) -> SessionRow:
         """Look a session up.
@@ -218,22 +224,6 @@ class FileService:
             yield chunks
 
     # -- packages --
-
-    async def keep_packages(self, session_id: SessionId, blob: Blob | None) -> None:
-        """Keep what a session has installed, or forget it; a session that was deleted meanwhile takes it along.
-
-        Raises:
-            QuotaReached: the owner would keep too much.
-        """
-        if blob is None:
-            await self._sessions.delete_packages(session_id)
-            return
-        try:
-            with _quotas_typed():
-                packages = StoredPackages(session_id, blob.digest, blob.size_bytes)
-                await self._sessions.put_packages(packages, self._limits.quota)
-        except KeyError:
-            return
 
     @asynccontextmanager
     async def packages_content(self, packages: StoredPackages) -> AsyncIterator[AsyncIterator[bytes]]:

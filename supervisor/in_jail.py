@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
@@ -35,7 +35,7 @@ from supervisor.names import name_fault
 from supervisor.results import Collector, Input, Inputs, ResultLimits, Results, Room, inherited, shown_name, usable_name
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.shown import read_shown
-from supervisor.store import FileChange
+from supervisor.store import FileChange, StoredPackages
 from supervisor.views import parents
 
 log: Final = logging.getLogger("gaoler.execution")
@@ -318,28 +318,37 @@ class InJail:
             raise
 
     async def _keep(self, inputs: Inputs, results: Results, present: Present | None) -> None:
+        session, packages = inputs.session_id, results.packages
+        stored = None if packages is None else StoredPackages(session, packages.digest, packages.size_bytes)
         change = FileChange(
             put=results.new,
             drop=[file.id for file in results.forget],
             add_directories=results.add_directories,
             drop_directories=results.drop_directories,
+            packages=stored,
+            drop_packages=results.forget_packages,
+            # In one transaction with what it holds: a crash between the two would leave a session with nothing in it.
+            make=self._files.new_session(inputs.owner, session) if inputs.is_new else None,
         )
+        if change.empty:
+            return
         try:
-            if inputs.is_new and (results.new or results.add_directories or results.packages):
-                await self._files.create_session(inputs.owner, inputs.session_id)
-            # First what the sandbox will not offer again: a session that is full of files keeps its packages.
-            if results.packages is not None or results.forget_packages:
-                await self._files.keep_packages(inputs.session_id, results.packages)
-            if not change.empty:
-                await self._files.change(inputs.session_id, change)
+            await self._files.change(session, change)
+        except TooLarge:
+            # The sandbox will not offer them again: a session that is full of files keeps its packages.
+            alone = FileChange(packages=stored, drop_packages=results.forget_packages, make=change.make)
+            if not alone.empty:
+                with suppress(QuotaReached):
+                    await self._files.change(session, alone)
+            raise
         except QuotaReached as error:
             # It has run, and its output is worth something: it loses what it made, and is told.
             _leave_out(results, error.message)
             if present is not None:
                 present.forget(file.name for file in change.put)
-            less = replace(change, put=(), add_directories=frozenset())
+            less = replace(change, put=(), add_directories=frozenset(), packages=None, make=None)
             if not (less.empty or inputs.is_new):
-                await self._files.change(inputs.session_id, less)
+                await self._files.change(session, less)
 
 
 def _leave_out(results: Results, why: str) -> None:

@@ -59,7 +59,7 @@ class SessionContents:
 
 @dataclass(frozen=True, slots=True)
 class FileChange:
-    """What becomes of the files of a session, all of it or nothing. A file of the same name is replaced.
+    """What becomes of what a session holds, all of it or nothing. A file of the same name is replaced.
 
     Directories are kept for those without a file in them, which would vanish otherwise.
     """
@@ -68,11 +68,17 @@ class FileChange:
     drop: Sequence[FileId] = ()
     add_directories: frozenset[str] = frozenset()
     drop_directories: frozenset[str] = frozenset()
+    packages: StoredPackages | None = None
+    """Kept instead of older ones."""
+    drop_packages: bool = False
+    make: SessionRow | None = None
+    """The session, if it is to be made with what is put into it; as :meth:`SessionStore.put_session`."""
 
     @property
     def empty(self) -> bool:
         """Nothing changes."""
-        return not (self.put or self.drop or self.add_directories or self.drop_directories)
+        files = self.put or self.drop or self.add_directories or self.drop_directories
+        return not (files or self.packages or self.drop_packages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,7 @@ class SessionStore(Protocol):
         max_bytes: int,
         quota: Quota = NO_QUOTA,
     ) -> None:
-        """Change the files of an existing session. Directories count as files.
+        """Change what a session holds that exists, or is made with it. Directories count as files.
 
         Raises:
             QuotaExceeded: the session would pass ``max_files`` or ``max_bytes``.
@@ -167,17 +173,6 @@ class SessionStore(Protocol):
 
     async def delete_state(self, session_id: SessionId) -> None:
         """Forget a session's state, if it has one."""
-
-    async def put_packages(self, packages: StoredPackages, quota: Quota = NO_QUOTA) -> None:
-        """Keep the packages of an existing session, instead of older ones.
-
-        Raises:
-            KeyError: there is no such session.
-            AccountFull: as :meth:`change_files`.
-        """
-
-    async def delete_packages(self, session_id: SessionId) -> None:
-        """Forget a session's packages, if it has any."""
 
     async def delete_session(self, session_id: SessionId) -> None:
         """Forget a session, its files and its state."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -23,6 +24,7 @@ import trio
 
 from supervisor.errors import NotFound, StorageFull
 
+log: Final = logging.getLogger("gaoler.store")
 _T = TypeVar("_T")
 
 CHUNK_BYTES: Final = 256 * 1024
@@ -143,12 +145,15 @@ class DiskBlobs:
             return True
 
     async def in_thread(self, work: Callable[[], _T]) -> _T:
-        """Run blocking ``work`` in a thread; a full disk is typed."""
+        """Run blocking ``work`` in a thread; a disk that is full or cannot be written to is typed."""
         try:
             return await trio.to_thread.run_sync(work)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageFull("the server's disk is full") from None
+            if error.errno in (errno.EROFS, errno.EIO):
+                log.error("a file cannot be stored: %s", error)
+                raise StorageFull("the server's storage cannot be written to") from None
             raise
 
     @asynccontextmanager

@@ -7,6 +7,7 @@ never half there.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -31,6 +32,7 @@ from supervisor.store import (
     accounts,
 )
 
+log: Final = logging.getLogger("gaoler.store")
 _T = TypeVar("_T")
 
 SCHEMA_VERSION: Final = 6
@@ -80,6 +82,14 @@ _SESSION_COLUMNS: Final = (
     "s.id, s.tenant, s.owner_kind, s.owner_id, s.owner_version, s.created_at, s.expires_at, s.language"
 )
 _SESSION_NAMES: Final = _SESSION_COLUMNS.replace("s.", "")
+_FULL: Final = frozenset(
+    {
+        sqlite3.SQLITE_IOERR_WRITE,
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+        sqlite3.SQLITE_IOERR_FSYNC,
+        sqlite3.SQLITE_IOERR_TRUNCATE,
+    }
+)
 _MANY: Final = 500
 """Variables in one statement, well under SQLite's limit."""
 
@@ -100,33 +110,20 @@ class SqliteSessions:
                     self._database.execute("BEGIN IMMEDIATE")
                     return work(self._database)
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
-                    raise StorageFull("the server's disk is full") from None
-                raise
+                fault = _storage_fault(error)
+                if fault is None:
+                    raise
+                log.error("the database cannot be used: %s (%s)", error, error.sqlite_errorname)
+                raise fault from None
 
         return await trio.to_thread.run_sync(run, limiter=self._turn)
 
     async def put_session(self, row: SessionRow, quota: Quota = NO_QUOTA) -> None:
         """See :class:`supervisor.store.SessionStore`."""
-        owner = row.owner
-        values = (
-            row.id,
-            owner.tenant,
-            owner.kind,
-            owner.id,
-            owner.version,
-            row.created_at,
-            row.expires_at,
-            row.language,
-        )
 
         def work(database: sqlite3.Connection) -> None:
             with accounts.watched(database, row.id, quota):
-                database.execute(
-                    f"INSERT INTO sessions ({_SESSION_NAMES}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
-                    "ON CONFLICT (id) DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)",
-                    values,
-                )
+                _put_session(database, row)
 
         await self._transaction(work)
 
@@ -169,10 +166,13 @@ class SqliteSessions:
         """See :class:`supervisor.store.SessionStore`."""
 
         def work(database: sqlite3.Connection) -> None:
-            if not database.execute("SELECT 1 FROM sessions WHERE id = ?", (session_id,)).fetchone():
+            there = database.execute("SELECT 1 FROM sessions WHERE id = ?", (session_id,)).fetchone()
+            if change.make is None and not there:
                 raise KeyError(session_id)
             with accounts.watched(database, session_id, quota):
-                _change(database, session_id, change)
+                if change.make is not None:
+                    _put_session(database, change.make)
+                _apply(database, session_id, change)
             count, size = database.execute(
                 "SELECT count(*) + (SELECT count(*) FROM directories WHERE session_id = ?1), total(size_bytes) "
                 "FROM files WHERE session_id = ?1",
@@ -288,27 +288,6 @@ class SqliteSessions:
 
         await self._transaction(work)
 
-    async def put_packages(self, packages: StoredPackages, quota: Quota = NO_QUOTA) -> None:
-        """See :class:`supervisor.store.SessionStore`."""
-
-        def work(database: sqlite3.Connection) -> None:
-            if not database.execute("SELECT 1 FROM sessions WHERE id = ?", (packages.session_id,)).fetchone():
-                raise KeyError(packages.session_id)
-            values = (packages.session_id, packages.sha256, packages.size_bytes)
-            with accounts.watched(database, packages.session_id, quota):
-                database.execute("DELETE FROM packages WHERE session_id = ?", (packages.session_id,))
-                database.execute("INSERT INTO packages VALUES (?, ?, ?)", values)
-
-        await self._transaction(work)
-
-    async def delete_packages(self, session_id: SessionId) -> None:
-        """See :class:`supervisor.store.SessionStore`."""
-
-        def work(database: sqlite3.Connection) -> None:
-            database.execute("DELETE FROM packages WHERE session_id = ?", (session_id,))
-
-        await self._transaction(work)
-
     async def delete_session(self, session_id: SessionId) -> None:
         """See :class:`supervisor.store.SessionStore`."""
 
@@ -337,7 +316,30 @@ class SqliteSessions:
         return await self._transaction(work)
 
 
-def _change(database: sqlite3.Connection, session_id: SessionId, change: FileChange) -> None:
+def _storage_fault(error: sqlite3.OperationalError) -> StorageFull | None:
+    """Say what is wrong with the disk, if that is what the error is about. The transaction has been rolled back.
+
+    A full disk has many codes: besides the plain one those of the log's index, which is grown by itself, and of
+    flushing (https://sqlite.org/rescode.html).
+    """
+    if error.sqlite_errorcode == sqlite3.SQLITE_FULL or error.sqlite_errorcode in _FULL:
+        return StorageFull("the server's disk is full")
+    if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+        return StorageFull("the server's storage cannot be written to")
+    return None
+
+
+def _put_session(database: sqlite3.Connection, row: SessionRow) -> None:
+    owner = row.owner
+    values = (row.id, owner.tenant, owner.kind, owner.id, owner.version, row.created_at, row.expires_at, row.language)
+    database.execute(
+        f"INSERT INTO sessions ({_SESSION_NAMES}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (id) DO UPDATE SET expires_at = max(expires_at, excluded.expires_at)",
+        values,
+    )
+
+
+def _apply(database: sqlite3.Connection, session_id: SessionId, change: FileChange) -> None:
     database.executemany(
         "DELETE FROM files WHERE session_id = ? AND id = ?", [(session_id, each) for each in change.drop]
     )
@@ -348,6 +350,17 @@ def _change(database: sqlite3.Connection, session_id: SessionId, change: FileCha
     database.executemany("DELETE FROM directories WHERE session_id = ? AND name = ?", dropped)
     added = [(session_id, name) for name in change.add_directories]
     database.executemany("INSERT OR IGNORE INTO directories VALUES (?, ?)", added)
+    if change.packages is not None:
+        _put_packages(database, change.packages)
+    elif change.drop_packages:
+        database.execute("DELETE FROM packages WHERE session_id = ?", (session_id,))
+
+
+def _put_packages(database: sqlite3.Connection, packages: StoredPackages) -> None:
+    # Not replaced in one statement: the triggers that count would not be told of what goes.
+    database.execute("DELETE FROM packages WHERE session_id = ?", (packages.session_id,))
+    values = (packages.session_id, packages.sha256, packages.size_bytes)
+    database.execute("INSERT INTO packages VALUES (?, ?, ?)", values)
 
 
 def _file_values(file: StoredFile) -> tuple[str | int | float, ...]:
@@ -396,14 +409,25 @@ def _connect(path: Path) -> sqlite3.Connection:
     return database
 
 
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        return _connect(path)
+    except sqlite3.DatabaseError as error:
+        fault = _storage_fault(error) if isinstance(error, sqlite3.OperationalError) else None
+        if fault is not None:
+            raise fault from None
+        raise ConfigurationError(f"{path} cannot be opened: {error}", field="state_dir") from None
+
+
 @asynccontextmanager
 async def open_sqlite(path: Path) -> AsyncIterator[SqliteSessions]:
     """Open (or make) the database for the block.
 
     Raises:
-        ConfigurationError: it was made by a newer version.
+        ConfigurationError: it was made by a newer version, or is no database.
+        StorageFull: the disk is full, or cannot be written to.
     """
-    database = await trio.to_thread.run_sync(_connect, path)
+    database = await trio.to_thread.run_sync(_open, path)
     try:
         yield SqliteSessions(database)
     finally:

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from supervisor.daemon import read_or_make_secret
 from supervisor.errors import ConfigurationError, NotFound, TooLarge
 from supervisor.execution import FileId, Owner, Principal, SessionId, StoredFile, new_id
 from supervisor.files import GRACE_SECONDS, FileLimits, FileService
 from supervisor.identity.derived import DerivedIds
 from supervisor.pressure import HostLimits, Pressure
-from supervisor.store import FileChange, QuotaExceeded, SessionRow
+from supervisor.store import FileChange, QuotaExceeded, SessionRow, StoredPackages
 from supervisor.store.disk import DiskBlobs, open_blobs
 from supervisor.store.sqlite import SqliteSessions, open_sqlite
 
@@ -295,3 +296,32 @@ async def test_expired_sessions_go_and_their_bytes_after_a_grace(
     clock.now += GRACE_SECONDS + 1
     assert await files.sweep() == (0, 1)
     assert not blob.exists()
+
+
+async def test_a_session_is_made_with_what_is_put_into_it_or_not_at_all(sessions: SqliteSessions) -> None:
+    row = session()
+    change = FileChange(put=[file(row, "a", 20), file(row, "b", 20)], make=row, add_directories=frozenset({"d"}))
+    with pytest.raises(QuotaExceeded):
+        await sessions.change_files(row.id, change, expires_at=100.0, max_files=100, max_bytes=30)
+    assert await sessions.session(row.id, 50) is None
+    await sessions.change_files(row.id, change, **BIG)  # type: ignore[arg-type]
+    assert [each.name for each in await sessions.files(row.id)] == ["a", "b"]
+    packages = StoredPackages(row.id, "1" * 64, 3)
+    await sessions.change_files(row.id, FileChange(drop=[change.put[0].id], packages=packages), **BIG)  # type: ignore[arg-type]
+    held = await sessions.contents(row.id)
+    assert ([each.name for each in held.files], held.packages) == (["b"], packages)
+    await sessions.change_files(row.id, FileChange(drop_packages=True), **BIG)  # type: ignore[arg-type]
+    assert (await sessions.contents(row.id)).packages is None
+    assert await sessions.unreferenced(["1" * 64]) == ["1" * 64]
+
+
+def test_a_secret_is_kept_whole_and_half_a_one_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "hint_key"
+    secret = read_or_make_secret(path)
+    assert len(secret) == 32
+    assert read_or_make_secret(path) == secret
+    assert [each.name for each in tmp_path.iterdir()] == ["hint_key"]
+    for broken in (b"", secret[:31]):
+        path.write_bytes(broken)
+        with pytest.raises(ConfigurationError, match="does not hold"):
+            read_or_make_secret(path)

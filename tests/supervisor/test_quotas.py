@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from supervisor.execution import FileId, Owner, SessionId, StoredFile, new_id
-from supervisor.store import AccountFull, FileChange, Quota, SavedState, SessionRow, StoredPackages, sqlite
+from supervisor.store import NO_QUOTA, AccountFull, FileChange, Quota, SavedState, SessionRow, StoredPackages, sqlite
 from supervisor.store.sqlite import SqliteSessions, open_sqlite
 from tests.daemon import Answer, Daemon, daemon_with
 
@@ -39,6 +39,16 @@ def row_of(owner: Owner, expires_at: float = 1e9) -> SessionRow:
 
 def file(row: SessionRow, name: str, size: int) -> StoredFile:
     return StoredFile(FileId(new_id()), row.id, name, size, "1" * 64, "text/plain", 1.0, 1.0, False)
+
+
+async def install(sessions: SqliteSessions, packages: StoredPackages, quota: Quota = NO_QUOTA) -> None:
+    change = FileChange(packages=packages)
+    await sessions.change_files(packages.session_id, change, **BIG, quota=quota)  # type: ignore[arg-type]  # as below
+
+
+async def forget_packages(sessions: SqliteSessions, row: SessionRow) -> None:
+    change = FileChange(drop_packages=True)
+    await sessions.change_files(row.id, change, expires_at=row.expires_at, max_files=100, max_bytes=1 << 30)
 
 
 async def put(sessions: SqliteSessions, row: SessionRow, *files: StoredFile, quota: Quota) -> None:
@@ -79,7 +89,7 @@ async def test_the_counts_are_what_a_recount_gives_whatever_was_done(
                     state = SavedState(row.id, "python", "2" * 64, hand.randrange(100), 1.0, hand.choice((5.0, 1e9)))
                     await sessions.put_state(state)
                 case 6:
-                    await sessions.put_packages(StoredPackages(row.id, "3" * 64, hand.randrange(100)))
+                    await install(sessions, StoredPackages(row.id, "3" * 64, hand.randrange(100)))
                 case 7:
                     rows.remove(row)
                     await sessions.delete_session(row.id)
@@ -87,7 +97,7 @@ async def test_the_counts_are_what_a_recount_gives_whatever_was_done(
                     await sessions.delete_expired(200.0)
                     rows = [each for each in rows if each.expires_at > 200]
                 case _:
-                    await sessions.delete_packages(row.id)
+                    await forget_packages(sessions, row)
                     await sessions.delete_state(row.id)
             assert look.execute(COUNTED).fetchall() == look.execute(RECOUNTED).fetchall()
             in_all = "SELECT tenant, sum(bytes) FROM accounts GROUP BY 1 HAVING sum(bytes) > 0"
@@ -123,7 +133,7 @@ async def test_a_user_cannot_hold_more_than_its_quota_in_many_sessions(sessions:
     await put(sessions, ann[1], file(ann[1], "a", 40), quota=quota)
     for attempt in (
         put(sessions, ann[2], file(ann[2], "a", 1), quota=quota),
-        sessions.put_packages(StoredPackages(ann[2].id, "3" * 64, 1), quota),
+        install(sessions, StoredPackages(ann[2].id, "3" * 64, 1), quota),
         sessions.put_state(SavedState(ann[2].id, "python", "2" * 64, 1, 1.0, 1e9), quota),
     ):
         with pytest.raises(AccountFull, match=r"100 bytes \(files.user_bytes\)"):
