@@ -70,21 +70,26 @@ def make_subtree(state_directory: Path, owner: int) -> Layout:
 
 
 def enter_subtree(layout: Layout, owner: int) -> None:
-    """Move the calling process, the keeper to be, into a leaf of its own in the subtree; needed on v2 only.
+    """Move the calling process, the keeper to be, into a leaf of its own in the subtree.
 
-    There a process may move another one only between groups below one that it may write to, so whoever fills the
-    leaves has to live beside them.
+    The next start finds it there, and all that it started, should it still be dying. On v2 it is needed anyway: a
+    process may move another one only between groups below one that it may write to, so whoever fills the leaves has
+    to live beside them. On v1 one hierarchy is enough, the one that sets no limit by itself.
     """
+    leaf = Path(layout.directories["unified" if layout.version == 2 else "pids"]) / JAILER_LEAF
+    leaf.mkdir(mode=0o755)
     if layout.version == 2:
-        leaf = Path(layout.directories["unified"]) / JAILER_LEAF
-        leaf.mkdir(mode=0o755)
         _give_away(leaf, owner)
-        (leaf / "cgroup.procs").write_text("0")
+    (leaf / "cgroup.procs").write_text("0")
 
 
 def remove_subtree(state_directory: Path) -> None:
     """Kill and remove whatever is in our subtree, and the subtree itself. For uninstalling and for tests."""
-    name = subtree_name(state_directory)
+    remove_subtree_named(subtree_name(state_directory))
+
+
+def remove_subtree_named(name: str) -> None:
+    """Kill and remove whatever is in that subtree, and the subtree itself."""
     mounts = mount_points()
     parents = {mounts[key] for key in mounts}
     if "unified" in mounts:
@@ -97,30 +102,38 @@ def remove_subtree(state_directory: Path) -> None:
 
 
 def remove_leaves(directory: Path) -> None:
-    """Kill what runs in the leaves below ``directory`` and remove them."""
+    """Kill what runs in the leaves below ``directory`` and remove them. The jailer's own first: it fills the others."""
     if not directory.is_dir():
         return
-    for leaf in directory.iterdir():
+    for leaf in sorted(directory.iterdir(), key=lambda each: each.name != JAILER_LEAF):
         if leaf.is_dir():
             try:
-                _empty(leaf)
-                leaf.rmdir()
+                _remove(leaf)
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ENODEV):
                     raise
                 # A jailer that is just ending has removed it itself.
 
 
-def _empty(leaf: Path) -> None:
+def _remove(leaf: Path) -> None:
+    """Kill and remove; what has died may be counted for another moment."""
     deadline = time.monotonic() + EMPTY_SECONDS
-    while pids := (leaf / "cgroup.procs").read_text().split():
-        if time.monotonic() > deadline:
-            raise ConfigurationError(f"processes {', '.join(pids)} in {leaf} do not die; a reboot may be needed")
+    while True:
+        pids = (leaf / "cgroup.procs").read_text().split()
         for pid in pids:
             try:
                 os.kill(int(pid), signal.SIGKILL)
             except ProcessLookupError:
                 continue
+        try:
+            leaf.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+        else:
+            return
+        if time.monotonic() > deadline:
+            raise ConfigurationError(f"processes {', '.join(pids)} in {leaf} do not die; a reboot may be needed")
         time.sleep(0.002)
 
 

@@ -87,7 +87,10 @@ def serve(preimport: Sequence[str], exercise: str) -> None:
     gc.disable()
     # The collector of a child never touches what all share.
     gc.freeze()
-    control.send(b'{"type": "ready"}')
+    try:
+        control.send(b'{"type": "ready"}')
+    except BrokenPipeError:
+        return  # the jailer has ended meanwhile
     Zygote(control, {"interpreter": _become_interpreter(interpreter)}).serve()
 
 

@@ -34,10 +34,21 @@ PROXY_ID: Final = 1
 _NAMESPACES: Final = kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP
 
 
-def _become_jailer(python: list[str], fds: list[int]) -> None:
+def _die_with(parent: int) -> None:
+    """In a child: have it killed when its parent ends, whose pidfd is ``parent``; also if that was just now.
+
+    A parent that ended before the request was heard would never be noticed, and in a pid namespace of one's own
+    ``getppid`` says nothing of a parent outside.
+    """
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if select.select([parent], [], [], 0)[0]:
+        os._exit(127)
+
+
+def _become_jailer(python: list[str], fds: list[int], parent: int) -> None:
     """In the child: take new namespaces and fresh mounts, then execute the jailer. Never returns."""
     try:
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        _die_with(parent)
         kernel.unshare(_NAMESPACES)
         kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
         for place in (prison.RUN, prison.WORK):
@@ -60,10 +71,11 @@ def start_proxy(python: list[str], own_filter: bytes, daemon_fd: int, jailer_fd:
 
     Its uid is one of the range that no sandbox gets.
     """
+    keeper = os.pidfd_open(os.getpid())
     pid = os.fork()
     if pid == 0:
         try:
-            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            _die_with(keeper)
             kernel.set_process_name("gaoler-egress")
             # What is ignored stays ignored in the program that is executed.
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -74,7 +86,7 @@ def start_proxy(python: list[str], own_filter: bytes, daemon_fd: int, jailer_fd:
             kernel.drop_capabilities()
             kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
             # Changing the uid has cleared it.
-            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            _die_with(keeper)
             os.set_inheritable(daemon_fd, True)
             os.set_inheritable(jailer_fd, True)
             told = os.memfd_create("filter", 0)
@@ -85,6 +97,7 @@ def start_proxy(python: list[str], own_filter: bytes, daemon_fd: int, jailer_fd:
             os.write(2, f"the egress proxy cannot be started: {error}\n".encode())
         finally:
             os._exit(127)
+    os.close(keeper)
     return pid
 
 
@@ -92,22 +105,26 @@ def _start(python: list[str], fds: list[int]) -> int:
     """Fork a parent for the jailer; return its pid. It ends with the jailer's status.
 
     A process between is needed because only a child enters a new pid namespace, and the keeper itself could not
-    return to its own one: that belongs to the host.
+    return to its own one: that belongs to the host. The two are a process group, by which the keeper waits for both.
     """
+    keeper = os.pidfd_open(os.getpid())
     pid = os.fork()
     if pid == 0:
         try:
-            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            os.setpgid(0, 0)
+            _die_with(keeper)
             kernel.set_process_name("gaoler-parent")
+            parent = os.pidfd_open(os.getpid())
             kernel.unshare(kernel.CLONE_NEWPID)
             jailer = os.fork()
             if jailer == 0:
-                _become_jailer(python, fds)
+                _become_jailer(python, fds, parent)
             signal.signal(signal.SIGTERM, lambda _number, _frame: os.kill(jailer, signal.SIGTERM))
             status = os.waitstatus_to_exitcode(os.waitpid(jailer, 0)[1])
             os._exit(status if status >= 0 else 128 - status)
         finally:
             os._exit(127)
+    os.close(keeper)
     return pid
 
 
@@ -134,6 +151,7 @@ class Kept:
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         os.close(self.pidfd)
         self.pidfd = -1
+        _wait_for_all(-self.pid)
         now = time.monotonic()
         self._failures = 0 if now - self._started > STABLE_SECONDS else self._failures + 1
         pause = RESTART_SECONDS[min(self._failures, len(RESTART_SECONDS)) - 1] if self._failures else 0.0
@@ -183,14 +201,17 @@ def _end(everybody: list[Kept]) -> None:
     for each in everybody:
         # The parent-death signal takes the jailer along, and the kernel everything in its pid namespace.
         each.signal(signal.SIGKILL)
-    _wait_for_all()
+    _wait_for_all(-1)
 
 
-def _wait_for_all() -> None:
-    """Wait for every descendant: orphans come to us, the subreaper."""
+def _wait_for_all(whom: int) -> None:
+    """Wait for every descendant, or those of a process group: orphans come to us, the subreaper.
+
+    A jailer whose parent was killed dies a moment later; the next one would meet cgroups that are still in use.
+    """
     while True:
         try:
-            os.waitpid(-1, 0)
+            os.waitpid(whom, 0)
         except ChildProcessError:
             return
 

@@ -262,6 +262,7 @@ async def serve(
     """Serve until the zygote dies or SIGTERM comes; say so on ``ready_fd`` when it begins."""
     orphans = Orphans()
     masks = {name: existing_masks(policy) for name, policy in config.policies.items()}
+    zygote_died = False
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(orphans.reap)
@@ -279,8 +280,11 @@ async def serve(
                 _say_ready(ready_fd)
             nursery.cancel_scope.cancel()
     except* ZygoteDied:
+        zygote_died = True
+    if zygote_died:
+        # Raised here: what leaves an except* is wrapped, and would end as a traceback and another status.
         log.error("the zygote died; the jailer ends and takes its jails with it")
-        raise SystemExit(3) from None
+        raise SystemExit(3)
 
 
 def _say_ready(ready_fd: int) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import resource
 import select
 import signal
 import socket
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ from supervisor.errors import ConfigurationError
 from supervisor.jailer import kernel, prison
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.cgroup import Layout
-from supervisor.jailer.cgroup_subtree import enter_subtree, make_subtree
+from supervisor.jailer.cgroup_subtree import enter_subtree, make_subtree, remove_subtree_named, subtree_name
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.server import FIRST_OUTSIDE_ID, JailerConfig
 from supervisor.policy import Policy
@@ -33,6 +35,7 @@ from supervisor.policy import Policy
 READY_SECONDS: Final = 60
 EGRESS_SOCKET: Final = "egress.sock"
 MAX_SOCKET_PATH_BYTES: Final = 100
+_HOLDER: Final = re.compile(r"(?P<name>gaoler-[0-9a-f]{8}) (?P<identity>\d+:\d+)\n")
 NOFILE: Final = 1 << 17
 """A jail costs the jailer about ten descriptors, a connection one."""
 
@@ -106,6 +109,9 @@ def start_jailer(plan: SetupPlan) -> JailerHandle:
     mapped, unmapped = socket.socketpair()
     keeper_pid = os.fork()
     if keeper_pid == 0:
+        # The lock goes with the daemon, and so does the other end of the pair: the keeper to be must not wait for ever.
+        os.close(lock_fd)
+        unmapped.close()
         fds = [control_read, config_fd, listener.fileno(), ready_write, filter_fd]
         _become_keeper(plan, layout, mapped, fds, egress)
     for fd in (control_read, ready_write, config_fd, filter_fd):
@@ -172,11 +178,33 @@ def _prepare_state(plan: SetupPlan) -> int:
             f"another gaoler uses {plan.state_directory}: stop it, or give this one its own --state-dir",
             field="state_dir",
         ) from None
+    _end_namesake(lock_fd, plan.state_directory)
     for name in ("run", "data"):
         directory = plan.state_directory / name
         directory.mkdir(mode=0o700, exist_ok=True)
         os.chown(directory, plan.daemon_uid, plan.daemon_uid)
+    for each in (plan.state_directory / "run").iterdir():
+        # Nobody listens there any more: the lock is ours.
+        if stat.S_ISSOCK(each.lstat().st_mode):
+            each.unlink()
     return lock_fd
+
+
+def _end_namesake(lock_fd: int, state_directory: Path) -> None:
+    """Remove the cgroups of an earlier daemon that came here by another path, through a bind mount say.
+
+    They are named after the path, so this start would not find them. The lock file holds the last name, and its own
+    inode: a copy of the directory is another directory, whose daemon may well run.
+    """
+    status = os.fstat(lock_fd)
+    identity = f"{status.st_dev}:{status.st_ino}"
+    name = subtree_name(state_directory)
+    found = _HOLDER.fullmatch(os.pread(lock_fd, 200, 0).decode("ascii", "replace"))
+    if found is not None and found["identity"] == identity and found["name"] != name:
+        remove_subtree_named(found["name"])
+    text = f"{name} {identity}\n".encode()
+    os.pwrite(lock_fd, text, 0)
+    os.ftruncate(lock_fd, len(text))
 
 
 def _listen(path: Path, daemon_uid: int) -> socket.socket:
@@ -234,7 +262,8 @@ def _become_keeper(
         prison.build(plan, layout)
         kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS)
         sync.send(b"u")
-        sync.recv(1)
+        if not sync.recv(1):
+            os._exit(78)  # the daemon has died
         os.setgroups([])
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)

@@ -64,11 +64,14 @@ class Zygote:
             selector.register(wake_read, selectors.EVENT_READ)
             while True:
                 ready = {key.fileobj for key, _ in selector.select()}
-                if wake_read in ready:
-                    os.read(wake_read, 4096)
-                    self._reap()
-                if self._control in ready and not self._answer():
-                    return
+                try:
+                    if wake_read in ready:
+                        os.read(wake_read, 4096)
+                        self._reap()
+                    if self._control in ready and not self._answer():
+                        return
+                except BrokenPipeError:
+                    return  # the jailer has ended
 
     def forget_control(self) -> None:
         """In a child that executes nothing: let go of the socket, whose number is about to be used for another."""

@@ -47,7 +47,7 @@ def holdings(daemon: Daemon) -> dict[str, object]:
         for mount in set(mount_points().values())
         if (mount / subtree_name(daemon.state_dir)).is_dir()
         for leaf in (mount / subtree_name(daemon.state_dir)).iterdir()
-        if leaf.is_dir()
+        if leaf.is_dir() and leaf.name.startswith("jail-")
     ]
     return {
         "processes": Counter(daemon.names()),
