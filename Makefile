@@ -7,7 +7,7 @@ STATE_DIR ?= /var/lib/gaoler
 BIND ?= 127.0.0.1:8000
 TEST_IMAGE_DIR ?= $(CURDIR)/.cache/images
 
-.PHONY: run test lint types imports unit test-v2 tools bench fuzz lock clean
+.PHONY: run test lint types imports unit test-v2 crash tools bench fuzz lock clean
 
 run: $(VENV)/installed
 	@$(VENV)/bin/gaoler image build --state-dir $(STATE_DIR)
@@ -35,6 +35,11 @@ test-v2: $(VENV)/installed-dev tools
 	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR)
 	$(VENV)/bin/python -m tests.guest.boot $(TEST_IMAGE_DIR) tests/contracts/test_join_equality.py \
 		tests/supervisor/test_privileges.py tests/containment/test_claims.py -k 'join or privileges or R1 or R2 or R3 or R9 or R10 or P1 or P3'
+
+# Kills every process of ours at every step of what it does, and prints the table of docs/crash-safety.md. An hour or two.
+crash: $(VENV)/installed-dev tools
+	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR)
+	GAOLER_CRASH=all GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) $(VENV)/bin/python -m pytest tests/crash
 
 # What tests use of Debian: a C compiler for hostile programs, Node.js for LibreChat's client.
 tools:
