@@ -113,7 +113,7 @@ class Conversation:
                 pass  # what it was meant for has just ended
             case protocol.Pause():
                 self._nothing_ran = False
-                self._jail.inside.pause()
+                await self._jail.inside.pause()
             case protocol.Resume():
                 self._refused = None
                 self._jail.inside.resume()
@@ -193,7 +193,7 @@ class Conversation:
             except (InterpreterBroken, OSError) as error:
                 answer = SaveAnswer(id=0, error=str(error)[:1000])
             finally:
-                self._jail.inside.pause()
+                await self._jail.inside.pause()
             size = os.fstat(state).st_size
             if answer.error is None and size > request.limit_bytes:
                 answer = SaveAnswer(id=0, error="the state is larger than may be kept")
@@ -222,7 +222,7 @@ class Conversation:
                 await self._jail.inside.lose_interpreter()
                 answer = SaveAnswer(id=0, error=str(error)[:1000])
             finally:
-                self._jail.inside.pause()
+                await self._jail.inside.pause()
         finally:
             os.close(state)
         if answer.error is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +33,11 @@ from supervisor.jailer.watch import Watch
 from supervisor.policy import Policy
 
 PAUSE_ROUNDS: Final = 50
+LOOK_SECONDS: Final = 0.0003
+WAKE_SECONDS: Final = 1.0
+"""So long processes may wake each other before they are killed."""
+STOP_SECONDS: Final = 4.0
+"""So long one may wait for a processor to stop on, or for a child that it has lent its memory to (vfork)."""
 Stdio = tuple[int, int, int]
 
 
@@ -244,10 +248,11 @@ class Inhabitants:
 
     # -- between runs --
 
-    def pause(self) -> None:
+    async def pause(self) -> None:
         """Stop every process until the next run: what is idle costs nothing, and its files hold still.
 
         By SIGSTOP, not by the freezer: a stopped process dies at once when the kernel cleans up after a dead jailer.
+        Bounded; a cancelled call is carried out all the same.
         """
         stopped: set[int] = set()
         for _ in range(PAUSE_ROUNDS):
@@ -258,21 +263,25 @@ class Inhabitants:
                 self._enclosure.signal(pid, signal.SIGSTOP)
             stopped.update(fresh)
         if len(stopped) > 1:
-            self._stop_those_who_wake_each_other()
+            with trio.CancelScope(shield=True):
+                await self._stop_those_who_wake_each_other()
         self.paused = True
         self._enclosure.note_death()
 
-    def _stop_those_who_wake_each_other(self) -> None:
-        """One process cannot wake itself; several can each other. Who is not to be stopped is killed."""
-        for _ in range(PAUSE_ROUNDS):
-            awake = [pid for pid in self._enclosure.inhabitants() if not _is_stopped(pid)]
-            if not awake:
-                return
+    async def _stop_those_who_wake_each_other(self) -> None:
+        """One process cannot wake itself; several can each other. Who is not to be stopped is killed.
+
+        On a busy host one that is told to stop may wait long for the processor on which it will: that is not its fault.
+        """
+        started = trio.current_time()
+        while awake := [pid for pid in self._enclosure.inhabitants() if not _is_stopped(pid)]:
+            waited = trio.current_time() - started
+            if waited > STOP_SECONDS + WAKE_SECONDS:
+                return  # what the kernel neither stops nor kills runs no code either
             for pid in awake:
-                self._enclosure.signal(pid, signal.SIGSTOP)
-            time.sleep(0.0002)
-        for pid in awake:
-            self._enclosure.signal(pid, signal.SIGKILL)
+                obstinate = waited > (STOP_SECONDS if _is_told_to_stop(pid) else WAKE_SECONDS)
+                self._enclosure.signal(pid, signal.SIGKILL if obstinate else signal.SIGSTOP)
+            await trio.sleep(LOOK_SECONDS)
 
     def resume(self) -> None:
         """Let what was paused go on."""
@@ -307,6 +316,16 @@ class Inhabitants:
 
     def _waiting(self) -> list[Interpreter]:
         return [each for each in (self.interpreter, self._standby) if each is not None]
+
+
+def _is_told_to_stop(pid: int) -> bool:
+    """Say whether a SIGSTOP waits for a process to run: it will run no more code of its own before it has stopped."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    pending = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd:", "ShdPnd:"))]
+    return any(each >> (signal.SIGSTOP - 1) & 1 for each in pending)
 
 
 def _is_stopped(pid: int) -> bool:

@@ -254,7 +254,7 @@ class ProgramRun(Run):
         else:
             if not self._ended:
                 self._jail.inside.kill_session(self._process)
-            self._jail.inside.pause()
+            await self._jail.inside.pause()
         if self._status is None:
             await self._process.ended.wait()
             self._status = self._process.status
@@ -376,12 +376,12 @@ class ToolRun(ScriptRun):
                 self.interrupt()
                 return
             if line.endswith(b"\n"):
-                self._hold()
+                await self._hold()
                 await self._emit_calls(bytes(line))
                 line.clear()
 
-    def _hold(self) -> None:
-        self._jail.inside.pause()
+    async def _hold(self) -> None:
+        await self._jail.inside.pause()
         self._left = max(0.0, self._clock.deadline - trio.current_time())
         self._clock.deadline = math.inf
         self._holding = True
@@ -434,7 +434,7 @@ class CellRun(InterpreterRun):
     async def _settle(self) -> None:
         if self._status is None:
             await self._jail.inside.lose_interpreter()
-        self._jail.inside.pause()
+        await self._jail.inside.pause()
 
     def _own_outcome(self) -> protocol.RunOutcome:
         if self._status is not None:
