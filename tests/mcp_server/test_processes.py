@@ -44,6 +44,21 @@ async def test_a_server_is_reached_and_its_files_are_kept(daemon: Daemon) -> Non
         assert "has ended" in refused.refusal
 
 
+async def test_who_is_busy_while_files_are_looked_at_is_stopped_and_not_killed(daemon: Daemon) -> None:
+    async with connected(daemon) as agent:
+        # More of them than there are processors, below a limit of one: each waits for its turn most of the time.
+        spin = "for i in $(seq 12); do while :; do :; done & done; wait"
+        await agent.call("start_process", command=spin)
+        for number in range(15):
+            await agent.call("write_file", path=f"f{number}", text="x")
+            await agent.call("list_files")
+        await agent.call("start_process", command="grep -l bash /proc/[0-9]*/comm | wc -l; echo counted")
+        counted = await agent.call("read_process", process="p2", wait=30, until="counted", position=0)
+        assert int(counted.data["output"].split()[0]) >= 13
+        listed = (await agent.call("list_processes")).data["processes"]
+        assert listed[0]["status"] == "running"
+
+
 async def test_it_works_while_nothing_else_runs(daemon: Daemon) -> None:
     async with connected(daemon) as agent:
         await agent.call("start_process", command="for i in $(seq 5); do sleep 0.1; echo $i >> out; done; exit 4")
