@@ -144,16 +144,15 @@ async def read_capped(request: Request, limit: int) -> bytes:
     declared = request.content_length
     if declared is not None and declared > limit:
         raise TooLarge(f"the body has at most {limit} bytes", field="body")
-    pieces: list[bytes] = []
-    size = 0
+    # One buffer: a list of pieces costs fifty times the body when each has two bytes.
+    body = bytearray()
     async for piece in pieces_of(request):
-        size += len(piece)
-        if size > limit:
+        if len(body) + len(piece) > limit:
             raise TooLarge(f"the body has at most {limit} bytes", field="body")
-        pieces.append(piece)
-    if not size:
+        body += piece
+    if not body:
         raise InvalidRequest("the body is empty", field="body")
-    return b"".join(pieces)
+    return bytes(body)
 
 
 async def pieces_of(request: Request) -> AsyncIterator[bytes]:

@@ -38,6 +38,7 @@ from supervisor.pressure import HostLimits, Pressure
 from supervisor.processes import ProcessLimits
 from supervisor.programmatic import ProgramLimits, Programs, open_programs
 from supervisor.results import ResultLimits
+from supervisor.serving import Patience
 from supervisor.serving import serve as serve_http
 from supervisor.settings import Settings
 from supervisor.store import Quota
@@ -220,7 +221,9 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
         nursery.start_soon(_await_signal, stop)
 
         async def serve_until_stopped(*, task_status: trio.TaskStatus[list[str]]) -> None:
-            await serve_http(app, _http_config(settings), shutdown_trigger=stop.wait, task_status=task_status)
+            await serve_http(
+                app, _http_config(settings), _patience(settings), shutdown_trigger=stop.wait, task_status=task_status
+            )
             stop.set()
 
         bound = await nursery.start(serve_until_stopped)
@@ -240,14 +243,22 @@ def _http_config(settings: Settings) -> Config:
     config.bind = [settings.bind]
     config.include_server_header = False
     config.graceful_timeout = STOP_SECONDS
-    config.keep_alive_timeout = 75
-    # Headers that do not come are a slowloris.
-    config.read_timeout = None
-    config.h11_max_incomplete_size = 32 * 1024
     config.accesslog = None
     config.errorlog = logging.getLogger("gaoler.hypercorn")
     config.umask = 0o117
     return config
+
+
+def _patience(settings: Settings) -> Patience:
+    http = settings.http
+    return Patience(
+        connections=http.connections,
+        connections_per_address=http.connections_per_address,
+        header_seconds=http.header_seconds,
+        body_seconds=http.body_seconds,
+        send_seconds=http.send_seconds,
+        idle_seconds=http.idle_seconds,
+    )
 
 
 def _announce(bound: list[str], settings: Settings) -> None:

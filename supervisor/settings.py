@@ -138,6 +138,23 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = ""
     link_minutes: Annotated[float, _meta("how long a link to a file holds", gt=0, le=60 * 24 * 366)] = 60.0
+    connections: Annotated[
+        int, _meta("connections at once; when one more comes, the longest idle one is closed", ge=16, le=100_000)
+    ] = 4096
+    connections_per_address: Annotated[
+        int,
+        _meta("of one address, one IPv6 /64, or one user of a unix socket; a proxy is one address", ge=8, le=100_000),
+    ] = 3072
+    header_seconds: Annotated[float, _meta("longest time for the head of a request", gt=0, le=600)] = 20.0
+    body_seconds: Annotated[
+        float, _meta("longest wait for each 64 KiB of a body; the time we need ourselves is not counted", gt=0, le=3600)
+    ] = 60.0
+    send_seconds: Annotated[
+        float, _meta("longest wait for a client to take each 64 KiB of an answer", gt=0, le=3600)
+    ] = 60.0
+    idle_seconds: Annotated[
+        float, _meta("a connection on which nothing is asked is closed after it", gt=0, le=3600)
+    ] = 75.0
 
 
 class McpSettings(Struct, frozen=True, forbid_unknown_fields=True):
