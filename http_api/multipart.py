@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,23 @@ from supervisor.errors import InvalidRequest
 MAX_PARTS: Final = 512
 MAX_FIELD_BYTES: Final = 4096
 MAX_HEADER_BYTES: Final = 16 * 1024
+
+
+_BEGINS_TO_END: Final = re.compile(rb"-?|--[^\S\r\n]*\r?|[^\S\r\n]*\r?")
+"""What may stand behind a boundary when the rest of its line has not come yet."""
+
+
+class Decoder(MultipartDecoder):
+    """Werkzeug's (3.1), which let a file grow by a carriage return where a piece of the body ends behind a boundary."""
+
+    def _last_partial_boundary_index(self, data: bytes | bytearray) -> int:
+        index = super()._last_partial_boundary_index(data)
+        mark = b"--" + self.boundary
+        at = data.rfind(mark)
+        if at > 0 and data[at - 1 : at] in (b"\r", b"\n") and _BEGINS_TO_END.fullmatch(data, at + len(mark)):
+            begin = at - 2 if data[at - 2 : at] == b"\r\n" else at - 1
+            return min(index, begin)
+        return index
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +61,7 @@ class MultipartReader:
         boundary = request.mimetype_params.get("boundary", "")
         if request.mimetype != "multipart/form-data" or not 0 < len(boundary) <= 200:
             raise InvalidRequest("the body has to be multipart/form-data with a boundary", field="Content-Type")
-        self._decoder = MultipartDecoder(boundary.encode("latin-1", "replace"), max_parts=MAX_PARTS)
+        self._decoder = Decoder(boundary.encode("latin-1", "replace"), max_parts=MAX_PARTS)
         self._pieces = pieces_of(request)
 
     async def parts(self) -> AsyncIterator[FieldPart | FilePart]:
