@@ -52,7 +52,12 @@ class _WithId(msgspec.Struct):
     id: str = ""
 
 
+class _WithMethod(msgspec.Struct):
+    method: str = ""
+
+
 _id_decoder: Final = msgspec.json.Decoder(_WithId)
+_method_decoder: Final = msgspec.json.Decoder(_WithMethod)
 
 
 class SessionManager(StreamableHTTPSessionManager):
@@ -165,7 +170,7 @@ class McpApp:
             await _refuse(send, 413, f"a request has at most {limit} bytes: mcp.body_bytes")
             return
         if _has_long_id(body):
-            await _refuse(send, 400, f"an id has at most {MAX_ID_BYTES} characters")
+            await _refuse(send, 400, f"an id or a method has at most {MAX_ID_BYTES} characters")
             return
         scope = {**scope, SCOPE_KEY: visit, "user": AuthenticatedUser(token)}
         try:
@@ -279,13 +284,18 @@ async def _read_body(receive: Receive, headers: Headers, limit: int) -> bytes | 
 
 
 def _has_long_id(body: bytes) -> bool:
-    """Ids of requests are held with their answers; who is no JSON is told so by the SDK."""
-    if len(body) <= MAX_ID_BYTES:
-        return False
+    """Ids are held with their answers, an unknown method is said again in one; the SDK refuses what is no JSON."""
+    return len(body) > MAX_ID_BYTES and (
+        len(_text_in(body, _id_decoder, "id")) > MAX_ID_BYTES
+        or len(_text_in(body, _method_decoder, "method")) > MAX_ID_BYTES
+    )
+
+
+def _text_in(body: bytes, decoder: msgspec.json.Decoder[_WithId] | msgspec.json.Decoder[_WithMethod], name: str) -> str:
     try:
-        return len(_id_decoder.decode(body).id) > MAX_ID_BYTES
+        return str(getattr(decoder.decode(body), name))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
+        return ""
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:

@@ -89,7 +89,7 @@ def parse(uri: str) -> Address:  # noqa: C901, PLR0911 - a table of forms
         raise _unknown() from None
     if len(uri) > MAX_URI or parts.scheme != "gaoler" or parts.netloc != "session" or parts.query or parts.fragment:
         raise _unknown()
-    _, session, *rest = [unquote(part) for part in parts.path.split("/")] or ["", ""]
+    session, *rest = [unquote(part) for part in parts.path.split("/")][1:] or [""]
     if not is_id(session) or not rest:
         raise _unknown()
     match rest:

@@ -25,6 +25,9 @@ Path = Annotated[
 ]
 
 
+_NO_SPACE: Final = dict.fromkeys(map(ord, " \t\r\n"))
+
+
 def content_of(text: str | None, encoded: str | None, limit_bytes: int) -> bytes:
     """Give the bytes of what came as text or as base64: exactly one of the two.
 
@@ -51,7 +54,8 @@ def content_of(text: str | None, encoded: str | None, limit_bytes: int) -> bytes
 
 
 def _decoded(encoded: str) -> bytes:
-    compact = "".join(encoded.split())
+    # Not split(): sixteen megabytes of short words make a list of half a gigabyte.
+    compact = encoded.translate(_NO_SPACE)
     digits = compact.rstrip("=")
     padding = -len(digits) % 4
     try:
