@@ -7,12 +7,13 @@ A frame is a 12-byte header and a payload::
 ========  ===========================================================================================
 MESSAGE   one protocol message (:mod:`supervisor.jailer.protocol`); opens the channel if it is new
 DATA      bytes of the file that the last message announced
-CREDIT    u32: the receiver has consumed so many payload bytes of this channel
+CREDIT    u32: the receiver has consumed so much of this channel's window
 CLOSE     no more from this side; the channel is gone when both have said it
 ========  ===========================================================================================
 
-Each side may have at most :data:`WINDOW_BYTES` of unconsumed payload in flight on a channel, so a slow reader stops
-its own channel and nobody else's, and memory for a connection is bounded by ``max_channels * WINDOW_BYTES``. Whatever
+Each side may have at most :data:`WINDOW_BYTES` of unconsumed frames in flight on a channel, each at the cost of its
+payload and :data:`FRAME_COST`, so a slow reader stops its own channel and nobody else's, and memory for a connection is
+bounded by ``max_channels * WINDOW_BYTES``. Whatever
 breaks a rule raises :class:`ProtocolError`, and the connection is closed: there is no way back into step with a peer
 that is hostile or broken. Channels are opened by the client side only, with numbers that only grow.
 """
@@ -29,6 +30,8 @@ import trio
 
 MAX_PAYLOAD_BYTES: Final = 256 * 1024
 WINDOW_BYTES: Final = 1024 * 1024
+FRAME_COST: Final = 128
+"""What a frame takes from the window beside its payload, and of memory: else empty ones would have no bound."""
 CHUNK_BYTES: Final = 64 * 1024
 """Data is cut into pieces of this size, so that channels take turns on the stream."""
 
@@ -42,6 +45,10 @@ _HEADER: Final = struct.Struct("!IIB3s")
 _CREDIT: Final = struct.Struct("!I")
 _ZERO: Final = b"\0\0\0"
 MESSAGE, DATA, CREDIT, CLOSE = 1, 2, 3, 4
+
+
+def _cost(payload: bytes) -> int:
+    return len(payload) + FRAME_COST
 
 
 class ProtocolError(Exception):
@@ -91,14 +98,15 @@ class Channel:
     async def _send(self, kind: int, payload: bytes, *, hold: bool) -> None:
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise ValueError(f"payload of {len(payload)} bytes is over the frame limit of {MAX_PAYLOAD_BYTES}")
-        while self._credit < len(payload):
+        cost = _cost(payload)
+        while self._credit < cost:
             if self._closed or self.peer_gone.is_set():
                 raise ChannelClosed
             self._credit_added = trio.Event()
             await self._credit_added.wait()
         if self._closed or self.peer_gone.is_set():
             raise ChannelClosed
-        self._credit -= len(payload)
+        self._credit -= cost
         await self.connection.send_frame(self, kind, payload, hold=hold)
 
     async def flush(self) -> None:
@@ -121,8 +129,8 @@ class Channel:
             self._wakeup = trio.Event()
             await self._wakeup.wait()
         kind, payload = self._incoming.popleft()
-        self._incoming_bytes -= len(payload)
-        self._consumed += len(payload)
+        self._incoming_bytes -= _cost(payload)
+        self._consumed += _cost(payload)
         # Telling the peer about half a window at a time keeps credit frames rare.
         if self._consumed >= WINDOW_BYTES // 2 and not self._peer_closed:
             consumed, self._consumed = self._consumed, 0
@@ -173,10 +181,10 @@ class Channel:
             raise ProtocolError(f"channel {self.number}: a frame after close")
         if self._closed:
             return
-        if self._incoming_bytes + len(payload) > WINDOW_BYTES:
+        if self._incoming_bytes + _cost(payload) > WINDOW_BYTES:
             raise ProtocolError(f"channel {self.number}: window of {WINDOW_BYTES} bytes overrun")
         self._incoming.append((kind, payload))
-        self._incoming_bytes += len(payload)
+        self._incoming_bytes += _cost(payload)
         self._wakeup.set()
 
     def add_credit(self, count: int) -> None:

@@ -23,6 +23,8 @@ from supervisor.jailer.program_run import Run
 from supervisor.jailer.workspace import BadName, WorkspaceFull
 
 MAX_UNSAVED_CHARACTERS: Final = 32_768
+MAX_AHEAD: Final = 64
+"""Questions behind a run that has not ended; the daemon asks one."""
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -164,6 +166,8 @@ class Conversation:
                 await run.take_results(self._channel.receive_data(request.size))
             else:
                 self._ahead.append(request)
+                if len(self._ahead) > MAX_AHEAD:
+                    raise ConversationError(f"channel {self._channel.number}: too much behind a run")
                 if isinstance(request, protocol.Filling | protocol.Restore):
                     raise ConversationError(f"channel {self._channel.number}: data behind a run that has not ended")
 

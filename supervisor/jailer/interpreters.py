@@ -134,7 +134,7 @@ class Interpreter:
             if not payload:
                 raise InterpreterBroken("the interpreter ended")
             return decoder.decode(payload)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InterpreterBroken(f"not an answer: {error}") from None
 
     async def become(

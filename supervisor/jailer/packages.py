@@ -183,7 +183,7 @@ class Unpacker:
             return False
         try:
             head = _decoder.decode(bytes(self._buffer[_LENGTH.size : end]))
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BadArchive(f"a head is broken: {error}") from None
         del self._buffer[:end]
         self._files += 1

@@ -477,7 +477,11 @@ def decode_request(payload: bytes) -> Request:
     Raises:
         msgspec.DecodeError: not MessagePack, an unknown message, a wrong type or a broken bound.
     """
-    return _request_decoder.decode(payload)
+    try:
+        return _request_decoder.decode(payload)
+    except UnicodeDecodeError as error:
+        # What is text in MessagePack and no UTF-8 is told otherwise than everything else.
+        raise msgspec.DecodeError(f"text that is no UTF-8: {error.reason}") from None
 
 
 def decode_answer(payload: bytes) -> Answer:
@@ -486,4 +490,7 @@ def decode_answer(payload: bytes) -> Answer:
     Raises:
         msgspec.DecodeError: as :func:`decode_request`.
     """
-    return _answer_decoder.decode(payload)
+    try:
+        return _answer_decoder.decode(payload)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"text that is no UTF-8: {error.reason}") from None

@@ -14,6 +14,8 @@ from supervisor.jailer import protocol
 from supervisor.jailer.channels import Channel, ChannelClosed, ProtocolError
 
 WRITE_SECONDS: Final = 10.0
+MAX_WRITES: Final = 256
+"""Answered at once, by tasks that have not looked yet."""
 log: Final = logging.getLogger("gaoler.jailer.client")
 
 
@@ -46,6 +48,8 @@ class RemoteProgram:
                     return answer
                 if not isinstance(answer, protocol.Written):
                     raise ProtocolError(f"{type(answer).__name__} from a background program")
+                if len(self._written) >= MAX_WRITES:
+                    raise ProtocolError("answers to writes that nobody made")
                 async with self._news:
                     self._written.append(answer.size)
                     self._news.notify()

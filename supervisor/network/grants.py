@@ -286,7 +286,7 @@ class Network:
             try:
                 async with stream:
                     await self._converse(stream)
-            except* (ControlError, msgspec.DecodeError) as group:
+            except* (ControlError, msgspec.DecodeError, UnicodeDecodeError) as group:
                 log.error("the egress proxy breaks the protocol: %s", group.exceptions[0])
             except* (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass

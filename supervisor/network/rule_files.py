@@ -228,7 +228,7 @@ def decode_rules(payload: bytes, origin: str) -> RuleFile:
     """
     try:
         return msgspec.json.decode(payload, type=RuleFile)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(f"egress/{origin}: {error}", field="rule") from None
 
 
