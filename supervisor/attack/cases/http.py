@@ -269,45 +269,6 @@ async def upgrades(target: Target) -> None:
             raise Broken(f"it speaks {name}: {answer[:60]!r}")
 
 
-_JSON: Final[dict[str, bytes]] = {
-    "depth 100 000": b'{"lang":"py","code":"1","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
-    "a million digits": b'{"lang":"none","code":"1","timeout":' + b"9" * 1_000_000 + b"}",
-    "NaN": b'{"lang":"py","code":"1","timeout":NaN}',
-    "1e999": b'{"lang":"py","code":"1","timeout":1e999}',
-    "one key again and again": b'{"lang":"none","code":"1"' + b',"lang":"none"' * 50_000 + b"}",
-    "UTF-16": '{"lang":"py","code":"1"}'.encode("utf-16"),
-    "a byte order mark": b'\xef\xbb\xbf{"lang":"py","code":"1"}',
-    "bytes that are no UTF-8": b'{"lang":"py","code":"\xff"}',
-    "half a surrogate": b'{"lang":"py","code":"\\ud800"}',
-    "a NUL in the program": b'{"lang":"py","code":"a\\u0000"}',
-    "lists that do not end": b"[" * 1_000_000,
-    "a million files": b'{"lang":"py","code":"1","files":[' + b"{}," * 1_000_000 + b"{}]}",
-    "nothing": b"",
-}
-
-
-@_case(
-    "H3",
-    "JSON bombs",
-    promise="JSON of every kind is refused with 400; the daemon's memory stays flat.",
-    meaning="One request takes the daemon's memory or processor, or its answer tells what is inside.",
-    mend="Lower http.body_bytes; report it.",
-)
-async def json_bombs(target: Target) -> str:
-    """Send each to the routes that read JSON."""
-    before = resident(target)
-    for path in ("/v1/exec", "/v1/exec/programmatic"):
-        for name, body in _JSON.items():
-            answer = await target.request("POST", path, body, {"Content-Type": "application/json"})
-            if answer.status not in (400, 413):
-                raise Broken(f"{name} at {path}: {answer.status} {answer.body[:100]!r}")
-    await served(target)
-    grown = resident(target) - before
-    if grown > _MAY_GROW:
-        raise Broken(f"the daemon has grown by {grown >> 20} MiB")
-    return f"{2 * len(_JSON)} bodies were refused"
-
-
 @_case(
     "H10",
     "the unix socket",

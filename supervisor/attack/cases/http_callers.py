@@ -16,7 +16,7 @@ from urllib.parse import quote
 import trio
 
 from supervisor.attack.case import Broken, Collection, Untried
-from supervisor.attack.cases.http import exchange, head_of, resident, served, status_of
+from supervisor.attack.cases.http import exchange, resident, served, status_of
 from supervisor.attack.target import Target, meanwhile
 from supervisor.execution import is_id
 
@@ -29,81 +29,6 @@ _TRIES: Final = 60
 _ROUNDS: Final = 4
 _ORACLE_SECONDS: Final = 0.002
 _MOST_CALLS: Final = 300
-_FIELD: Final = b'--b\r\nContent-Disposition: form-data; name="'
-_PART: Final = b'--b\r\nContent-Disposition: form-data; name="file"; '
-
-
-def _forms() -> dict[str, tuple[str, bytes]]:
-    ordinary = "multipart/form-data; boundary=b"
-    named = {
-        f"the name {name}": (ordinary, _PART + name.encode() + b"\r\n\r\nx\r\n--b--\r\n")
-        for name in (
-            "filename*=UTF-8''..%2f..%2fetc%2fpasswd",
-            "filename*=UTF-8''%00",
-            "filename*=UTF-8''a%0d%0aX-Y:%20z",
-            'filename=".."',
-            'filename="/etc/passwd"',
-            'filename="' + "x" * 5000 + '"',
-            'filename="a\x1bb"',
-        )
-    }
-    return {
-        "no boundary": ("multipart/form-data", b"--b--\r\n"),
-        "a huge boundary": (f"multipart/form-data; boundary={'b' * 5000}", b"--b--\r\n"),
-        "a hundred thousand parts": (ordinary, (_FIELD + b'a"\r\n\r\nb\r\n') * 100_000),
-        "a field's name of eight megabytes": (ordinary, _FIELD + bytes(8 << 20)),
-        "a field of eight megabytes": (ordinary, _FIELD + b'a"\r\n\r\n' + b"x" * (8 << 20)),
-        "headers of a part that do not end": (ordinary, b"--b\r\n" + b"X: y\r\n" * 1_000_000),
-        "an upload that is cut off": (ordinary, _PART + b'filename="cut"\r\n\r\n' + b"x" * 1_000_000),
-        **named,
-    }
-
-
-@_case(
-    "H4",
-    "forms",
-    promise="Forms of every kind are refused with a reason; nothing of them is kept, and memory stays flat.",
-    meaning="An upload takes the daemon's memory, or writes where it may not.",
-    mend=_OURS,
-)
-async def forms(target: Target) -> str:
-    """Send each to both routes."""
-    before = resident(target)
-    for name, (kind, body) in _forms().items():
-        answer = await target.request("POST", "/v1/upload", body, {"Content-Type": kind})
-        if answer.status not in (400, 413):
-            raise Broken(f"{name}: {answer.status} {answer.body[:100]!r}")
-    await served(target)
-    grown = resident(target) - before
-    if grown > _MAY_GROW:
-        raise Broken(f"the daemon has grown by {grown >> 20} MiB")
-    return f"{len(_forms())} forms were refused"
-
-
-_PATHS: Final = (
-    "/../../etc/passwd", "//exec", "/%2e%2e/%2e%2e/etc/passwd", "/v1/download/..%2f..%2fx/y", "/v1/download/%00/%00",
-    "/v1/files/%c0%ae%c0%ae%c0%af", "/v1/files/..%5c..%5c", "/v1/sessions/x/files/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
-    "/v1/sessions/x/files//etc/passwd", "/v1/sessions/x/files/a%00b", "/v1/files/" + "x" * 8000, "/%", "/shared/%00/x",
-    "/v1/files/a%0d%0aSet-Cookie:x", "/mcp/../v1/admin/egress",
-)  # fmt: skip
-
-
-@_case(
-    "H4",
-    "paths that lead away",
-    promise="A path leads to a route or nowhere; never out of it, never to a fault of the server.",
-    meaning="A caller reads files of the host, or routes that he may not.",
-    mend=_OURS,
-)
-async def paths(target: Target) -> str:
-    """Ask for each, in bytes."""
-    for path in _PATHS:
-        answer = await exchange(target, head_of(target, "GET", path, "Connection: close\r\n\r\n"))
-        if status_of(answer) not in (200, 400, 403, 404, 405, 406, 414, 421, 429) or b"root:" in answer:
-            raise Broken(f"{path[:60]}: {answer[:80]!r}")
-        if status_of(answer) == 200 and not answer.endswith(b"[]"):
-            raise Broken(f"{path[:60]} leads to {answer[-80:]!r}")
-    return f"{len(_PATHS)} paths lead nowhere"
 
 
 def _encoded(value: Any) -> str:
