@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import anyio
 import msgspec
 import trio
 from mcp.server import Server
@@ -25,6 +26,7 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from mcp_server.events import EventBudget, SessionEvents
+from mcp_server.sending import OneAnswer
 from mcp_server.services import Door, DoorSettings
 from mcp_server.visit import SCOPE_KEY, Exchange, Visit
 from supervisor.errors import Forbidden, GaolerError, InvalidRequest, Unauthenticated
@@ -173,8 +175,13 @@ class McpApp:
             await _refuse(send, 400, f"an id or a method has at most {MAX_ID_BYTES} characters")
             return
         scope = {**scope, SCOPE_KEY: visit, "user": AuthenticatedUser(token)}
+        answer = OneAnswer(send)
         try:
-            await self._manager.handle_request(scope, _replaying(body, receive), send)
+            await self._manager.handle_request(scope, _replaying(body, receive), answer)
+        except anyio.ClosedResourceError:
+            log.info("an MCP session ended under a request")
+            if not answer.begun:
+                await _refuse(answer, 404, "the session has ended")
         finally:
             exchange.gone.set()
 

@@ -176,6 +176,19 @@ def test_a_storm_of_calls_that_are_given_up_ends_them_all(daemon: Daemon) -> Non
     assert post(daemon, LIST, session=session).status == 200
 
 
+def test_a_session_that_ends_under_a_notification_leaves_no_trace_in_the_log(daemon: Daemon) -> None:
+    before = len(daemon.lines())
+    note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
+    for _ in range(30):
+        session = initialize(daemon)
+        with connect(daemon) as one, connect(daemon) as two:
+            one.sendall(bare(note, session, "Connection: close\r\n"))
+            two.sendall(bare(None, session, "Connection: close\r\n", "DELETE"))
+            assert status_of(read_to_end(one)) in (202, 404)
+            assert status_of(read_to_end(two)) in (200, 404)
+    assert not [line for line in daemon.lines()[before:] if "Traceback" in line or "ASGI" in line]
+
+
 def test_who_has_no_credential_makes_no_session(daemon: Daemon) -> None:
     before = memory(daemon)
     body = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"x":"' + b"y" * 500_000 + b'"}}'
