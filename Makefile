@@ -50,11 +50,13 @@ bench: $(VENV)/installed-dev
 	@for each in latency mcp waiting fairness neighbours transfer egress load soak; do $(VENV)/bin/python -m benchmarks.$$each --image-dir $(TEST_IMAGE_DIR) && echo || exit 1; done
 	@$(VENV)/bin/python -m benchmarks.seccomp
 
-# A million inputs for the parsers of the egress proxy, guided by coverage; minutes.
+# INPUTS inputs, guided by coverage, for the egress proxy's parsers, and as many for doors, names and the jailer protocol.
+INPUTS ?= 1000000
 fuzz: $(VENV)/installed-dev
-	@$(PYTHON) -m venv $(VENV)-fuzz && $(VENV)/bin/pip freeze --exclude-editable > $(VENV)-fuzz/pins.txt
-	@$(VENV)-fuzz/bin/pip install -q --disable-pip-version-check -c $(VENV)-fuzz/pins.txt atheris==3.0.0 dnspython h11 idna msgspec hypothesis
-	$(VENV)-fuzz/bin/python -m tests.egress.fuzz --inputs 1000000 --engine atheris
+	@$(PYTHON) -m venv $(VENV)-fuzz && $(VENV)-fuzz/bin/pip install -q --disable-pip-version-check atheris==3.0.0
+	@$(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$($(VENV)-fuzz/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/gaoler.pth"
+	$(VENV)-fuzz/bin/python -m tests.egress.fuzz --inputs $(INPUTS) --engine atheris
+	$(VENV)-fuzz/bin/python -m tests.fuzz.run --inputs $(INPUTS) --engine atheris
 
 # Pins every package, ours and the sandbox's; needs uv.
 lock:
