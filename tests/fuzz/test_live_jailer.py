@@ -70,7 +70,7 @@ def test_whatever_is_said_to_the_jailer_it_lives_and_others_are_served(daemon: D
 
 
 def test_questions_behind_a_run_are_bounded(daemon: Daemon) -> None:
-    run = protocol.encode(protocol.Run(arguments=["/bin/sleep", "30"], environment={}))
+    run = protocol.encode(protocol.Run(arguments=["/bin/sleep", "30"], environment={}, seccomp="bash"))
     flood = frame(1, MESSAGE, protocol.encode(protocol.Scan())) * 2000
     with socket.socket(socket.AF_UNIX) as link:
         link.connect(str(daemon.state_dir / "run" / "jailer.sock"))
