@@ -124,6 +124,8 @@ def _environment(loaded: Loaded, state: Path, key: str) -> dict[str, str]:
     for leaf in leaves():
         value = loaded.values[leaf.key]
         found[leaf.variable] = str(value).lower() if isinstance(value, bool) else str(value)
+    # Sandboxes that wait come and go with demand; what is left of others can be counted only beside a few.
+    found |= {"GAOLER_CELLS_FLOOR": "2", "GAOLER_CELLS_BARE_FLOOR": "2", "GAOLER_CELLS_MEMORY_BYTES": str(16 << 20)}
     for kind in ("EXEC", "UPLOAD", "DOWNLOAD", "LISTING"):
         found[f"GAOLER_RATES_{kind}"] = "off"
     return found | {

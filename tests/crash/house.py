@@ -119,10 +119,13 @@ def count_steps(house: House, scene: Scene, pid: Callable[[Daemon], int], who: s
 
 
 def status_of(act: Act, daemon: Daemon) -> int:
-    """Send the request; 0: the connection was cut. A failure says what it is."""
+    """Send the request; 0: the connection was cut, or ended by a bare 500 while the daemon did. A failure says what it is."""
     try:
         answer = act(daemon)
     except CUT:
+        return 0
+    if answer.status == 500 and not answer.body:
+        assert daemon.process.wait(30) != 0, "a daemon that goes on says why it cannot answer"
         return 0
     if answer.status >= 500:
         assert answer.json["error"] == "sandbox_failed", answer.body

@@ -27,7 +27,11 @@ OWNER = Owner("t", "user", "ann")
 @pytest.fixture
 def small(image_dir: Path) -> Iterator[House]:
     """A daemon on a small disk of its own, that keeps no reserve free."""
-    with open_house(image_dir, {"GAOLER_FILES_RESERVE_BYTES": "0"}, empty=True) as house:
+    with open_house(
+        image_dir,
+        {"GAOLER_FILES_RESERVE_BYTES": "0", "GAOLER_HOST_FREE_DISK_BYTES": "0", "GAOLER_HOST_FREE_DISK_INODES": "0"},
+        empty=True,
+    ) as house:
         kernel.mount("small", house.state, "tmpfs", 0, f"size={DISK_BYTES},mode=755")
         try:
             yield house
