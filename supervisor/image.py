@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -26,6 +26,7 @@ from supervisor.errors import ConfigurationError
 from supervisor.progress import BuildProgress
 
 FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
 SANDBOX_FILES: Final = Path(__file__).resolve().parent / "runtimes" / "python"
 PACKAGES: Final = SANDBOX_FILES / "packages.lock"
 DEBIAN_PACKAGES: Final = ("python3", "python3-venv", "catatonit", "graphviz", "fonts-dejavu-core", "fonts-liberation")
@@ -86,7 +87,7 @@ def current_image(directory: Path) -> Image | None:
         return None
     path = link.resolve()
     try:
-        return Image(path, msgspec.json.decode((path / "manifest.json").read_bytes(), type=Manifest))
+        return Image(path, msgspec.json.decode((path / MANIFEST).read_bytes(), type=Manifest))
     except (OSError, msgspec.DecodeError) as error:
         raise ConfigurationError(f"{path} is no image ({error}): run 'gaoler image build'", field="image_dir") from None
 
@@ -113,7 +114,7 @@ def build_image(plan: ImagePlan, progress: BuildProgress, *, run: Runner | None 
         try:
             _fill(plan, building, progress, runner)
             manifest = Manifest(FORMAT, inputs, _python_version(plan.python), _installed(_site(plan, building)))
-            (building / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+            (building / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         finally:
             os.umask(previous)
         built = _publish(plan.directory, building, manifest)
@@ -276,13 +277,16 @@ def _publish(directory: Path, building: Path, manifest: Manifest) -> Image:
 
 
 def hold(image: Image) -> int | None:
-    """Keep an image from being removed for as long as the descriptor is open; ``None``: it is gone already."""
+    """Keep an image from being removed for as long as the descriptor is open; ``None``: it is gone already.
+
+    It is the manifest's, not the directory's: from an open directory a process climbs out of any view of the host.
+    """
     try:
-        fd = os.open(image.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(image.path / MANIFEST, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     fcntl.flock(fd, fcntl.LOCK_SH)
-    if not (image.path / "manifest.json").exists():
+    if not os.fstat(fd).st_nlink:
         os.close(fd)
         return None
     return fd
@@ -295,18 +299,32 @@ def remove_unused(directory: Path) -> list[str]:
     for path in sorted(directory.resolve().iterdir()):
         if not re.fullmatch(r"[0-9a-f]{16}(\.[0-9a-f]{8})?", path.name) or path == current:
             continue
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with ExitStack() as locks:
+            try:
+                # Daemons of before hold the directory.
+                _lock_alone(path, os.O_DIRECTORY, locks)
+                _lock_alone(path / MANIFEST, 0, locks)
+            except BlockingIOError:
+                continue
             # First what makes it an image, so that nobody begins to use it.
-            (path / "manifest.json").unlink(missing_ok=True)
+            (path / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(path)
             removed.append(path.name)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(fd)
     return removed
+
+
+def _lock_alone(path: Path, kind: int, locks: ExitStack) -> None:
+    """Lock what is there, until ``locks`` are closed.
+
+    Raises:
+        BlockingIOError: somebody holds it.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | kind)
+    except FileNotFoundError:
+        return
+    locks.callback(os.close, fd)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _check_room(directory: Path) -> None:

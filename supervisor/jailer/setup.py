@@ -138,7 +138,12 @@ def become_ordinary_user(uid: int, place: Path, readable: Sequence[Path], writab
 
     Of the host it sees ``readable`` and ``writable`` directories and what :func:`supervisor.jailer.prison.enter_view`
     adds. Call while the process has one thread.
+
+    Raises:
+        ConfigurationError: a directory is open, or one of these is none.
+        OSError: the host refused a step.
     """
+    _refuse_open_directories()
     prison.enter_view(place, readable, writable)
     os.umask(0o077)
     kernel.drop_bounding_set()
@@ -147,6 +152,16 @@ def become_ordinary_user(uid: int, place: Path, readable: Sequence[Path], writab
     os.setresuid(uid, uid, uid)
     kernel.drop_capabilities()
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _refuse_open_directories() -> None:
+    """An open directory belongs to the mounts of before: its parents lead to all of the host, whatever the view is."""
+    for each in Path("/proc/self/fd").iterdir():
+        # The one by which they are listed has been closed meanwhile.
+        if each.is_dir():
+            raise ConfigurationError(
+                f"descriptor {each.name} is the directory {each.readlink()}: start Gaoler without it"
+            )
 
 
 def _raise_limits() -> None:
@@ -169,7 +184,8 @@ def _prepare_state(plan: SetupPlan) -> int:
             field="state_dir",
         )
     plan.state_directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    lock_fd = os.open(plan.state_directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # The daemon inherits it, and what stands in it is for the root of the next start: it can be read only.
+    lock_fd = os.open(plan.state_directory / "lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -202,9 +218,7 @@ def _end_namesake(lock_fd: int, state_directory: Path) -> None:
     found = _HOLDER.fullmatch(os.pread(lock_fd, 200, 0).decode("ascii", "replace"))
     if found is not None and found["identity"] == identity and found["name"] != name:
         remove_subtree_named(found["name"])
-    text = f"{name} {identity}\n".encode()
-    os.pwrite(lock_fd, text, 0)
-    os.ftruncate(lock_fd, len(text))
+    Path(f"/proc/self/fd/{lock_fd}").write_text(f"{name} {identity}\n", encoding="ascii")
 
 
 def _listen(path: Path, daemon_uid: int) -> socket.socket:

@@ -93,6 +93,23 @@ def test_no_process_of_ours_has_rights_over_the_host(daemon: Daemon) -> None:
             assert min(first) >= 200_000, (pid, found["Name"])
 
 
+def test_the_daemon_has_nothing_open_by_which_it_leaves_its_view_or_speaks_to_root(daemon: Daemon) -> None:
+    descriptors = Path(f"/proc/{daemon.process.pid}/fd")
+    for each in descriptors.iterdir():
+        # Above an open directory is all of the host.
+        assert not each.is_dir(), each.readlink()
+    lock = next(each for each in descriptors.iterdir() if each.readlink() == daemon.state_dir / "lock")
+    flags = (descriptors.parent / "fdinfo" / lock.name).read_text().splitlines()[1].split()[1]
+    # The next start as root removes the cgroups that it names.
+    assert int(flags, 8) & os.O_ACCMODE == os.O_RDONLY
+
+
+def test_a_daemon_does_not_start_from_an_open_directory(image_dir: Path, state_dir: Path) -> None:
+    process = spawn_daemon(state_dir, image_dir, prefix=["sh", "-c", 'exec "$@" 7</', "sh"])
+    assert process.wait(timeout=60) == 78
+    assert "descriptor 7 is the directory /" in (state_dir / "test.log").read_text()
+
+
 def test_the_jailer_sees_nothing_of_the_host_but_what_it_needs(daemon: Daemon) -> None:
     root = Path(f"/proc/{daemon.named('gaoler-jailer')}/root")
     assert {"usr", "proc", "sandbox", "etc", "dev"} <= set(os.listdir(root))

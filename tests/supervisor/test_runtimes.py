@@ -158,7 +158,7 @@ def test_images_that_nobody_uses_are_removed_and_one_that_is_used_stays(tmp_path
 def test_a_running_daemon_holds_its_image(daemon: Daemon, image_dir: Path) -> None:
     image = current_image(image_dir)
     assert image is not None
-    fd = os.open(image.path, os.O_RDONLY)
+    fd = os.open(image.path / "manifest.json", os.O_RDONLY)
     try:
         with pytest.raises(BlockingIOError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import struct
 import sys
 import tempfile
@@ -117,7 +119,24 @@ async def confined(target: Target) -> str:
         )
         if filtered and fields["Seccomp"] != "2":
             raise Broken(f"{name} has no filter of its own")
+    _leads_nowhere(target.daemon_pid)
     return f"{seen} processes"
+
+
+def _leads_nowhere(daemon: int) -> None:
+    """Look at what the daemon has open: nothing from which it climbs out of its view, nothing that root trusts."""
+    descriptors = Path(f"/proc/{daemon}/fd")
+    for each in sorted(descriptors.iterdir(), key=lambda each: int(each.name)):
+        try:
+            status, where = each.stat(), str(each.readlink())
+            told = (descriptors.parent / "fdinfo" / each.name).read_text(encoding="ascii")
+        except OSError:
+            continue  # closed meanwhile
+        if stat.S_ISDIR(status.st_mode):
+            raise Broken(f"the daemon has the directory {where} open, whose parents are all of the host")
+        flags = next(int(line.split()[1], 8) for line in told.splitlines() if line.startswith("flags:"))
+        if stat.S_ISREG(status.st_mode) and status.st_uid == 0 and flags & os.O_ACCMODE and int(each.name) > 2:
+            raise Broken(f"the daemon can write to {where}, which is root's")
 
 
 @_case(
