@@ -44,7 +44,7 @@ def serve(bind: str | None, show_key: bool, state_dir: str | None, config: Path 
     with plain_errors():
         loaded = load_settings(config, {"bind": bind, "state_dir": absolute(state_dir)})
         configure_logging(loaded.settings.log_level)
-        prepared = prepare(loaded.settings)
+        prepared = prepare(loaded.settings, listening=True)
         if show_key:
             _show_key(loaded.settings, prepared.api_key)
         fault: BaseException | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ class Prepared:
     rule_source: RuleSource
     own_filter: bytes
     """The seccomp program (BPF) that the daemon puts on itself when it serves."""
+    bound: socket.socket | None = None
+    """Of the host's network, which the daemon is not in; ``None``: a unix socket that it makes itself, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,7 +222,7 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
 
         async def serve_until_stopped(*, task_status: trio.TaskStatus[list[str]]) -> None:
             await serve_http(
-                app, _http_config(settings), _patience(settings), shutdown_trigger=stop.wait, task_status=task_status
+                app, _http_config(prepared), _patience(settings), shutdown_trigger=stop.wait, task_status=task_status
             )
             stop.set()
 
@@ -238,9 +238,9 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
         nursery.cancel_scope.cancel()
 
 
-def _http_config(settings: Settings) -> Config:
+def _http_config(prepared: Prepared) -> Config:
     config = Config()
-    config.bind = [settings.bind]
+    config.bind = [prepared.settings.bind if prepared.bound is None else f"fd://{prepared.bound.detach()}"]
     config.include_server_header = False
     config.graceful_timeout = STOP_SECONDS
     config.accesslog = None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from hypercorn.config import Config
+
 from supervisor.core import Prepared
 from supervisor.daemon import read_or_make_key
-from supervisor.errors import ConfigurationError
+from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.identity.oauth import load_oauth_keys
 from supervisor.identity.tokens import PublicKey, load_public_keys
 from supervisor.image import Image, current_image, hold
@@ -252,14 +255,28 @@ def _written(settings: Settings) -> list[Path]:
     return found
 
 
-def prepare(settings: Settings, writable: Sequence[Path] = (), watch_fd: int | None = None) -> Prepared:
+def _bind(settings: Settings) -> socket.socket | None:
+    """Take the address on which the daemon will listen. A unix socket it makes itself: a path is in its own view."""
+    if settings.bind.startswith("unix:"):
+        return None
+    try:
+        return Config.from_mapping(bind=settings.bind).create_sockets().insecure_sockets[0]
+    except OSError as error:
+        raise GaolerError(f"nobody can listen on {settings.bind}: {error}") from None
+
+
+def prepare(
+    settings: Settings, writable: Sequence[Path] = (), watch_fd: int | None = None, *, listening: bool = False
+) -> Prepared:
     """Do all that needs root and become the daemon's ordinary user.
 
     ``writable``: more directories that the daemon has to reach and to write to. ``watch_fd``: logging mode, see
     :mod:`supervisor.jailer.watch`; nothing that is read here asks for it, only a command of the operator's.
+    ``listening``: it will serve on the bind of the settings.
 
     Raises:
         ConfigurationError: something is wrong or missing; nothing is left running.
+        GaolerError: somebody else listens on the bind.
     """
     if os.geteuid() != 0:
         raise ConfigurationError(
@@ -274,6 +291,7 @@ def prepare(settings: Settings, writable: Sequence[Path] = (), watch_fd: int | N
     token_keys = _token_keys(settings)
     oauth_keys = load_oauth_keys(Path(settings.mcp.oauth_jwks)) if settings.mcp.authorization_server else {}
     jailer = start_jailer(replace(plan, watch_fd=watch_fd))
+    bound = _bind(settings) if listening else None
     key, _made = read_or_make_key(settings, settings.state_path / KEY_FILE)
     become_ordinary_user(
         settings.jailer.daemon_uid,
@@ -281,4 +299,5 @@ def prepare(settings: Settings, writable: Sequence[Path] = (), watch_fd: int | N
         [*plan.code, *DOORS, policy_directory(settings), *(_told_of_names() if plan.egress else ())],
         [*_written(settings), *writable],
     )
-    return Prepared(settings, policy, languages, key, jailer, token_keys, oauth_keys, network, plan.filters["daemon"])
+    own_filter = plan.filters["daemon"]
+    return Prepared(settings, policy, languages, key, jailer, token_keys, oauth_keys, network, own_filter, bound)

@@ -89,8 +89,13 @@ class _Finds:
 
 
 def _as_daemon(order: Order, finds: _Finds) -> None:
+    service = f"\0gaoler-attack-{os.getpid()}"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(service)
+    listener.listen()
     become_ordinary_user(order.uid, Path(order.place), [*map(Path, order.readable)], [*map(Path, order.writable)])
     kernel.install_seccomp(order.program, all_threads=True)
+    finds.refused("an abstract socket of the host", lambda: socket.socket(socket.AF_UNIX).connect(service))
     for name, number in {**_CALLS, **_MOUNTING}.items():
         finds.call_refused(name, number)
     _starts_nothing(finds)

@@ -185,9 +185,9 @@ def holder_of(path: Path) -> int | None:
     return None
 
 
-def user_namespace(pid: str) -> str:
-    """Name the user namespace of a process (``self`` for our own); empty for one that has ended."""
+def namespace(pid: str, kind: str) -> str:
+    """Name the namespace of a kind (``user``, ``net``) of a process (``self``: ours); empty for one that has ended."""
     try:
-        return str(Path(f"/proc/{pid}/ns/user").readlink())
+        return str(Path(f"/proc/{pid}/ns/{kind}").readlink())
     except OSError:
         return ""

@@ -96,13 +96,15 @@ def enter_view(place: Path, readable: Sequence[Path], writable: Sequence[Path]) 
 
     All of it is read-only but ``writable`` and a small ``/tmp``. Whatever the modes of their parents are, the paths
     stay where they were. ``place`` is an empty directory to build it in. Of the host's ``/etc`` only what libraries
-    look up is there; there are no sockets of the host's services, no homes, no logs. For one thread; needs host root.
+    look up is there; there are no sockets of the host's services, no homes, no logs. The network is an empty one, in
+    which no abstract socket of the host can be reached either: who serves brings along what it listens on. For one
+    thread; needs host root.
 
     Raises:
         OSError: a mount was refused.
         ConfigurationError: a path is no directory.
     """
-    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
+    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNET)
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("gaoler", place, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, f"size={_MAX_COPY_BYTES},mode=755")
     closed = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC

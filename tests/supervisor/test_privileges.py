@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -102,6 +103,29 @@ def test_the_daemon_has_nothing_open_by_which_it_leaves_its_view_or_speaks_to_ro
     flags = (descriptors.parent / "fdinfo" / lock.name).read_text().splitlines()[1].split()[1]
     # The next start as root removes the cgroups that it names.
     assert int(flags, 8) & os.O_ACCMODE == os.O_RDONLY
+
+
+def test_only_the_proxy_is_in_the_network_of_the_host(daemon: Daemon) -> None:
+    daemon.execute("print(1)")
+    ours = os.readlink("/proc/self/ns/net")
+    for pid in daemon.family():
+        try:
+            there, name = os.readlink(f"/proc/{pid}/ns/net"), status(pid)["Name"]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        # The keeper, with its helper, starts the proxy; neither reads anything of anybody's.
+        assert there != ours or name in ("gaoler-keeper", "gaoler-parent", "gaoler-egress"), name
+
+
+def test_an_address_that_is_taken_ends_the_start_with_a_line(image_dir: Path, state_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        process = spawn_daemon(state_dir, image_dir, settings={"GAOLER_BIND": address})
+        assert process.wait(timeout=60) == 1
+    last = (state_dir / "test.log").read_text().splitlines()[-1]
+    assert last.startswith(f"gaoler: nobody can listen on {address}")
 
 
 def test_a_daemon_does_not_start_from_an_open_directory(image_dir: Path, state_dir: Path) -> None:

@@ -101,11 +101,11 @@ async def captured_proxy(target: Target) -> None:
 )
 async def confined(target: Target) -> str:
     """Look at every process of the running family; one that is root is root of a user namespace only."""
-    ours = host.user_namespace("self")
+    ours, network = host.namespace("self", "user"), host.namespace("self", "net")
     seen = 0
     for pid in target.family():
         fields = host.status(pid)
-        space = host.user_namespace(str(pid))
+        space = host.namespace(str(pid), "user")
         if not fields or not space:
             continue
         seen += 1
@@ -119,6 +119,8 @@ async def confined(target: Target) -> str:
         )
         if filtered and fields["Seccomp"] != "2":
             raise Broken(f"{name} has no filter of its own")
+        if filtered and name != "gaoler-egress" and host.namespace(str(pid), "net") == network:
+            raise Broken(f"{name} is in the host's network")
     _leads_nowhere(target.daemon_pid)
     return f"{seen} processes"
 
