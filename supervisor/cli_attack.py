@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
+from supervisor.errors import ConfigurationError
 
 
 @click.command()
@@ -57,10 +58,14 @@ def attack(
         with report.Watch(len(cases) + 1, quiet=False) as watch:
             wish = session.Wish(cases, tier, twin)
             run, subject = trio.run(session.run_session, loaded, wish, watch.result, watch.tell)
-        if html is not None:
-            html.write_text(page.as_page(run, subject), encoding="utf-8")
         if as_json:
             click.echo(report.as_json(run, subject))
         else:
             report.as_table(run, subject, Console(soft_wrap=True))
+        if html is not None:
+            # Last: a page that cannot be written takes nothing else along.
+            try:
+                html.write_text(page.as_page(run, subject), encoding="utf-8")
+            except OSError as error:
+                raise ConfigurationError(f"the page cannot be written: {error}", field="html") from None
         sys.exit(1 if run.count("broken") else 0)

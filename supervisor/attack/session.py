@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import secrets
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -21,8 +23,8 @@ from supervisor.attack.suite import Result, Run, Watcher, at, attack_all, untrie
 from supervisor.attack.target import Caller, Target
 from supervisor.attack.twin import Twin, open_twin
 from supervisor.attack.wire import connect
-from supervisor.errors import ConfigurationError
-from supervisor.identity.keys import KEY_FILE, add_key, revoke_key
+from supervisor.errors import ConfigurationError, GaolerError
+from supervisor.identity.keys import KEY_FILE, add_key, read_keys, revoke_key
 from supervisor.jailer.cgroup_subtree import mount_points
 from supervisor.policy import Policy, load_profiles
 from supervisor.prepare import find_image, find_languages, policy_directory, read_policy
@@ -30,6 +32,7 @@ from supervisor.settings import Loaded, Settings
 
 DEFAULT_TENANT: Final = "default"
 REST_SECONDS: Final = 30.0
+_OUR_KEY: Final = re.compile(r"attack-(?P<pid>\d+)-[0-9a-f]{8}-(me|colleague|stranger)")
 
 
 async def _nothing(_target: Target) -> None:
@@ -80,9 +83,35 @@ def address_of(settings: Settings) -> str:
 async def run_session(loaded: Loaded, wish: Wish, watch: Watcher, tell: Callable[[str], None]) -> tuple[Run, Subject]:
     """Try the cases; ``watch`` is told each result, ``tell`` what happens in between.
 
+    Whoever ends it by a signal, as a pipeline does whose time is up, leaves nothing behind either.
+
     Raises:
-        ConfigurationError: nobody listens where the settings say, or we are not root.
+        ConfigurationError: nobody listens where the settings say, we are not root, or a signal has ended it.
     """
+    done: tuple[Run, Subject] | None = None
+    fault: GaolerError = ConfigurationError("ended by a signal; what was made for it has been removed")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_end_at_signal, nursery.cancel_scope)
+        try:
+            done = await _try_all(loaded, wish, watch, tell)
+        except GaolerError as error:
+            fault = error
+        nursery.cancel_scope.cancel()
+    if done is None:
+        raise fault
+    return done
+
+
+async def _end_at_signal(
+    scope: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        task_status.started()
+        async for _ in signals:
+            scope.cancel()
+
+
+async def _try_all(loaded: Loaded, wish: Wish, watch: Watcher, tell: Callable[[str], None]) -> tuple[Run, Subject]:
     if os.geteuid() != 0:
         raise ConfigurationError("attacking needs root: it starts twins of the daemon and looks at the whole host")
     settings = loaded.settings
@@ -142,9 +171,13 @@ async def _installed(settings: Settings, policy: Policy) -> AsyncIterator[Target
 
 @contextmanager
 def _keys(settings: Settings, state: Path) -> Iterator[tuple[Caller, Caller, Caller]]:
-    """Make three keys of two tenants for the block."""
+    """Make three keys of two tenants for the block, and revoke those of an attack that was killed."""
     path, owner = state / "data" / KEY_FILE, settings.jailer.daemon_uid
-    mark = secrets.token_hex(4)
+    for key in read_keys(path):
+        found = _OUR_KEY.fullmatch(key.name)
+        if found is not None and not host.process_name(int(found["pid"])):
+            revoke_key(path, key.name, owner)
+    mark = f"{os.getpid()}-{secrets.token_hex(4)}"
     wanted = (("me", "a"), ("colleague", "a"), ("stranger", "b"))
     made: list[Caller] = []
     try:

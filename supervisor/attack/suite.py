@@ -13,6 +13,9 @@ from supervisor.attack.case import GROUPS, Broken, Case, Place, Untried
 from supervisor.attack.target import Target
 
 CASE_SECONDS: Final = 300.0
+FORGET_SECONDS: Final = 10.0
+"""For an attack that is ended to forget what the case at hand has left."""
+MAX_DETAIL: Final = 2000
 Verdict = Literal["held", "broken", "untried"]
 
 
@@ -59,7 +62,13 @@ async def attack_one(case: Case, target: Target) -> Result:
             verdict, detail = "held", seen or ""
     except BaseException as error:  # noqa: BLE001 - sorted out below; what is neither verdict nor fault goes on
         verdict, detail = _verdict(error)
-    return Result(case, verdict, detail, time.monotonic() - started)
+    return Result(case, verdict, _shown(detail), time.monotonic() - started)
+
+
+def _shown(untrusted_detail: str) -> str:
+    """Make fit for a terminal, and for any encoding, what sandboxes and servers have said: bounded, nothing hidden."""
+    text = " ".join(untrusted_detail[:MAX_DETAIL].split())
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 def _verdict(error: BaseException) -> tuple[Verdict, str]:
@@ -108,14 +117,18 @@ async def attack_all(cases: Sequence[Case], target: Target, run: Run, watch: Wat
     """Try the cases in order, each as a user of its own, and forget afterwards what they have left with the daemon."""
     for case in cases:
         target.user = f"attack-{len(run.results)}"
-        result = await attack_one(case, target)
-        run.results.append(result)
-        watch(result)
-        with trio.move_on_after(CASE_SECONDS):
-            try:
-                await target.forget()
-            except Broken:  # the next case will say so
-                target.sessions.clear()
+        patience = FORGET_SECONDS
+        try:
+            result = await attack_one(case, target)
+            run.results.append(result)
+            watch(result)
+            patience = CASE_SECONDS
+        finally:
+            with trio.move_on_after(patience, shield=patience < CASE_SECONDS):
+                try:
+                    await target.forget()
+                except Broken:  # the next case will say so
+                    target.sessions.clear()
 
 
 def untried(cases: Sequence[Case], run: Run, watch: Watcher, why: str) -> None:

@@ -53,8 +53,9 @@ class Twin:
 
     def log(self) -> str:
         """Give what it has logged, the end if that is much."""
-        text = (self.state / "log").read_bytes()
-        return text[-MAX_LOG_BYTES:].decode("utf-8", "replace")
+        with (self.state / "log").open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_LOG_BYTES))
+            return file.read(MAX_LOG_BYTES).decode("utf-8", "replace")
 
     async def start(self, more: Mapping[str, str] | None = None) -> None:
         """Start it and wait until it serves.

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,11 +20,11 @@ from supervisor.attack.case import Broken, Case, Untried
 from supervisor.attack.catalogue import all_cases
 from supervisor.attack.programs import program_cases
 from supervisor.attack.suite import Result, Run, attack_one
-from supervisor.identity.keys import KEY_FILE, read_keys
+from supervisor.identity.keys import KEY_FILE, add_key, read_keys
 from supervisor.policy import PACKAGED_POLICIES
 from supervisor.settings import load
 from tests.containment.test_claims import target_of
-from tests.daemon import KEY, Daemon
+from tests.daemon import KEY, Daemon, descendants, eventually, process_name
 
 PROGRAMS = {(case.id, case.name) for case in program_cases()}
 SCENARIOS = [case for case in all_cases() if (case.id, case.name) not in PROGRAMS]
@@ -95,6 +96,33 @@ def test_against_a_running_daemon_nothing_of_the_attack_is_left(
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_attack_that_is_ended_leaves_no_twin_and_no_key(
+    daemon: Daemon, image_dir: Path, state_dir: Path, number: int
+) -> None:
+    keys = daemon.state_dir / "data" / KEY_FILE
+    # Of one that was killed before: no process has that number.
+    add_key(keys, "attack-4194305-00000000-me", "attack-4194305-00000000-a", 199_999)
+    settings = {"GAOLER_STATE_DIR": str(daemon.state_dir), "GAOLER_BIND": daemon.address, "GAOLER_API_KEY": KEY}
+    environment = {"PATH": os.environ["PATH"], "GAOLER_IMAGE_DIR": str(image_dir), "TMPDIR": str(state_dir), **settings}
+    with (state_dir / "said").open("w") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "supervisor", "attack", "K1", "D5"], env=environment, stdout=said, stderr=said
+        )
+        try:
+            eventually(lambda: bool(list(state_dir.glob("gaoler-attack-*/run/door.sock"))))
+            family = descendants(process.pid)
+            process.send_signal(number)
+            assert process.wait(timeout=60) == 78
+        finally:
+            process.kill()
+    assert "ended by a signal" in (state_dir / "said").read_text()
+    eventually(lambda: not [pid for pid in family if process_name(pid)])
+    assert list(state_dir.glob("gaoler-attack-*")) == []
+    assert read_keys(keys) == ()
+
+
+@pytest.mark.root
 def test_a_hole_in_a_policy_is_found_and_explained(image_dir: Path, tmp_path: Path) -> None:
     policies = tmp_path / "policies"
     shutil.copytree(PACKAGED_POLICIES, policies)
@@ -144,6 +172,7 @@ def case_that(behaves: object) -> Case:
         (Broken("got in"), "broken", "got in"),
         (Untried("no such thing here"), "untried", "no such thing here"),
         (ValueError("a slip"), "broken", "the attack could not be brought to its end: ValueError: a slip"),
+        (Broken("\x1b]0;title\x07\udc80\n\x9b2J"), "broken", "\ufffd]0;title\ufffd\ufffd \ufffd2J"),
         (ExceptionGroup("two", [Untried("x"), Broken("got in")]), "broken", "got in"),
         (
             ExceptionGroup("two", [Untried("x"), OSError("y")]),
