@@ -6,10 +6,12 @@ file's stamp with every request: a key that is revoked does not hold for the nex
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from supervisor.errors import ConfigurationError
 KEY_PREFIX: Final = "gk-"
 KEY_FILE: Final = "keys.json"
 MAX_KEYS: Final = 10_000
+MAX_FILE_BYTES: Final = 8 << 20
 KeyName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 TenantName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
@@ -92,11 +95,27 @@ def read_keys(path: Path) -> tuple[ApiKey, ...]:
         ConfigurationError: the file cannot be read, or is not what :func:`write_keys` writes.
     """
     try:
-        return tuple(msgspec.json.decode(path.read_bytes(), type=_File).keys)
+        return tuple(msgspec.json.decode(_read(path), type=_File).keys)
     except FileNotFoundError:
         return ()
     except (OSError, msgspec.DecodeError) as error:
         raise ConfigurationError(f"{path}: {error}", field="keys") from None
+
+
+def _read(path: Path) -> bytes:
+    """Read the file, perhaps as root: in the daemon's directory, where a captured one might have put anything.
+
+    Raises:
+        OSError: it is not there, or no file of our own size.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is no ordinary file")
+        content = file.read(MAX_FILE_BYTES + 1)
+    if len(content) > MAX_FILE_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {MAX_FILE_BYTES} bytes")
+    return content
 
 
 def write_keys(path: Path, keys: Sequence[ApiKey], owner: int) -> None:

@@ -224,9 +224,13 @@ def _end_namesake(lock_fd: int, state_directory: Path) -> None:
 def _listen(path: Path, daemon_uid: int) -> socket.socket:
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(str(path))
-    path.chmod(0o600)
-    os.chown(path, daemon_uid, daemon_uid)
+    # The directory is the daemon's: what stands there a moment later is not followed.
+    previous = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(previous)
+    os.chown(path, daemon_uid, daemon_uid, follow_symlinks=False)
     listener.listen(64)
     return listener
 

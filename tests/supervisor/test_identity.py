@@ -339,3 +339,22 @@ def test_a_window_slides_and_says_when_to_come_again() -> None:
 def test_rates_are_written_as_calls_in_seconds() -> None:
     assert Rate.parse("20/30") == Rate(20, 30)
     assert Rate.parse("off") is None
+
+
+def test_keys_are_read_from_an_ordinary_file_of_bounded_size_only(tmp_path: Path) -> None:
+    # Root reads them, in a directory of the daemon's.
+    path = tmp_path / "keys.json"
+    other = tmp_path / "other.json"
+    add_key(other, "theirs", "them", os.getuid())
+    path.symlink_to(other)
+    with pytest.raises(ConfigurationError, match="symbolic links"):
+        read_keys(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ConfigurationError, match="no ordinary file"):
+        read_keys(path)
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(ConfigurationError, match="more than"):
+        read_keys(path)
