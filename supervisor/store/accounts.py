@@ -72,6 +72,7 @@ class _Held:
     account_bytes: int = 0
     sessions: int = 0
     tenant_bytes: int = 0
+    session_bytes: int = 0
 
 
 @contextmanager
@@ -85,19 +86,20 @@ def watched(database: sqlite3.Connection, session_id: SessionId, quota: Quota) -
     yield
     after = _held(database, session_id)
     factor = quota.shared_factor if after.shared else 1
-    if after.account_bytes > max(before.account_bytes, quota.user_bytes * factor):
+    # Of the session: one that comes with its files had no account before.
+    grown = after.session_bytes > before.session_bytes
+    if grown and after.account_bytes > quota.user_bytes * factor:
         raise AccountFull(f"all sessions together hold at most {quota.user_bytes * factor} bytes (files.user_bytes)")
-    if before.sessions and after.tenant_bytes > max(before.tenant_bytes, quota.tenant_bytes):
+    if grown and after.tenant_bytes > quota.tenant_bytes:
         raise AccountFull(f"a tenant holds at most {quota.tenant_bytes} bytes (files.tenant_bytes)")
-    # A session that was not there has no account before: what counts is that it is one too many now.
     if not before.sessions and after.sessions > quota.user_sessions * factor:
         raise AccountFull(f"there are at most {quota.user_sessions * factor} sessions (files.user_sessions)")
 
 
 def _held(database: sqlite3.Connection, session_id: SessionId) -> _Held:
     row = database.execute(
-        f"SELECT a.user = '', a.bytes, a.sessions, t.bytes FROM sessions s JOIN tenants t ON t.tenant = s.tenant "
-        f"JOIN accounts a ON a.tenant = s.tenant AND a.user = {_OF_S} WHERE s.id = ?",
+        f"SELECT a.user = '', a.bytes, a.sessions, t.bytes, s.held_bytes FROM sessions s "
+        f"JOIN tenants t ON t.tenant = s.tenant JOIN accounts a ON a.tenant = s.tenant AND a.user = {_OF_S} WHERE s.id = ?",
         (session_id,),
     ).fetchone()
     return _Held() if row is None else _Held(bool(row[0]), *row[1:])

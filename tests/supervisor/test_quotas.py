@@ -168,6 +168,18 @@ async def test_new_names_of_agents_are_no_new_quota_and_a_tenant_has_one_too(ses
                 await put(sessions, row, file(row, "a", 10), quota=quota)
 
 
+async def test_a_session_that_comes_with_its_files_counts_as_any_other(sessions: SqliteSessions) -> None:
+    quota, first = Quota(user_bytes=100, user_sessions=2, tenant_bytes=45), row_of(OWNERS[0])
+    await sessions.put_session(first, quota)
+    await put(sessions, first, file(first, "a", 40), quota=quota)
+    second = row_of(OWNERS[1])
+    both = FileChange(make=second, put=(file(second, "a", 6),))
+    with pytest.raises(AccountFull, match=r"45 bytes \(files.tenant_bytes\)"):
+        await sessions.change_files(second.id, both, **BIG, quota=quota)  # type: ignore[arg-type]  # numbers
+    # Without files it takes nothing, also of a quota that was lowered meanwhile.
+    await sessions.put_session(second, Quota(user_bytes=1, user_sessions=2, tenant_bytes=1))
+
+
 async def test_who_is_over_a_quota_that_was_lowered_may_still_delete_and_shrink(sessions: SqliteSessions) -> None:
     row, less = row_of(OWNERS[0]), Quota(user_bytes=10, user_sessions=1, tenant_bytes=10)
     await sessions.put_session(row)
