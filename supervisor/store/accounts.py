@@ -98,8 +98,9 @@ def watched(database: sqlite3.Connection, session_id: SessionId, quota: Quota) -
 
 def _held(database: sqlite3.Connection, session_id: SessionId) -> _Held:
     row = database.execute(
-        f"SELECT a.user = '', a.bytes, a.sessions, t.bytes, s.held_bytes FROM sessions s "
-        f"JOIN tenants t ON t.tenant = s.tenant JOIN accounts a ON a.tenant = s.tenant AND a.user = {_OF_S} WHERE s.id = ?",
+        "SELECT a.user = '', a.bytes, a.sessions, t.bytes, s.held_bytes FROM sessions s "
+        "JOIN tenants t ON t.tenant = s.tenant "
+        f"JOIN accounts a ON a.tenant = s.tenant AND a.user = {_OF_S} WHERE s.id = ?",
         (session_id,),
     ).fetchone()
     return _Held() if row is None else _Held(bool(row[0]), *row[1:])
