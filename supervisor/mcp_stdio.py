@@ -179,7 +179,9 @@ async def _serve(server: Server[Any], read_fd: int, write_fd: int) -> None:
     async with trio.open_nursery() as nursery:
 
         async def stop_at_signal() -> None:
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+            # As of the daemon's own: embedded, it may not signal itself.
+            with suppress(PermissionError), trio.open_signal_receiver(*numbers) as signals:
                 async for _ in signals:
                     nursery.cancel_scope.cancel()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import signal
 import socket
 import sys
@@ -50,6 +51,7 @@ _CALLS: Final = {
     "open_tree": 428,
     "fsopen": 430,
 }
+_TGKILL: Final = 234
 _MOUNTING: Final = {"mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "unshare": 272, "setns": 308}
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -93,12 +95,14 @@ def _as_daemon(order: Order, finds: _Finds) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(service)
     listener.listen()
+    namesake = _somebody(order.uid)
     become_ordinary_user(order.uid, Path(order.place), [*map(Path, order.readable)], [*map(Path, order.writable)])
     kernel.install_seccomp(order.program, all_threads=True)
     finds.refused("an abstract socket of the host", lambda: socket.socket(socket.AF_UNIX).connect(service))
     for name, number in {**_CALLS, **_MOUNTING}.items():
         finds.call_refused(name, number)
     _starts_nothing(finds)
+    _ends_nobody(finds, namesake)
     for family in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_PACKET, socket.AF_VSOCK):
         finds.refused(f"a socket of family {family}", lambda family=family: socket.socket(family))  # type: ignore[misc]
     finds.refused("execve", lambda: os.execve("/usr/bin/true", ["true"], {}))
@@ -125,6 +129,7 @@ def _as_daemon(order: Order, finds: _Finds) -> None:
 
 
 def _as_proxy(order: Order, finds: _Finds) -> None:
+    namesake = _somebody(order.uid)
     os.setgroups([])
     os.setresgid(order.uid, order.uid, order.uid)
     os.setresuid(order.uid, order.uid, order.uid)
@@ -134,6 +139,7 @@ def _as_proxy(order: Order, finds: _Finds) -> None:
     for name, number in {**_CALLS, **_MOUNTING}.items():
         finds.call_refused(name, number)
     _starts_nothing(finds)
+    _ends_nobody(finds, namesake)
     for family, kind in (
         (socket.AF_NETLINK, socket.SOCK_RAW),
         (socket.AF_PACKET, socket.SOCK_RAW),
@@ -177,6 +183,27 @@ def _as_jailer(order: Order, finds: _Finds) -> None:
         finds.refused(f"a socket {family}", lambda family=family, kind=kind: socket.socket(family, kind))  # type: ignore[misc]
 
 
+def _somebody(uid: int) -> int:
+    """Start a process of the same uid, as another Gaoler of this host is, that ends with us; give its pid."""
+    above = os.pidfd_open(os.getpid())
+    ready, done = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setresuid(uid, uid, uid)
+        os.write(done, b"x")
+        select.select([above], [], [])
+        os._exit(0)
+    os.read(ready, 1)
+    for fd in (above, ready, done):
+        os.close(fd)
+    return pid
+
+
+def _ends_nobody(finds: _Finds, namesake: int) -> None:
+    finds.refused("killing a process of the same uid", lambda: os.kill(namesake, signal.SIGKILL))
+    finds.call_refused("tgkill", _TGKILL)
+
+
 def _starts_nothing(finds: _Finds) -> None:
     def fork() -> None:
         pid = os.fork()
@@ -184,7 +211,6 @@ def _starts_nothing(finds: _Finds) -> None:
             os._exit(0)
 
     finds.refused("fork", fork)
-    # Somebody else's: our own we may signal.
     finds.refused("killing a process of the host", lambda: os.kill(1, signal.SIGKILL))
 
 
