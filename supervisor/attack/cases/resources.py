@@ -116,6 +116,9 @@ async def too_large(target: Target) -> str:
             statuses.append(0)  # the daemon has closed the connection, which is an answer too
     if not set(statuses) <= {0, 400, 413}:
         raise Broken(f"answered with {statuses}")
+    # One that has died of it holds nothing either.
+    if (await target.request("GET", "/health")).status != 200 or target.daemon_pid != pid:
+        raise Broken(f"answered with {statuses}, and then the daemon is not what it was")
     grown = host.resident_bytes(pid) - before
     if grown > 3 * _GROWTH_BYTES:
         raise Broken(f"the daemon holds {grown >> 20} MiB more than before")
