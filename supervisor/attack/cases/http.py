@@ -19,6 +19,7 @@ _case: Final = COLLECTION.case
 _OURS: Final = "Report it with the JSON of this run: this is a fault of Gaoler's own."
 _SLOW: Final = 12
 _IDLE: Final = 200
+_PLACES: Final = 64
 _MARGIN_SECONDS: Final = 15.0
 _LONGEST_SECONDS: Final = 120.0
 _DRIP_SECONDS: Final = 0.5
@@ -189,9 +190,24 @@ async def slow_readers(target: Target) -> str:
     promise="Idle connections keep nobody out.",
     meaning=_WAITING,
     mend="Lower http.connections and http.connections_per_address; report it.",
+    place="twin",
 )
 async def idle(target: Target) -> str:
-    """Open many and say nothing."""
+    """Open more than there are places for, and say nothing."""
+    twin = target.twin
+    assert twin is not None
+    await twin.stop()
+    try:
+        await twin.start({"GAOLER_HTTP_CONNECTIONS": str(_PLACES), "GAOLER_HTTP_CONNECTIONS_PER_ADDRESS": str(_PLACES)})
+        return await _idle(target)
+    finally:
+        with trio.CancelScope(shield=True):
+            if twin.running:
+                await twin.stop()
+            await twin.start()
+
+
+async def _idle(target: Target) -> str:
     before = resident(target)
     streams = [await wire.connect(target.address) for _ in range(_IDLE)]
     try:
@@ -202,7 +218,7 @@ async def idle(target: Target) -> str:
             await stream.aclose()
     if grown > _MAY_GROW:
         raise Broken(f"{_IDLE} idle connections cost {grown >> 20} MiB")
-    return f"{_IDLE} idle connections cost {max(0, grown) >> 10} KiB"
+    return f"{_IDLE} idle connections, of {_PLACES} places, cost {max(0, grown) >> 10} KiB"
 
 
 _HIDDEN: Final = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
