@@ -32,6 +32,7 @@ from supervisor.execution import (
     SessionId,
     Signalled,
 )
+from supervisor.jailer import kernel
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.jailer.packages import BadArchive, Unpacker
 from supervisor.jailer.watch import Finding, Header, read_notes
@@ -151,6 +152,9 @@ def _child(settings: Settings, work: Work, write_end: int, *, keep: bool, watch_
 
         async def main() -> Report:
             async with open_core(prepared) as core:
+                if work.unpack_to is None:
+                    # As the daemon; what is unpacked has links, which the filter knows nothing of.
+                    kernel.install_seccomp(prepared.own_filter, all_threads=True)
                 return await _execute(core, work, keep=keep)
 
         try:

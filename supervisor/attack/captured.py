@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import select
 import signal
@@ -103,6 +104,7 @@ def _as_daemon(order: Order, finds: _Finds) -> None:
         finds.call_refused(name, number)
     _starts_nothing(finds)
     _ends_nobody(finds, namesake)
+    _no_code_of_its_own(finds)
     for family in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_PACKET, socket.AF_VSOCK):
         finds.refused(f"a socket of family {family}", lambda family=family: socket.socket(family))  # type: ignore[misc]
     finds.refused("execve", lambda: os.execve("/usr/bin/true", ["true"], {}))
@@ -140,6 +142,7 @@ def _as_proxy(order: Order, finds: _Finds) -> None:
         finds.call_refused(name, number)
     _starts_nothing(finds)
     _ends_nobody(finds, namesake)
+    _no_code_of_its_own(finds)
     for family, kind in (
         (socket.AF_NETLINK, socket.SOCK_RAW),
         (socket.AF_PACKET, socket.SOCK_RAW),
@@ -181,6 +184,23 @@ def _as_jailer(order: Order, finds: _Finds) -> None:
         (38, socket.SOCK_SEQPACKET),
     ):
         finds.refused(f"a socket {family}", lambda family=family, kind=kind: socket.socket(family, kind))  # type: ignore[misc]
+
+
+def _no_code_of_its_own(finds: _Finds) -> None:
+    """Memory that was written is not executed, whichever call is asked."""
+    private, execute = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_EXEC
+    finds.refused("memory to be executed", lambda: mmap.mmap(-1, 4096, private, execute))
+    finds.refused("memory for everything", lambda: mmap.mmap(-1, 4096, private, execute | mmap.PROT_WRITE))
+    written = mmap.mmap(-1, 4096, private)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(written))
+
+    def protect() -> None:
+        if _libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(4096), execute) < 0:
+            raise OSError(ctypes.get_errno(), "mprotect")
+
+    finds.refused("executing what was written", protect)
+    for name, number in {"pkey_mprotect": 329, "memfd_create": 319}.items():
+        finds.call_refused(name, number)
 
 
 def _somebody(uid: int) -> int:

@@ -128,6 +128,30 @@ def test_an_address_that_is_taken_ends_the_start_with_a_line(image_dir: Path, st
     assert last.startswith(f"gaoler: nobody can listen on {address}")
 
 
+def test_who_runs_one_program_is_as_confined_as_the_daemon(image_dir: Path) -> None:
+    environment = {"PATH": os.environ["PATH"], "GAOLER_IMAGE_DIR": str(image_dir)}
+    command = [sys.executable, "-m", "supervisor", "run", "--lang", "bash", "-"]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+
+        def confined() -> bool:
+            for pid in descendants(process.pid):
+                try:
+                    found = status(pid)
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+                if found["Seccomp"] == "2" and "199999" in found["Uid"].split():
+                    return True
+            return False
+
+        assert process.stdin is not None
+        process.stdin.write(b"sleep 4; echo done")
+        process.stdin.close()
+        eventually(confined)
+        assert process.stdout is not None
+        assert process.stdout.read() == b"done\n"
+        assert process.wait() == 0
+
+
 def test_a_daemon_does_not_start_from_an_open_directory(image_dir: Path, state_dir: Path) -> None:
     process = spawn_daemon(state_dir, image_dir, prefix=["sh", "-c", 'exec "$@" 7</', "sh"])
     assert process.wait(timeout=60) == 78
