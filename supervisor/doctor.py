@@ -94,7 +94,11 @@ def _kernel(_settings: Settings) -> Iterator[Finding]:
     fix = "the seccomp policy that comes with Gaoler is written for x86-64"
     yield Finding("machine", "ok" if machine == "x86_64" else "fail", machine, fix)
     try:
-        fd = kernel.openat2(os.open("/", os.O_PATH | os.O_CLOEXEC), b"usr", os.O_PATH, resolve=kernel.RESOLVE_BENEATH)
+        root = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        try:
+            fd = kernel.openat2(root, b"usr", os.O_PATH, resolve=kernel.RESOLVE_BENEATH)
+        finally:
+            os.close(root)
     except OSError as error:
         yield Finding("openat2", "fail", str(error), "the kernel or a seccomp policy around us refuses it")
     else:

@@ -105,6 +105,7 @@ def _as_daemon(order: Order, finds: _Finds) -> None:
     _starts_nothing(finds)
     _ends_nobody(finds, namesake)
     _no_code_of_its_own(finds)
+    finds.call_refused("memfd_create", 319)
     for family in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_PACKET, socket.AF_VSOCK):
         finds.refused(f"a socket of family {family}", lambda family=family: socket.socket(family))  # type: ignore[misc]
     finds.refused("execve", lambda: os.execve("/usr/bin/true", ["true"], {}))
@@ -199,8 +200,7 @@ def _no_code_of_its_own(finds: _Finds) -> None:
             raise OSError(ctypes.get_errno(), "mprotect")
 
     finds.refused("executing what was written", protect)
-    for name, number in {"pkey_mprotect": 329, "memfd_create": 319}.items():
-        finds.call_refused(name, number)
+    finds.call_refused("pkey_mprotect", 329)
 
 
 def _somebody(uid: int) -> int:
