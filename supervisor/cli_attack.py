@@ -7,7 +7,14 @@ from pathlib import Path
 
 import click
 
-from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
+from supervisor.cli_options import (
+    EXIT_CONFIGURATION,
+    absolute,
+    config_option,
+    load_settings,
+    plain_errors,
+    state_dir_option,
+)
 from supervisor.errors import ConfigurationError
 
 
@@ -68,4 +75,4 @@ def attack(
                 html.write_text(page.as_page(run, subject), encoding="utf-8")
             except OSError as error:
                 raise ConfigurationError(f"the page cannot be written: {error}", field="html") from None
-        sys.exit(1 if run.count("broken") else 0)
+        sys.exit(1 if run.count("broken") else 0 if run.count("held") > 1 else EXIT_CONFIGURATION)

@@ -296,8 +296,9 @@ def prepare(
     become_ordinary_user(
         settings.jailer.daemon_uid,
         settings.state_path / "root",
-        [*plan.code, *DOORS, policy_directory(settings), *(_told_of_names() if plan.egress else ())],
+        [*plan.code, *DOORS, policy_directory(settings)],
         [*_written(settings), *writable],
+        _told_of_names() if plan.egress else (),
     )
     own_filter = plan.filters["daemon"]
     return Prepared(settings, policy, languages, key, jailer, token_keys, oauth_keys, network, own_filter, bound)

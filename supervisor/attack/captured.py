@@ -66,6 +66,8 @@ class Order(Struct, frozen=True):
     place: str
     readable: list[str]
     writable: list[str]
+    hosts: list[str]
+    """Directories of the host's own, with a socket called ``service`` in each."""
     secrets: list[str]
     """Paths of the host that must not be readable."""
 
@@ -91,14 +93,22 @@ class _Finds:
             self.escapes.append(f"{name}: {errno.errorcode.get(got, 'success')}")
 
 
+def _connect(path: str) -> None:
+    socket.socket(socket.AF_UNIX).connect(path)
+
+
 def _as_daemon(order: Order, finds: _Finds) -> None:
     service = f"\0gaoler-attack-{os.getpid()}"
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(service)
     listener.listen()
     namesake = _somebody(order.uid)
-    become_ordinary_user(order.uid, Path(order.place), [*map(Path, order.readable)], [*map(Path, order.writable)])
+    views = [[Path(path) for path in each] for each in (order.readable, order.writable, order.hosts)]
+    become_ordinary_user(order.uid, Path(order.place), *views)
     kernel.install_seccomp(order.program, all_threads=True)
+    for path in order.hosts:
+        Path(path, "service").lstat()
+        finds.refused("a socket of the host", lambda path=path: _connect(f"{path}/service"))  # type: ignore[misc]
     finds.refused("an abstract socket of the host", lambda: socket.socket(socket.AF_UNIX).connect(service))
     for name, number in {**_CALLS, **_MOUNTING}.items():
         finds.call_refused(name, number)
@@ -114,7 +124,7 @@ def _as_daemon(order: Order, finds: _Finds) -> None:
     for path in ("/usr/x", "/etc/x", "/x", f"{order.readable[0]}/x", "/proc/sys/kernel/core_pattern"):
         finds.refused(f"writing {path}", lambda path=path: Path(path).write_text("x"))  # type: ignore[misc]
     seen = {path.name for path in Path("/").iterdir()} & {"home", "root", "var", "srv", "boot", "media", "opt", "run"}
-    wanted = {Path(path).parts[1] for path in (*order.readable, *order.writable)}
+    wanted = {Path(path).parts[1] for path in (*order.readable, *order.writable, *order.hosts)}
     if seen - wanted:
         finds.escapes.append(f"it sees /{' /'.join(sorted(seen - wanted))}")
     foreign = [each.name for each in Path("/proc").iterdir() if each.name.isdigit() and int(each.name) != os.getpid()]

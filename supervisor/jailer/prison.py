@@ -91,14 +91,14 @@ def build(plan: SetupPlan, layout: Layout) -> None:
     kernel.mount(None, "/", None, kernel.MS_BIND | kernel.MS_REMOUNT | _READ_ONLY)
 
 
-def enter_view(place: Path, readable: Sequence[Path], writable: Sequence[Path]) -> None:
+def enter_view(place: Path, readable: Sequence[Path], writable: Sequence[Path], hosts: Sequence[Path] = ()) -> None:
     """Make the calling process's world: ``/usr``, these directories, and nothing else of the host.
 
     All of it is read-only but ``writable`` and a small ``/tmp``. Whatever the modes of their parents are, the paths
-    stay where they were. ``place`` is an empty directory to build it in. Of the host's ``/etc`` only what libraries
-    look up is there; there are no sockets of the host's services, no homes, no logs. The network is an empty one, in
-    which no abstract socket of the host can be reached either: who serves brings along what it listens on. For one
-    thread; needs host root.
+    stay where they were. ``place`` is an empty directory to build it in. ``hosts`` are readable directories of the
+    host's own, in which sockets and pipes, ways to its services, are covered. Of the host's ``/etc`` only what
+    libraries look up is there; there are no homes and no logs. The network is an empty one, in which no abstract socket
+    of the host can be reached either: who serves brings along what it listens on. For one thread; needs host root.
 
     Raises:
         OSError: a mount was refused.
@@ -115,8 +115,10 @@ def enter_view(place: Path, readable: Sequence[Path], writable: Sequence[Path]) 
     _bind_read_only(Path("/usr"), place)
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
         _same_as_host(Path("/") / name, place)
-    for directory in _outermost(readable):
+    for directory in _outermost([*readable, *hosts]):
         _bind_read_only(directory, place)
+    for directory in hosts:
+        _cover_ways_out(place / directory.relative_to("/"))
     for name in _PUBLIC_ETC:
         target = place / name.lstrip("/")
         if Path(name).exists() and not target.exists():
@@ -132,6 +134,15 @@ def enter_view(place: Path, readable: Sequence[Path], writable: Sequence[Path]) 
     os.chdir("/")
     kernel.unmount("/host")
     kernel.mount(None, "/", None, kernel.MS_BIND | kernel.MS_REMOUNT | _READ_ONLY)
+
+
+def _cover_ways_out(directory: Path) -> None:
+    for found, _, names in os.walk(directory):
+        for name in names:
+            path = Path(found, name)
+            mode = path.lstat().st_mode
+            if stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode):
+                kernel.bind("/dev/null", path, flags=_READ_ONLY, recursive=False)
 
 
 def _mount_own_proc(target: Path, flags: int) -> None:

@@ -133,18 +133,20 @@ def start_jailer(plan: SetupPlan) -> JailerHandle:
     return JailerHandle(socket_path, keeper_pid, control_write, lock_fd, layout)
 
 
-def become_ordinary_user(uid: int, place: Path, readable: Sequence[Path], writable: Sequence[Path]) -> None:
+def become_ordinary_user(
+    uid: int, place: Path, readable: Sequence[Path], writable: Sequence[Path], hosts: Sequence[Path] = ()
+) -> None:
     """Make the calling process an ordinary user for good: no capability, no way back, new files private.
 
-    Of the host it sees ``readable`` and ``writable`` directories and what :func:`supervisor.jailer.prison.enter_view`
-    adds. Call while the process has one thread.
+    Of the host it sees ``readable``, ``writable`` and the ``hosts`` directories, and what
+    :func:`supervisor.jailer.prison.enter_view` adds. Call while the process has one thread.
 
     Raises:
         ConfigurationError: a directory is open, or one of these is none.
         OSError: the host refused a step.
     """
     _refuse_open_directories()
-    prison.enter_view(place, readable, writable)
+    prison.enter_view(place, readable, writable, hosts)
     os.umask(0o077)
     kernel.drop_bounding_set()
     os.setgroups([])
@@ -222,7 +224,10 @@ def _end_namesake(lock_fd: int, state_directory: Path) -> None:
 
 
 def _listen(path: Path, daemon_uid: int) -> socket.socket:
-    path.unlink(missing_ok=True)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{path} is in the way of a socket, remove it: {error}", field="state_dir") from None
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # The directory is the daemon's: what stands there a moment later is not followed.
     previous = os.umask(0o177)

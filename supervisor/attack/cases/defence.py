@@ -32,8 +32,12 @@ async def _captured(target: Target, role: str, uid: int) -> None:
     with tempfile.TemporaryDirectory(prefix="gaoler-attack-") as directory:
         work = Path(directory)
         work.chmod(0o755)
-        for name in ("root", "written"):
+        for name in ("root", "written", "host"):
             (work / name).mkdir(mode=0o755)
+        service = trio.socket.socket(trio.socket.AF_UNIX)
+        await service.bind(str(work / "host" / "service"))
+        (work / "host" / "service").chmod(0o777)
+        service.listen(1)
         secret = work / "secret"
         secret.write_text("not for you")
         secret.chmod(0o600)
@@ -43,12 +47,14 @@ async def _captured(target: Target, role: str, uid: int) -> None:
             place=str(work / "root"),
             readable=[str(path) for path in (*code_directories(), *DOORS)],
             writable=[str(work / "written")],
+            hosts=[str(work / "host")],
             secrets=[str(secret), "/etc/shadow", "/proc/1/environ", "/proc/1/mem", "/dev/mem", "/dev/kmsg"],
         )
         command = [sys.executable, "-I", "-m", "supervisor.attack.captured", role]
         done = await trio.run_process(
             command, stdin=msgspec.msgpack.encode(order), capture_stdout=True, capture_stderr=True, check=False, env={}
         )
+        service.close()
     said = done.stdout.decode("utf-8", "replace").strip()
     if said != "CONTAINED":
         raise Broken(said or f"exit {done.returncode}: {done.stderr.decode('utf-8', 'replace')[-300:]}")
