@@ -129,7 +129,8 @@ def program_text(claim: Claim, target: Target) -> str:
         return text
     preludes = ["prelude.py", "prelude_network.py"] if claim.network == "internet" else ["prelude.py"]
     shared = "".join((HERE / name).read_text(encoding="utf-8") for name in preludes)
-    return f"LIMITS = {msgspec.to_builtins(target.policy.limits)!r}\n{shared}{text}"
+    network = target.policy.network != "none"
+    return f"LIMITS = {msgspec.to_builtins(target.policy.limits)!r}\nNETWORK = {network}\n{shared}{text}"
 
 
 def judge(claim: Claim, result: Mapping[str, Any]) -> None:

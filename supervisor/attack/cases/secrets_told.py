@@ -105,11 +105,12 @@ RECORD: Final = re.compile(rf"({_TIME} )?(DEBUG|INFO|WARNING|ERROR|CRITICAL) gao
 async def hostile_log(target: Target) -> str:
     """Send credentials and escapes in every field over every route; read what the twin has logged since."""
     marker = f"attack-marker-{secrets.token_hex(8)}"
+    before = len(target.log())  # an earlier case may have had it refuse to start, which is told to a person
     answers = await _send_everything(target, marker)
     # The last request is logged, so the others are.
     await target.request("GET", "/v1/openapi.json")
     await eventually("the last request is in the log", lambda: "openapi" in target.log().splitlines()[-1])
-    lines = target.log().removesuffix("\n").split("\n")
+    lines = target.log()[before:].removesuffix("\n").split("\n")
     forbidden = {**planted(target), "what was sent": marker.encode(), "a token": _JWT.encode()}
     forbidden["the forged line"] = _FORGED.encode()
     for line in lines:
