@@ -198,7 +198,7 @@ def _image(settings: Settings) -> Iterator[Finding]:
     yield Finding("languages", "ok", ", ".join(sorted(installed)))
     for language in load_languages():
         if language.name not in installed:
-            yield Finding(f"language {language.name}", "note", "not installed", language.install)
+            yield Finding(f"language {language.name}", "note", "not installed", language.install_command)
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:

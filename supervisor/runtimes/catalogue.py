@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,6 +15,8 @@ from supervisor.errors import ConfigurationError
 from supervisor.policy import PlainName
 
 LANGUAGES: Final = Path(__file__).resolve().parent / "languages"
+GROUPS: Final = Path(__file__).resolve().parent / "groups"
+NPM_PROJECTS: Final = Path(__file__).resolve().parent / "npm"
 BUILD_DIRECTORY: Final = "/tmp"
 SOURCE_DIRECTORY: Final = "/code"
 
@@ -33,6 +35,7 @@ COMMON_ENVIRONMENT: Final[Mapping[str, str]] = {
     "NODE_PATH": "/mnt/data/node_modules:/opt/packages/node_modules",
 }
 
+DebianName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9+.-]{1,80}$")]
 Alias = Annotated[str, Meta(pattern=r"^[a-z0-9+#_.-]{1,24}$")]
 
 
@@ -41,6 +44,30 @@ class Smoke(Struct, frozen=True, forbid_unknown_fields=True):
 
     code: str
     stdout: str
+
+
+class Packages(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an image needs to have for it."""
+
+    debian: list[DebianName] = []
+    npm: list[PlainName] = []
+    """Folders of ``npm/``: each a ``package.json`` with its lock file."""
+    usable: Literal["python", "npm", "r"] | None = None
+    """Whose packages its programs can import: these are listed beside the language."""
+
+
+class Group(Struct, frozen=True, forbid_unknown_fields=True):
+    """Programs and files beside the languages, which an image has if it was asked for: ``groups/*.toml``."""
+
+    name: Alias
+    title: str
+    packages: Packages
+    smoke: Smoke
+    """A Bash program."""
+    programs: list[str] = []
+    """The commands that it brings."""
+    prepare: str = ""
+    """As a language's."""
 
 
 class Language(Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,14 +81,23 @@ class Language(Struct, frozen=True, forbid_unknown_fields=True):
     """For each tool the program names that will do, the best first. All tools are needed."""
     run: Annotated[list[str], Meta(min_length=1)]
     smoke: Smoke
-    install: str
-    """What an operator runs to have it."""
+    packages: Packages
+    """What ``gaoler image build --languages`` installs for it; what the host has already is left alone."""
+    version: Annotated[list[str], Meta(min_length=1)]
+    """A command that tells the version: the first thing with a digit and a dot in its output."""
     seccomp: PlainName
     """The profile (``policies/seccomp/languages``) that its programs run under, beside the policy's."""
     seccomp_compile: PlainName | None = None
     """The profile of ``compile``, where there is one."""
     compile: list[str] | None = None
     environment: dict[str, str] = {}
+    prepare: str = ""
+    """What the image's build runs once for it (``sh -eu``): it may write below ``/usr/local``; caches, for example."""
+
+    @property
+    def install_command(self) -> str:
+        """What an operator runs to have it."""
+        return f"gaoler image build --languages {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +110,10 @@ class InstalledLanguage:
     """The runtime profile whose interpreters wait for its code, if it has one."""
     more: Mapping[str, str] = field(default_factory=dict)
     """What is added to its environment: of a network, say."""
+    version: str = ""
+    """As found when the image was built; empty: its tools have changed since, or do not tell."""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """What its programs can import without installing it: versions by name."""
 
     @property
     def source_name(self) -> bytes:
@@ -93,6 +133,10 @@ class InstalledLanguage:
         """Give the command line that runs it with the caller's arguments."""
         return [*self._fill(self.language.run), *arguments]
 
+    def version_arguments(self) -> list[str]:
+        """Give the command line that tells its version."""
+        return self._fill(self.language.version)
+
     def _fill(self, template: Sequence[str]) -> list[str]:
         places = {**self.tools, "source": f"{SOURCE_DIRECTORY}/{self.language.source}", "build": BUILD_DIRECTORY}
         return [part.format_map(places) for part in template]
@@ -109,7 +153,9 @@ def load_languages(directory: Path = LANGUAGES) -> tuple[Language, ...]:
     for path in sorted(directory.glob("*.toml")):
         try:
             language = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Language)
-            InstalledLanguage(language, dict.fromkeys(language.tools, "/x")).run_arguments(())
+            installed = InstalledLanguage(language, dict.fromkeys(language.tools, "/x"))
+            installed.run_arguments(())
+            installed.version_arguments()
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
             raise ConfigurationError(f"languages/{path.name}: {error}") from None
         except KeyError as error:
@@ -124,6 +170,21 @@ def load_languages(directory: Path = LANGUAGES) -> tuple[Language, ...]:
             claimed[alias] = path.name
         languages.append(language)
     return tuple(languages)
+
+
+def load_groups(directory: Path = GROUPS) -> tuple[Group, ...]:
+    """Read what an image may have beside the languages.
+
+    Raises:
+        ConfigurationError: a file breaks a rule; the message names file and key.
+    """
+    groups: list[Group] = []
+    for path in sorted(directory.glob("*.toml")):
+        try:
+            groups.append(msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Group))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+            raise ConfigurationError(f"groups/{path.name}: {error}") from None
+    return tuple(groups)
 
 
 def language_of(file: Path, languages: Sequence[Language]) -> str:
