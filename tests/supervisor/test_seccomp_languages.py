@@ -45,7 +45,7 @@ def installed(image_dir: Path) -> set[str]:
 
 def examined(program: Path, language: str, image_dir: Path) -> dict[str, Any]:
     if language not in installed(image_dir):
-        pytest.skip(f"{language} is not installed: {LANGUAGES[language].install}")
+        pytest.skip(f"{language} is not installed: {LANGUAGES[language].install_command}")
     done = gaoler(
         "doctor", "--seccomp", str(program), "--language", language, "--json", GAOLER_IMAGE_DIR=str(image_dir)
     )
@@ -85,7 +85,7 @@ def test_ordinary_work_in_a_language_needs_nothing_that_is_killed(name: str, ima
 def test_ordinary_work_succeeds_under_the_filters_themselves(name: str, image_dir: Path) -> None:
     """What logging mode says, the kernel says too."""
     if name not in installed(image_dir):
-        pytest.skip(f"{name} is not installed: {LANGUAGES[name].install}")
+        pytest.skip(f"{name} is not installed: {LANGUAGES[name].install_command}")
     done = gaoler("run", "--lang", name, str(PROGRAMS[name]), GAOLER_IMAGE_DIR=str(image_dir))
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
