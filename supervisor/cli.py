@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +13,7 @@ from supervisor import __version__
 from supervisor.cli_attack import attack
 from supervisor.cli_doctor import doctor
 from supervisor.cli_egress import egress
+from supervisor.cli_image import image
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
 from supervisor.errors import GaolerError
 from supervisor.settings import Settings
@@ -131,37 +131,6 @@ def mcp(url: str | None, user: str | None, embedded: bool, state_dir: str | None
     with plain_errors():
         loaded = load_settings(config, {"state_dir": absolute(state_dir)})
         mcp_stdio.run(loaded.settings, mcp_stdio.Wish(url, user, embedded))
-
-
-@main.group()
-def image() -> None:
-    """The runtime image: what programs in a sandbox find below /usr/local."""
-
-
-@image.command("build")
-@click.option("--image-dir", metavar="DIR", help="Where images are kept (default: images in the state directory).")
-@state_dir_option
-@config_option
-def image_build(image_dir: str | None, state_dir: str | None, config: Path | None) -> None:
-    """Prepare the image: Debian packages, Python packages, fonts. Minutes the first time; can be interrupted."""
-    from supervisor.image import ImageError, ImagePlan, build_image
-    from supervisor.progress import ConsoleProgress
-
-    with plain_errors():
-        loaded = load_settings(config, {"state_dir": absolute(state_dir), "image_dir": absolute(image_dir)})
-        plan = ImagePlan(loaded.settings.image_path)
-        try:
-            built = build_image(replace(plan), ConsoleProgress())
-        except ImageError as error:
-            click.echo(f"gaoler: {error}", err=True)
-            sys.exit(1)
-        except PermissionError as error:
-            click.echo(f"gaoler: {error}: building the image needs root", err=True)
-            sys.exit(1)
-        click.echo(
-            f"Image {built.path.name}: Python {built.manifest.python}, {len(built.manifest.packages)} packages.",
-            err=True,
-        )
 
 
 @main.group()
@@ -317,3 +286,4 @@ def settings(as_json: bool, config: Path | None) -> None:
 main.add_command(attack)
 main.add_command(egress)
 main.add_command(doctor)
+main.add_command(image)

@@ -109,7 +109,7 @@ def find_languages(
     image: Image, profiles: Mapping[str, Profile], environment: Mapping[str, str] | None = None
 ) -> Mapping[str, InstalledLanguage]:
     """Find the languages whose tools a sandbox would see; ``environment`` is added to what their programs have."""
-    search = [("/usr/local/bin", image.path / "bin"), ("/usr/bin", Path("/usr/bin"))]
+    search = [("/usr/local/bin", image.local / "bin"), ("/usr/bin", image.usr / "bin")]
     named = {profile.language: name for name, profile in profiles.items()}
     return installed_languages(load_languages(), search, named, environment)
 
@@ -178,7 +178,7 @@ def setup_plan(
     first, count = settings.subordinate_range
     return SetupPlan(
         state_directory=settings.state_path,
-        image=image.path,
+        image=image.local,
         policies=policies,
         seccomp_profiles=load_seccomp_profiles(profiles_wanted(load_languages()), policy_directory(settings)),
         profiles=runtime_profiles(profiles, languages),

@@ -63,6 +63,7 @@ _SYS_OPENAT2: Final = 437
 _SYS_CLOSE_RANGE: Final = 436
 _SYS_MOUNT_SETATTR: Final = 442
 _AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
 _AT_RECURSIVE: Final = 0x8000
 _CLOSE_RANGE_CLOEXEC: Final = 4
 _LAST_CAPABILITY: Final = 63
@@ -151,6 +152,12 @@ def unmount(target: str | os.PathLike[str]) -> None:
 def pivot_root(new: str, old: str) -> None:
     """Make ``new`` the root and put the old one at ``old``; both are relative to the working directory."""
     _check(_libc.syscall(_number(_SYS_PIVOT_ROOT), new.encode(), old.encode()), "pivot_root")
+
+
+def exchange(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> None:
+    """Let two paths change places; nobody sees a moment without either (renameat2, RENAME_EXCHANGE)."""
+    result = _libc.renameat2(_AT_FDCWD, _path(one), _AT_FDCWD, _path(other), _RENAME_EXCHANGE)
+    _check(result, f"renameat2 {other}")
 
 
 def unshare(flags: int) -> None:

@@ -1,0 +1,43 @@
+"""What to build, and where."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from supervisor.image.manifest import Selection
+from supervisor.image.steps import ImageError
+
+SANDBOX_FILES: Final = Path(__file__).resolve().parent.parent / "runtimes" / "python"
+PACKAGES: Final = SANDBOX_FILES / "packages.lock"
+DEBIAN_PACKAGES: Final = ("python3", "python3-venv", "catatonit", "graphviz", "fonts-dejavu-core", "fonts-liberation")
+NOTHING: Final = Selection()
+"""Nothing is asked for: what every image has."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlan:
+    """What to build, and where. ``python`` is the interpreter that sandboxes will run."""
+
+    directory: Path
+    selection: Selection = NOTHING
+    python: Path = Path("/usr/bin/python3")
+    requirements: Path = PACKAGES
+    debian_packages: tuple[str, ...] = DEBIAN_PACKAGES
+    """What every image needs of the host."""
+    fresh: bool = False
+    """Every layer is made again."""
+
+
+def python_version(python: Path) -> str:
+    """Read the version from where the interpreter leads to; starting it would cost every start of the daemon 20 ms.
+
+    Raises:
+        ImageError: it leads elsewhere.
+    """
+    name = python.resolve().name
+    if not re.fullmatch(r"python3\.\d+", name):
+        raise ImageError(f"{python} does not lead to a python3.N; set another interpreter")
+    return name.removeprefix("python")
