@@ -119,6 +119,15 @@ def execute(settings: Settings, work: Work, *, keep: bool, watch_fd: int | None 
     Raises:
         GaolerError: it could not be run; the reason is on standard error.
     """
+    return execute_all(settings, [work], keep=keep, watch_fd=watch_fd)[0]
+
+
+def execute_all(settings: Settings, works: Sequence[Work], *, keep: bool, watch_fd: int | None = None) -> list[Report]:
+    """Run one after the other, each in a sandbox of its own, with one jailer.
+
+    Raises:
+        GaolerError: one could not be run; the reason is on standard error.
+    """
     state = Path(tempfile.mkdtemp(prefix="gaoler-run-"))
     state.chmod(0o755)
     settings = msgspec.structs.replace(settings, state_dir=str(state), image_dir=str(settings.image_path))
@@ -127,7 +136,7 @@ def execute(settings: Settings, work: Work, *, keep: bool, watch_fd: int | None 
         pid = os.fork()
         if pid == 0:
             os.close(read_end)
-            _child(settings, work, write_end, keep=keep, watch_fd=watch_fd)
+            _child(settings, works, write_end, keep=keep, watch_fd=watch_fd)
         os.close(write_end)
         with os.fdopen(read_end, "rb") as pipe:
             payload = pipe.read()
@@ -138,32 +147,33 @@ def execute(settings: Settings, work: Work, *, keep: bool, watch_fd: int | None 
         shutil.rmtree(state)
     if not payload:
         raise GaolerError("the execution could not be started; the reason is above")
-    return msgspec.msgpack.decode(payload, type=Report)
+    return msgspec.msgpack.decode(payload, type=list[Report])
 
 
-def _child(settings: Settings, work: Work, write_end: int, *, keep: bool, watch_fd: int | None) -> None:
+def _child(settings: Settings, works: Sequence[Work], write_end: int, *, keep: bool, watch_fd: int | None) -> None:
     """Never returns."""
     try:
         configure_logging("WARNING")
-        writable = [work.unpack_to] if work.unpack_to is not None else []
+        writable = [work.unpack_to for work in works if work.unpack_to is not None]
         prepared = prepare(msgspec.structs.replace(settings, log_level="WARNING"), writable, watch_fd)
-        if work.seccomp is not None:
-            prepared = replace(prepared, languages=_under_profile(prepared.languages, work.language, work.seccomp))
+        for work in works:
+            if work.seccomp is not None:
+                prepared = replace(prepared, languages=_under_profile(prepared.languages, work.language, work.seccomp))
 
-        async def main() -> Report:
+        async def main() -> list[Report]:
             async with open_core(prepared) as core:
-                if work.unpack_to is None:
+                if not writable:
                     # As the daemon; what is unpacked has links, which the filter knows nothing of.
                     kernel.install_seccomp(prepared.own_filter, all_threads=True)
-                return await _execute(core, work, keep=keep)
+                return [await _execute(core, work, keep=keep) for work in works]
 
         try:
-            report = trio.run(main)
+            reports = trio.run(main)
         finally:
             os.close(prepared.jailer.control_fd)
             os.waitpid(prepared.jailer.keeper_pid, 0)
         with os.fdopen(write_end, "wb") as pipe:
-            pipe.write(msgspec.msgpack.encode(report))
+            pipe.write(msgspec.msgpack.encode(reports))
     except (GaolerError, OSError) as error:
         print(f"gaoler: {error}", file=sys.stderr)
     except BaseExceptionGroup as group:

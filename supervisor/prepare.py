@@ -18,7 +18,8 @@ from supervisor.daemon import read_or_make_key
 from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.identity.oauth import load_oauth_keys
 from supervisor.identity.tokens import PublicKey, load_public_keys
-from supervisor.image import Image, current_image, hold
+from supervisor.image import Image, LanguageRecord, current_image, hold
+from supervisor.image.inside import inside
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.seccomp import SeccompError, compile_all
@@ -29,6 +30,8 @@ from supervisor.network.preparation import prepare_network
 from supervisor.policy import PACKAGED_POLICIES, Policy, Profile, load_policies, load_profiles, load_seccomp_profiles
 from supervisor.runtimes.catalogue import InstalledLanguage, installed_languages, load_languages, profiles_wanted
 from supervisor.settings import Settings
+
+log: Final = logging.getLogger("gaoler.prepare")
 
 PACKAGE: Final = Path(__file__).resolve().parent
 KEY_FILE: Final = "api_key"
@@ -108,10 +111,28 @@ def find_image(settings: Settings) -> Image:
 def find_languages(
     image: Image, profiles: Mapping[str, Profile], environment: Mapping[str, str] | None = None
 ) -> Mapping[str, InstalledLanguage]:
-    """Find the languages whose tools a sandbox would see; ``environment`` is added to what their programs have."""
-    search = [("/usr/local/bin", image.local / "bin"), ("/usr/bin", image.usr / "bin")]
+    """Find the languages whose tools a sandbox would see; ``environment`` is added to what their programs have.
+
+    Versions and packages are those that the image's build has found, as long as the tools are still the same.
+    """
+    trees = inside(image)
     named = {profile.language: name for name, profile in profiles.items()}
-    return installed_languages(load_languages(), search, named, environment)
+    found = installed_languages(load_languages(), trees.find, named, environment)
+    records = image.manifest.languages
+    changed = {
+        each.language.name
+        for each in found.values()
+        if each.language.name in records
+        and records[each.language.name].tools != {path: trees.identity(path) for path in each.tools.values()}
+    }
+    if changed:
+        names = ", ".join(sorted(changed))
+        log.warning("changed since the image was built: %s; run 'gaoler image build' again", names)
+    return {
+        alias: replace(each, version="" if each.language.name in changed else record.version, packages=record.packages)
+        for alias, each in found.items()
+        for record in [records.get(each.language.name, LanguageRecord())]
+    }
 
 
 def runtime_profiles(

@@ -23,15 +23,14 @@ from msgspec import Meta, Struct
 
 from supervisor import oneshot
 from supervisor.errors import ConfigurationError, GaolerError, InvalidRequest
+from supervisor.package_names import NODE_PATTERN, PYTHON_PATTERN
 from supervisor.prepare import SHARED_PACKAGES, read_policy, shared_packages
 from supervisor.settings import Settings
 
 MANIFEST: Final = "manifest.json"
 INSTALL_SECONDS: Final = 900.0
-_PYTHON: Final = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}(\[[A-Za-z0-9,._-]{1,100}\])?([<>=!~]=?[A-Za-z0-9.*,<>=!~+-]{1,100})?"
-)
-_NODE: Final = re.compile(r"(@[a-z0-9._-]{1,100}/)?[a-z0-9][a-z0-9._-]{0,100}(@[A-Za-z0-9.^~<>=*x-]{1,60})?")
+_PYTHON: Final = re.compile(PYTHON_PATTERN)
+_NODE: Final = re.compile(NODE_PATTERN)
 
 Requirement = Annotated[str, Meta(max_length=300)]
 

@@ -8,51 +8,64 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from supervisor.errors import ConfigurationError
-from supervisor.image import debian
-from supervisor.image.layers import LAYERS, Layer, LayerPlan, have_layer, key_of
-from supervisor.image.manifest import FILES, FORMAT, MANIFEST, Image, LanguageRecord, Manifest, current_image
-from supervisor.image.plan import ImagePlan, python_version
-from supervisor.image.python_layer import distributions, fonts_layer, python_layer, site_of
-from supervisor.image.steps import Runner, run_program
+from supervisor.image.blueprint import Blueprint, draw, install_missing, missing_packages, wanted_of
+from supervisor.image.ground import Ground, host_ground
+from supervisor.image.inside import Inside
+from supervisor.image.inventory import group_records, language_records
+from supervisor.image.layers import Layer, have_layer
+from supervisor.image.manifest import CURRENT, FILES, FORMAT, MANIFEST, Image, Manifest, current_image
+from supervisor.image.plan import ImagePlan
+from supervisor.image.steps import ImageError, Runner, run_program
 from supervisor.image.store import check_room, locked, publish, remove_unused, tidy
 from supervisor.image.tree import content_of, link_tree, merged
+from supervisor.image.trial import Answer, Attempt, Trial, attempts_for
 from supervisor.progress import BuildProgress
 
-BUILDING = "building"
+BUILDING: Final = "building"
+TRIAL: Final = "trial"
 
 
-def build_image(plan: ImagePlan, progress: BuildProgress, *, run: Runner | None = None) -> Image:
+def build_image(
+    plan: ImagePlan, progress: BuildProgress, *, run: Runner | None = None, trial: Trial | None = None
+) -> Image:
     """Build the image unless the current one has the same inputs already. Runs as root; blocks for minutes.
+
+    ``trial``: tries it in sandboxes before it becomes the current one; without, its versions are not known.
 
     Raises:
         ImageError: a step failed, another build is running, or the disk is too small.
+        ConfigurationError: something that is asked for does not exist.
     """
     runner = run or run_program
-    have = debian.installed_versions()
-    debian.install([name for name in plan.debian_packages if name not in have], progress, runner)
-    layers = plan_layers(plan, progress, runner)
-    inputs = key_of(FORMAT, plan.selection, [layer.key for layer in layers])
+    wanted = wanted_of(plan)
+    ground = host_ground()
+    if missing_packages(plan, wanted, ground):
+        install_missing(plan, wanted, ground, progress, runner)
+        ground = host_ground()
+    blueprint = draw(plan, wanted, ground, progress, runner)
     existing = usable_image(plan.directory)
-    if existing is not None and existing.manifest.inputs == inputs and not plan.fresh:
+    if existing is not None and existing.manifest.inputs == blueprint.inputs and not plan.fresh:
         return existing
     with locked(plan.directory):
         remove_unused(plan.directory)
         check_room(plan.directory)
         previous = os.umask(0o022)
         try:
-            complete = [have_layer(plan.directory, layer, fresh=plan.fresh) for layer in layers]
-            building = _put_together(plan.directory, complete)
-            manifest = _manifest(plan, inputs, complete, building)
-            (building / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+            layers = [have_layer(plan.directory, layer, fresh=plan.fresh) for layer in blueprint.layers]
+            with progress.step("Putting the image together"):
+                image = _put_together(plan, blueprint, ground, layers)
+            if trial is not None:
+                image = _tried(plan.directory, image, blueprint, trial, progress)
         finally:
             os.umask(previous)
-        built = publish(plan.directory, building, Image(building, manifest))
+        built = publish(plan.directory, image.path, image)
         tidy(plan.directory, built)
         return built
 
@@ -65,37 +78,72 @@ def usable_image(directory: Path) -> Image | None:
         return None
 
 
-def plan_layers(plan: ImagePlan, progress: BuildProgress, run: Runner) -> list[LayerPlan]:
-    """Give the layers of the image to be, in the order in which they are made."""
-    python = python_layer(plan, progress, run)
-    site = site_of(python_version(plan.python), plan.directory / LAYERS / python.directory / "local")
-    return [python, fonts_layer(plan, python, site, progress, run)]
-
-
-def _put_together(directory: Path, layers: Sequence[Layer]) -> Path:
-    """Make the tree of an image out of its layers; give its directory."""
-    building = directory / BUILDING
+def _put_together(plan: ImagePlan, blueprint: Blueprint, ground: Ground, layers: Sequence[Layer]) -> Image:
+    """Make an image out of its layers, which is not the current one yet."""
+    building = plan.directory / BUILDING
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(mode=0o755)
     entries = merged({layer.name: layer.entries for layer in layers})
     for layer in layers:
         link_tree(layer.path, layer.entries, building)
     (building / FILES).write_bytes(msgspec.json.encode(entries))
-    return building
-
-
-def _manifest(plan: ImagePlan, inputs: str, layers: Sequence[Layer], building: Path) -> Manifest:
-    version = python_version(plan.python)
-    packages = distributions([site_of(version, building / "local")])
-    return Manifest(
+    trees = _trees(building, ground)
+    manifest = Manifest(
         format=FORMAT,
-        inputs=inputs,
-        content=content_of(merged({layer.name: layer.entries for layer in layers})),
-        base=plan.selection.base,
+        inputs=blueprint.inputs,
+        content=content_of(entries),
+        base=ground.base,
         suite=plan.selection.suite,
-        python=version,
+        python=ground.python_version(),
         selection=plan.selection,
-        languages={"python": LanguageRecord(packages=packages)},
-        groups={},
+        languages=language_records(blueprint, trees, {}),
+        groups=group_records(blueprint),
         layers=[layer.path.name for layer in layers],
     )
+    return _write(building, manifest)
+
+
+def _tried(directory: Path, image: Image, blueprint: Blueprint, trial: Trial, progress: BuildProgress) -> Image:
+    """Try it; give it with what has been found.
+
+    Raises:
+        ImageError: something that was chosen does not work.
+    """
+    trees = Inside(image.local, image.usr, image.etc)
+    attempts = attempts_for(blueprint.present, blueprint.wanted.groups, trees)
+    with progress.step("Trying languages in sandboxes", len(attempts)) as step:
+        place = directory / TRIAL
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(mode=0o755)
+        (place / CURRENT).symlink_to(f"../{BUILDING}")
+        answers = dict(zip(attempts, trial(place, attempts), strict=True))
+        shutil.rmtree(place)
+        for attempt in attempts:
+            step.advance(attempt.name)
+    _refuse_broken(blueprint, answers)
+    records = language_records(blueprint, trees, answers)
+    return _write(image.path, msgspec.structs.replace(image.manifest, languages=records))
+
+
+def _refuse_broken(blueprint: Blueprint, answers: Mapping[Attempt, Answer]) -> None:
+    """What nobody has chosen, but the host has, may be broken: then it is not worse than before."""
+    wanted = blueprint.wanted
+    chosen = {each.name for each in wanted.languages} | {each.name for each in wanted.groups}
+    faults = [
+        f"{attempt.kind} {attempt.name}: its smoke test {answer.fault}"
+        for attempt, answer in answers.items()
+        if answer.fault and attempt.kind != "version" and attempt.name in chosen
+    ]
+    if faults:
+        raise ImageError("the new image is not used, for it does not work:\n    " + "\n    ".join(faults))
+
+
+def _trees(building: Path, ground: Ground) -> Inside:
+    if ground.root is None:
+        return Inside(building / "local", ground.usr, ground.etc)
+    return Inside(building / "local", building / "root" / "usr", building / "root" / "etc")
+
+
+def _write(path: Path, manifest: Manifest) -> Image:
+    (path / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+    return Image(path, manifest)

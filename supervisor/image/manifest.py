@@ -43,6 +43,8 @@ class LanguageRecord(Struct, frozen=True, forbid_unknown_fields=True):
     packages: dict[str, str] = {}
     tools: dict[str, str] = {}
     """For each tool's path inside a sandbox what it was: where it leads to, its size and when it was changed."""
+    tried: bool = False
+    """Its smoke test ran in a sandbox of this image."""
 
 
 class GroupRecord(Struct, frozen=True, forbid_unknown_fields=True):

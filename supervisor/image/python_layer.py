@@ -1,15 +1,18 @@
-"""Python's packages and our own modules, as a layer; and the list of fonts, as another."""
+"""Python's packages as layers: what every image has with our own modules, the list of fonts, and what is added."""
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from supervisor.image.layers import LayerPlan, key_of
-from supervisor.image.plan import SANDBOX_FILES, ImagePlan, python_version
+from supervisor.image.enclosed import Spec, environment_with, run_enclosed
+from supervisor.image.ground import Ground
+from supervisor.image.layers import LAYERS, LayerPlan, key_of
+from supervisor.image.plan import SANDBOX_FILES, ImagePlan
 from supervisor.image.steps import Runner, advance_on, ignore
 from supervisor.progress import BuildProgress
 
@@ -22,11 +25,16 @@ OUR_FILES: Final = (
     "IPython/__init__.py",
     "IPython/display.py",
 )
-FONTS: Final = Path("/usr/share/fonts")
-_VERSION: Final = 1
+PYTHON: Final = "/usr/bin/python3"
+"""The interpreter that sandboxes run."""
+FONT_LIST: Final = "share/gaoler/matplotlib"
+_VERSION: Final = 2
 """Changes when this module makes something else of the same inputs."""
 _REQUIREMENT: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==", re.MULTILINE)
 _PIP_OPTIONS: Final = ("--disable-pip-version-check", "--no-input", "--progress-bar", "off")
+_COMPILE: Final = ("-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "/usr/local/lib")
+"""Byte code is told by its source's content, not by its time: so an image is the same each time. Nobody checks it in a
+sandbox either, for sources cannot change there."""
 
 
 def site_of(version: str, local: Path) -> Path:
@@ -34,51 +42,80 @@ def site_of(version: str, local: Path) -> Path:
     return local / "lib" / f"python{version}" / "dist-packages"
 
 
-def python_layer(plan: ImagePlan, progress: BuildProgress, run: Runner) -> LayerPlan:
+def python_layer(plan: ImagePlan, ground: Ground, progress: BuildProgress, run: Runner) -> LayerPlan:
     """Plan the layer of the packages that every image has."""
-    version = python_version(plan.python)
+    version = ground.python_version()
     files = [plan.requirements, *(SANDBOX_FILES / name for name in OUR_FILES)]
     key = key_of(_VERSION, str(plan.python), version, [path.read_text(encoding="utf-8") for path in files])
 
     def fill(building: Path) -> None:
-        site = site_of(version, building / "local")
+        local = building / "local"
+        site = site_of(version, local)
         site.mkdir(mode=0o755, parents=True)
-        _install(plan, site, progress, run)
-        with progress.step("Preparing Python", 3) as step:
-            step.advance("programs")
-            move_programs(site, building / "local" / "bin")
-            step.advance("our own modules")
-            _add_our_files(site)
-            step.advance("byte code")
-            compile_all(plan.python, building / "local", run)
+        total = len(_REQUIREMENT.findall(plan.requirements.read_text()))
+        locked = ["--require-hashes", "--requirement", str(plan.requirements)]
+        _install(plan, version, site, locked, total, progress, run)
+        _move_programs(site, local / "bin")
+        _add_our_files(site)
+        with progress.step("Compiling Python packages"):
+            run_enclosed(run, _spec(ground, local, [], _COMPILE))
         with progress.step("Trying every package"):
-            _try_imports(plan.python, site, run)
+            run_enclosed(run, _spec(ground, local, [], ("-B", "-c", _try_imports(site))))
 
     return LayerPlan("python", key, fill)
 
 
-def fonts_layer(plan: ImagePlan, python: LayerPlan, site: Path, progress: BuildProgress, run: Runner) -> LayerPlan:
-    """Plan the list of fonts, which matplotlib would take seconds to make in each sandbox. ``site`` has matplotlib."""
-    found = sorted((str(path), path.stat().st_size) for path in FONTS.rglob("*") if path.is_file())
+def fonts_layer(plan: ImagePlan, ground: Ground, python: LayerPlan, progress: BuildProgress, run: Runner) -> LayerPlan:
+    """Plan the list of fonts, which matplotlib would take seconds to make in each sandbox."""
+    fonts = ground.usr / "share" / "fonts"
+    found = sorted((str(path), path.stat().st_size) for path in fonts.rglob("*") if path.is_file())
+    below = plan.directory / LAYERS / python.directory / "local"
 
     def fill(building: Path) -> None:
-        target = building / "local" / "share" / "gaoler" / "matplotlib"
+        target = building / "local" / FONT_LIST
         target.mkdir(mode=0o755, parents=True)
-        if not (site / "matplotlib").is_dir():
+        if not (site_of(ground.python_version(), below) / "matplotlib").is_dir():
             return
-        program = (
-            "import os, sys; sys.path.insert(0, sys.argv[1]); os.environ['MPLCONFIGDIR'] = sys.argv[2]; "
-            "import matplotlib.font_manager"
-        )
+        program = f"import os; os.environ['MPLCONFIGDIR'] = '/usr/local/{FONT_LIST}'\nimport matplotlib.font_manager"
         with progress.step("Listing fonts"):
-            run([str(plan.python), "-I", "-B", "-c", program, str(site), str(target)], ignore)
+            run_enclosed(run, _spec(ground, building / "local", [below], ("-B", "-c", program)))
 
-    return LayerPlan("fonts", key_of(python.key, found), fill)
+    return LayerPlan("fonts", key_of(python.key, ground.key, found), fill)
 
 
-def pip_command(plan: ImagePlan, progress: BuildProgress, run: Runner) -> list[str]:
-    """Give a pip that runs under the sandbox's own interpreter, so that it chooses that one's wheels."""
-    tool = plan.directory / f"tool-{python_version(plan.python)}"
+def extra_layer(plan: ImagePlan, ground: Ground, python: LayerPlan, progress: BuildProgress, run: Runner) -> LayerPlan:
+    """Plan the layer of packages that an operator adds; they take those that are there already as these are."""
+    version = ground.python_version()
+    wanted = sorted(plan.selection.python)
+    below = plan.directory / LAYERS / python.directory / "local"
+
+    def fill(building: Path) -> None:
+        local = building / "local"
+        site = site_of(version, local)
+        site.mkdir(mode=0o755, parents=True)
+        there = distributions([site_of(version, below)])
+        constraints = building / "constraints.txt"
+        constraints.write_text("".join(f"{name}=={each}\n" for name, each in there.items()), encoding="utf-8")
+        _install(plan, version, site, ["--constraint", str(constraints), *wanted], len(wanted), progress, run)
+        constraints.unlink()
+        _drop_those_of(site, there)
+        _move_programs(site, local / "bin")
+        run_enclosed(run, _spec(ground, local, [below], _COMPILE))
+        run_enclosed(run, _spec(ground, local, [below], ("-B", "-c", _try_imports(site))))
+
+    return LayerPlan("extra", key_of(_VERSION, python.key, wanted), fill)
+
+
+def distributions(sites: Sequence[Path]) -> dict[str, str]:
+    """Give the versions of the packages that are installed there, by name."""
+    paths = sorted(path for site in sites for path in site.glob("*.dist-info"))
+    found = (path.name.removesuffix(".dist-info").rpartition("-") for path in paths)
+    return {name.replace("_", "-").lower(): version for name, _, version in found}
+
+
+def _pip_command(plan: ImagePlan, progress: BuildProgress, run: Runner) -> list[str]:
+    """Give a pip of our own, made by the host's interpreter."""
+    tool = plan.directory / f"tool-{_pips_version(plan)}"
     if not (tool / "complete").exists():
         with progress.step("Preparing pip"):
             run([str(plan.python), "-m", "venv", "--clear", str(tool)], ignore)
@@ -86,41 +123,50 @@ def pip_command(plan: ImagePlan, progress: BuildProgress, run: Runner) -> list[s
     return [str(tool / "bin" / "python"), "-m", "pip"]
 
 
-def _install(plan: ImagePlan, site: Path, progress: BuildProgress, run: Runner) -> None:
-    pip = pip_command(plan, progress, run)
+def _pips_version(plan: ImagePlan) -> str:
+    return plan.python.resolve().name.removeprefix("python")
+
+
+def _install(
+    plan: ImagePlan, version: str, site: Path, wanted: list[str], total: int, progress: BuildProgress, run: Runner
+) -> None:
+    """Download what is ``wanted``, and then install it without a network; wheels only, so that nothing of it is run."""
+    pip = _pip_command(plan, progress, run)
     wheels = str(plan.directory / "wheels")
-    wanted = ["--require-hashes", "--requirement", str(plan.requirements)]
-    total = len(_REQUIREMENT.findall(plan.requirements.read_text()))
+    options = [*_PIP_OPTIONS, "--only-binary", ":all:", "--find-links", wheels]
+    if version != _pips_version(plan):
+        options += ["--python-version", version]
     with progress.step("Downloading Python packages", total) as step:
-        download = [*pip, "download", *_PIP_OPTIONS, "--only-binary", ":all:", "--dest", wheels, *wanted]
-        run(download, advance_on("Collecting", step.advance))
+        run([*pip, "download", *options, "--dest", wheels, *wanted], advance_on("Collecting", step.advance))
     with progress.step("Installing Python packages", total) as step:
-        offline = ["--no-index", "--find-links", wheels, "--no-compile", "--target", str(site)]
-        run([*pip, "install", *_PIP_OPTIONS, *offline, *wanted], advance_on("Collecting", step.advance))
+        offline = ["--no-index", "--no-compile", "--target", str(site)]
+        run([*pip, "install", *options, *offline, *wanted], advance_on("Collecting", step.advance))
 
 
-def move_programs(site: Path, target: Path) -> None:
+def _spec(ground: Ground, local: Path, below: Sequence[Path], arguments: Sequence[str]) -> Spec:
+    return Spec(
+        usr=str(ground.usr),
+        etc=str(ground.etc),
+        local=str(local),
+        below=list(map(str, below)),
+        command=[PYTHON, *arguments],
+        environment=environment_with(),
+    )
+
+
+def _move_programs(site: Path, target: Path) -> None:
     """``pip --target`` puts programs beside the modules, made for the interpreter that pip ran under."""
-    target.mkdir(mode=0o755)
     source = site / "bin"
     if not source.is_dir():
         return
+    target.mkdir(mode=0o755)
     for program in source.iterdir():
         text = program.read_bytes()
         if text.startswith(b"#!") and b"python" in text.partition(b"\n")[0]:
-            text = b"#!/usr/bin/python3\n" + text.partition(b"\n")[2]
+            text = f"#!{PYTHON}\n".encode() + text.partition(b"\n")[2]
         (target / program.name).write_bytes(text)
         (target / program.name).chmod(0o755)
     shutil.rmtree(source)
-
-
-def compile_all(python: Path, local: Path, run: Runner) -> None:
-    """Make the byte code. It is told by the source's content, not its time: so an image is the same each time.
-
-    Nobody checks it in a sandbox either: sources cannot change there.
-    """
-    options = ["-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "-s", str(local), "-p", "/usr/local"]
-    run([str(python), "-I", "-m", "compileall", *options, str(local / "lib")], ignore)
 
 
 def _add_our_files(site: Path) -> None:
@@ -130,19 +176,36 @@ def _add_our_files(site: Path) -> None:
     (site / "gaoler_start.pth").write_text("import gaoler_start\n")
 
 
-def _try_imports(python: Path, site: Path, run: Runner) -> None:
+def _drop_those_of(site: Path, there: dict[str, str]) -> None:
+    """Take away the packages that the layer below has: by what each says that it consists of."""
+    for info in site.glob("*.dist-info"):
+        name = info.name.removesuffix(".dist-info").rpartition("-")[0].replace("_", "-").lower()
+        if name in there:
+            with (info / "RECORD").open(encoding="utf-8", newline="") as record:
+                paths = [site / row[0] for row in csv.reader(record) if row and ".." not in row[0].split("/")]
+            programs = [site / "bin" / row.name for row in _programs(info)]
+            for path in (*paths, *programs):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(info, ignore_errors=True)
+    for directory in sorted((path for path in site.rglob("*") if path.is_dir()), reverse=True):
+        if not any(directory.iterdir()):
+            directory.rmdir()
+
+
+def _programs(info: Path) -> list[Path]:
+    """Give the programs that a package declares: its record names them where they would be without a target."""
+    declared = info / "entry_points.txt"
+    if not declared.exists():
+        return []
+    text = declared.read_text(encoding="utf-8").partition("[console_scripts]")[2].partition("\n[")[0]
+    return [Path(line.partition("=")[0].strip()) for line in text.splitlines() if "=" in line]
+
+
+def _try_imports(site: Path) -> str:
     names = sorted(
         line.strip()
         for top in site.glob("*.dist-info/top_level.txt")
         for line in top.read_text().splitlines()
         if re.fullmatch(r"[A-Za-z]\w*", line.strip())
     )
-    program = "import sys; sys.path.insert(0, sys.argv[1])\nfor name in sys.argv[2:]: __import__(name)"
-    run([str(python), "-I", "-B", "-c", program, str(site), *names], ignore)
-
-
-def distributions(sites: Sequence[Path]) -> dict[str, str]:
-    """Give the versions of the packages that are installed there, by name."""
-    paths = sorted(path for site in sites for path in site.glob("*.dist-info"))
-    found = (path.name.removesuffix(".dist-info").rpartition("-") for path in paths)
-    return {name.replace("_", "-").lower(): version for name, _, version in found}
+    return f"for name in {names!r}: __import__(name)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -50,6 +50,8 @@ class Packages(Struct, frozen=True, forbid_unknown_fields=True):
     """What an image needs to have for it."""
 
     debian: list[DebianName] = []
+    """The first brings the tools: it is not installed where all of them are, whoever brought them. The others are
+    libraries, and always needed."""
     npm: list[PlainName] = []
     """Folders of ``npm/``: each a ``package.json`` with its lock file."""
     usable: Literal["python", "npm", "r"] | None = None
@@ -205,28 +207,20 @@ def profiles_wanted(languages: Sequence[Language]) -> dict[str, str]:
 
 def installed_languages(
     languages: Sequence[Language],
-    search: Sequence[tuple[str, Path]],
+    find: Callable[[Sequence[str]], str | None],
     profiles: Mapping[str, str] | None = None,
     more: Mapping[str, str] | None = None,
 ) -> dict[str, InstalledLanguage]:
     """Find the tools; give the installed languages by every name and alias.
 
-    ``search``: directories in the order of ``PATH``, each as seen in a sandbox and as it is on the host. ``profiles``:
-    the runtime profile for each language that has one. ``more``: is added to everybody's environment.
+    ``find`` gives the path inside a sandbox of the first of these programs that is there. ``profiles``: the runtime
+    profile for each language that has one. ``more``: is added to everybody's environment.
     """
     found: dict[str, InstalledLanguage] = {}
     for language in languages:
-        tools = {tool: _find(names, search) for tool, names in language.tools.items()}
+        tools = {tool: find(names) for tool, names in language.tools.items()}
         complete = {tool: path for tool, path in tools.items() if path is not None}
         if len(complete) == len(tools):
             installed = InstalledLanguage(language, complete, (profiles or {}).get(language.name), more or {})
             found.update(dict.fromkeys((language.name, *language.aliases), installed))
     return found
-
-
-def _find(names: Sequence[str], search: Sequence[tuple[str, Path]]) -> str | None:
-    for name in names:
-        for inside, outside in search:
-            if (outside / name).exists():
-                return f"{inside}/{name}"
-    return None

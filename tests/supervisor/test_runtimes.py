@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import ConfigurationError
+from supervisor.image.inside import Inside
 from supervisor.runtimes.catalogue import LANGUAGES, installed_languages, load_languages
 
 LIBRECHAT = [
@@ -36,9 +37,10 @@ def test_every_code_of_librechat_is_known() -> None:
 
 
 def test_command_lines_are_what_the_data_says(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
     for tool in ("gcc", "python3"):
-        (tmp_path / tool).touch()
-    found = installed_languages(load_languages(), [("/usr/local/bin", tmp_path / "none"), ("/usr/bin", tmp_path)])
+        (tmp_path / "bin" / tool).touch()
+    found = installed_languages(load_languages(), Inside(tmp_path / "none", tmp_path, tmp_path / "none").find)
     assert set(found) == {"c", "python", "py", "python3"}
     assert found["c"].compile_arguments() == ["/usr/bin/gcc", "-O1", "-o", "/tmp/main", "/code/main.c", "-lm"]
     assert found["c"].run_arguments(["a b", "{x}"]) == ["/tmp/main", "a b", "{x}"]

@@ -1,0 +1,117 @@
+"""From a selection to layers: which languages and groups, what of Debian is missing, and what each layer is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from supervisor.image import debian
+from supervisor.image.ground import Ground
+from supervisor.image.layers import LayerPlan, key_of
+from supervisor.image.manifest import FORMAT
+from supervisor.image.npm import LIBRARIES, NpmFolder, npm_layer, read_folder
+from supervisor.image.plan import ALWAYS, ImagePlan
+from supervisor.image.prepared import all_prepared
+from supervisor.image.python_layer import extra_layer, fonts_layer, python_layer
+from supervisor.image.selection import chosen_groups, chosen_languages
+from supervisor.image.steps import ImageError, Runner
+from supervisor.progress import BuildProgress
+from supervisor.runtimes.catalogue import Group, Language, Packages
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a selection means."""
+
+    languages: Sequence[Language]
+    """Those that were chosen, and those that every image has."""
+    groups: Sequence[Group]
+    folders: Mapping[str, NpmFolder]
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What the image will be."""
+
+    inputs: str
+    layers: Sequence[LayerPlan]
+    present: Sequence[Language]
+    """The languages that sandboxes will have: also those of the host's that nobody has chosen."""
+    wanted: Wanted
+
+
+def wanted_of(plan: ImagePlan) -> Wanted:
+    """Look up what the selection names.
+
+    Raises:
+        ConfigurationError: something of that name does not exist.
+    """
+    languages = chosen_languages([*ALWAYS, *plan.selection.languages], plan.languages) if plan.languages else []
+    groups = chosen_groups(plan.selection.groups, plan.groups)
+    names = {name for each in [*_packages(languages), *_packages(groups)] for name in each.npm}
+    extra = plan.selection.npm
+    folders = {
+        name: read_folder(name, plan.npm, extra if name == LIBRARIES else ())
+        for name in sorted(names | ({LIBRARIES} if extra else set()))
+    }
+    return Wanted(languages, groups, folders)
+
+
+def debian_packages(plan: ImagePlan, wanted: Wanted) -> list[str]:
+    """Give all of Debian that the image is to have."""
+    of_all = [*plan.debian_packages, *plan.selection.debian]
+    return list(dict.fromkeys([*of_all, *(name for each in _all(wanted) for name in each.debian)]))
+
+
+def missing_packages(plan: ImagePlan, wanted: Wanted, ground: Ground) -> list[str]:
+    """Give what is to be installed on the host."""
+    replaced = {
+        each.packages.debian[0]
+        for each in wanted.languages
+        if each.packages.debian and _tools_missing(each, wanted, ground) == []
+    }
+    return [name for name in debian_packages(plan, wanted) if name not in ground.packages and name not in replaced]
+
+
+def draw(plan: ImagePlan, wanted: Wanted, ground: Ground, progress: BuildProgress, run: Runner) -> Blueprint:
+    """Plan the layers, in the order in which they are made. Reads, and changes nothing.
+
+    Raises:
+        ImageError: a language that was chosen has no tools, though its packages are there.
+    """
+    for language in wanted.languages:
+        if missing := _tools_missing(language, wanted, ground):
+            raise ImageError(f"{language.title}: there is no {' and no '.join(missing)} in /usr/bin")
+    present = [each for each in plan.languages if not _tools_missing(each, wanted, ground)]
+    python = python_layer(plan, ground, progress, run)
+    npm = {name: npm_layer(folder, plan.directory, progress, run) for name, folder in wanted.folders.items()}
+    layers = [python, fonts_layer(plan, ground, python, progress, run), *npm.values()]
+    if plan.selection.python:
+        layers.append(extra_layer(plan, ground, python, progress, run))
+    # Of the host's languages those that nobody has chosen stay as they are but for caches; libraries are not fetched.
+    prepare = [each for each in present if each in wanted.languages or not each.packages.npm]
+    layers += all_prepared(plan, ground, [*prepare, *wanted.groups], npm, progress, run)
+    seen = [(each, ground.identities(each.tools)) for each in present]
+    versions = [(name, ground.packages.get(name)) for name in debian_packages(plan, wanted)]
+    keys = [layer.key for layer in layers]
+    inputs = key_of(FORMAT, plan.selection, ground.key, keys, seen, list(wanted.groups), versions)
+    return Blueprint(inputs, layers, present, wanted)
+
+
+def install_missing(plan: ImagePlan, wanted: Wanted, ground: Ground, progress: BuildProgress, run: Runner) -> None:
+    """Install on the host what the image needs of it."""
+    debian.install(missing_packages(plan, wanted, ground), progress, run)
+
+
+def _tools_missing(language: Language, wanted: Wanted, ground: Ground) -> list[str]:
+    """Name the tools that come neither with the ground nor with a folder of npm."""
+    programs = {name for folder in wanted.folders.values() for name in folder.programs}
+    return [tool for tool, names in language.tools.items() if programs.isdisjoint(names) and ground.find(names) is None]
+
+
+def _all(wanted: Wanted) -> list[Packages]:
+    return [*_packages(wanted.languages), *_packages(wanted.groups)]
+
+
+def _packages(wanted: Sequence[Language] | Sequence[Group]) -> list[Packages]:
+    return [each.packages for each in wanted]
