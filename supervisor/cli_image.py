@@ -91,6 +91,85 @@ def image_build(
         click.echo(f"Image {built.path.name}: {known}.", err=True)
 
 
+@image.command("list")
+@json_option
+@image_dir_option
+@state_dir_option
+@config_option
+def image_list(*, as_json: bool, image_dir: str | None, state_dir: str | None, config: Path | None) -> None:
+    """List the images: which is current, which a daemon uses, what each has and costs."""
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    from supervisor.image.manage import list_images
+
+    with plain_errors(), _image_errors():
+        found = list_images(_images(image_dir, state_dir, config))
+        if as_json:
+            click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+            return
+        table = Table("image", "", "base", "MiB", "of its own", "languages and groups", box=None, pad_edge=False)
+        for row in found.images:
+            marks = [word for word, holds in (("current", row.current), ("in use", row.in_use)) if holds]
+            has = [*(f"{name} {version}".strip() for name, version in row.languages.items()), *row.groups]
+            sizes = (f"{row.bytes >> 20}", f"{row.own_bytes >> 20}")
+            table.add_row(row.id, ", ".join(marks), row.base or "other version", *sizes, ", ".join(has))
+        Console().print(table)
+        click.echo(f"{found.bytes >> 20} MiB together, with the layers of the next one.")
+
+
+@image.command("verify")
+@click.argument("name", metavar="[ID]", required=False)
+@json_option
+@image_dir_option
+@state_dir_option
+@config_option
+def image_verify(
+    *, name: str | None, as_json: bool, image_dir: str | None, state_dir: str | None, config: Path | None
+) -> None:
+    """Compare each file of an image (default: the current one) with what was built. Exit code 1 if one differs."""
+    import msgspec
+
+    from supervisor.image.manage import verify
+
+    with plain_errors(), _image_errors():
+        verdict = verify(_images(image_dir, state_dir, config), name)
+        if as_json:
+            click.echo(msgspec.json.format(msgspec.json.encode(verdict)).decode())
+        else:
+            for kind, paths in (("wrong", verdict.wrong), ("missing", verdict.missing), ("extra", verdict.extra)):
+                for path in paths:
+                    click.echo(f"{kind:8}{path}")
+            good, mend = "every file is as it was built", "run 'gaoler image build --fresh'"
+            click.echo(f"{verdict.id}: {good if verdict.good else mend}")
+        sys.exit(0 if verdict.good else 1)
+
+
+@image.command("remove")
+@click.argument("name", metavar="ID")
+@json_option
+@image_dir_option
+@state_dir_option
+@config_option
+def image_remove(
+    *, name: str, as_json: bool, image_dir: str | None, state_dir: str | None, config: Path | None
+) -> None:
+    """Remove an image that is neither current nor in use."""
+    import msgspec
+
+    from supervisor.image.manage import remove
+
+    with plain_errors(), _image_errors():
+        removed = remove(_images(image_dir, state_dir, config), name)
+        click.echo(msgspec.json.encode({"removed": removed}).decode() if as_json else f"Removed {removed}.")
+
+
+def _images(image_dir: str | None, state_dir: str | None, config: Path | None) -> Path:
+    flags = {"state_dir": absolute(state_dir), "image_dir": absolute(image_dir)}
+    return load_settings(config, flags).settings.image_path
+
+
 @contextmanager
 def _image_errors() -> Iterator[None]:
     from supervisor.image import ImageError

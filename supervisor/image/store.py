@@ -112,6 +112,17 @@ def remove_unless_held(path: Path) -> bool:
         return True
 
 
+def is_held(path: Path) -> bool:
+    """Say whether a daemon uses an image."""
+    with ExitStack() as locks:
+        try:
+            _lock_alone(path, os.O_DIRECTORY, locks)
+            _lock_alone(path / MANIFEST, 0, locks)
+        except BlockingIOError:
+            return True
+        return False
+
+
 def tidy(directory: Path, image: Image) -> None:
     """Remove what a complete ``image`` makes superfluous. The build lock is held."""
     remove_unused(directory)
