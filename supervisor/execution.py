@@ -99,6 +99,12 @@ class ExecutionRequest:
     """LibreChat's name for a lasting runtime, unique in its tenant; asks for ``stateful``."""
     egress: tuple[str, ...] | None = None
     """Narrow the network down to these hosts; ``None``: all that the operator allows."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables for this execution beside the usual ones, instead of those of the same name."""
+    main: str | None = None
+    """Run this file of the workspace, as a program of its own, instead of ``code``, which is empty then."""
+    sources: tuple[str, ...] = ()
+    """Further files of the workspace that are compiled together with ``main``."""
     display_bytes: int = 0
     """Take what Python shows beside its output (figures, tables, pages), up to so many bytes; 0: do not ask for it."""
 

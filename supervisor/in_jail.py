@@ -75,8 +75,9 @@ class InJail:
         self, request: ExecutionRequest, language: InstalledLanguage, inputs: Inputs, jail: RemoteJail, present: Present
     ) -> None:
         """Write the program and those inputs that are not there yet."""
-        code = request.code.encode()
-        await jail.put_file(language.source_name, len(code), _once(code), area="code", read_only=True)
+        if request.main is None:
+            code = request.code.encode()
+            await jail.put_file(language.source_name, len(code), _once(code), area="code", read_only=True)
         await self.place_inputs(inputs, jail, present)
 
     async def place_inputs(self, inputs: Inputs, jail: RemoteJail, present: Present) -> None:
@@ -121,6 +122,8 @@ class InJail:
                 wall_seconds=request.wall_seconds,
                 stdin=request.stdin,
                 display_bytes=request.display_bytes,
+                environment=dict(request.environment),
+                main=language.source_path(request.main),
             )
             return await jail.run(script, output.take, scan=True)
         compiled = await self._compile(request, language, jail, output, then="sweep")
@@ -139,13 +142,14 @@ class InJail:
         interrupt_seconds: float,
     ) -> protocol.Ended:
         """Run in the lasting interpreter, or beside it; what lives in the jail is paused afterwards."""
-        if language.profile is not None:
+        if language.profile is not None and request.main is None:
             cell = protocol.RunCell(
                 arguments=list(request.arguments),
                 wall_seconds=request.wall_seconds,
                 stdin=request.stdin,
                 interrupt_seconds=interrupt_seconds,
                 display_bytes=request.display_bytes,
+                environment=dict(request.environment),
             )
             return await jail.run(cell, output.take, scan=True)
         compiled = await self._compile(request, language, jail, output, then="pause")
@@ -161,12 +165,12 @@ class InJail:
         output: Collector,
         then: protocol.Then,
     ) -> protocol.Ended | None:
-        compiler = language.compile_arguments()
+        compiler = language.compile_arguments(request.main, request.sources)
         if compiler is None:
             return None
         build = protocol.Run(
             arguments=compiler,
-            environment=language.environment,
+            environment={**language.environment, **request.environment},
             seccomp=language.language.seccomp_compile or language.language.seccomp,
             wall_seconds=request.wall_seconds,
             then=then,
@@ -374,8 +378,8 @@ async def _once(data: bytes) -> AsyncIterator[bytes]:
 
 def _program(request: ExecutionRequest, language: InstalledLanguage, then: protocol.Then) -> protocol.Run:
     return protocol.Run(
-        arguments=language.run_arguments(request.arguments),
-        environment=language.environment,
+        arguments=language.run_arguments(request.arguments, request.main),
+        environment={**language.environment, **request.environment},
         seccomp=language.language.seccomp,
         wall_seconds=request.wall_seconds,
         stdin=request.stdin,

@@ -8,6 +8,7 @@ from supervisor.access import owner_of
 from supervisor.errors import TooLarge
 from supervisor.execution import ExecutionRequest, Owner, SessionId, SkippedFile, new_id
 from supervisor.files import FileService
+from supervisor.request_rules import check_present
 from supervisor.results import Input, Inputs
 
 
@@ -23,6 +24,7 @@ class InputResolver:
 
         Raises:
             NotFound: a session or an input file is not there for this caller.
+            InvalidRequest: the main file is not among them.
             TooLarge: the inputs do not fit into the workspace.
         """
         principal = request.principal
@@ -48,6 +50,7 @@ class InputResolver:
                 continue
             named.add(reference.name)
             by_name[reference.name] = Input(file, reference)
+        check_present(request, by_name)
         self.check_room(by_name)
         return Inputs(
             session_id=row.id if row else request.session_id or SessionId(new_id()),

@@ -27,6 +27,7 @@ from supervisor.jailer.launcher import (
 )
 from supervisor.jailer.orphans import Orphans
 from supervisor.jailer.protocol import MAX_UNSAVED, ShortText
+from supervisor.jailer.zygote import MAX_PACKET_BYTES
 
 log: Final = logging.getLogger("gaoler.jailer.interpreters")
 
@@ -107,12 +108,16 @@ class Interpreter:
         """Send a job with its descriptors.
 
         Raises:
+            LaunchError: it is too large; nobody has got it.
             InterpreterBroken: nobody is there.
         """
+        payload = json.dumps({"id": self._jobs + 1, **job}, ensure_ascii=False).encode()
+        if len(payload) > MAX_PACKET_BYTES:
+            raise LaunchError(f"arguments and environment are over {MAX_PACKET_BYTES} bytes")
         self._jobs += 1
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
         try:
-            await self._control.sendmsg([json.dumps({"id": self._jobs, **job}).encode()], ancillary)
+            await self._control.sendmsg([payload], ancillary)
         except OSError as error:
             raise InterpreterBroken(str(error)) from None
 

@@ -176,6 +176,7 @@ class Jail:
         self.inside.resume()
         match request:
             case protocol.Run():
+                self.new_display(0)
                 return ProgramRun(self, request, emit)
             case protocol.RunScript(tools=None):
                 return ScriptRun(self, request, emit)

@@ -276,6 +276,7 @@ class InterpreterRun(Run):
     def __init__(self, jail: Jail, request: protocol.RunScript | protocol.RunCell, emit: Emit) -> None:
         super().__init__(jail, emit, request.wall_seconds, request.stdin)
         self._arguments = request.arguments
+        self._environment = request.environment
         self._display_bytes = request.display_bytes
         self._given: Interpreter | None = None
 
@@ -290,7 +291,13 @@ class InterpreterRun(Run):
     async def _give(self, stdio: Stdio, more: Sequence[int] = (), **job: Any) -> None:
         display = self._jail.new_display(self._display_bytes)
         fds = [*stdio, *more, *([] if display is None else [display])]
-        described = {"do": self._job, "arguments": self._arguments, "display": display is not None, **job}
+        described = {
+            "do": self._job,
+            "arguments": self._arguments,
+            "environment": self._environment,
+            "display": display is not None,
+            **job,
+        }
         self._given, self._state_is_new = await self._jail.inside.give(described, fds)
 
 
@@ -299,6 +306,13 @@ class ScriptRun(InterpreterRun):
 
     _job = "script"
     _status: int | None = None
+
+    def __init__(self, jail: Jail, request: protocol.RunScript, emit: Emit) -> None:
+        super().__init__(jail, request, emit)
+        self._main = request.main
+
+    async def _start(self, stdio: Stdio) -> None:
+        await self._give(stdio, main=self._main)
 
     async def _wait(self) -> None:
         process = self._interpreter.process
@@ -352,7 +366,7 @@ class ToolRun(ScriptRun):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._link = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         with theirs:
-            await self._give(stdio, [theirs.fileno()], language=self._language)
+            await self._give(stdio, [theirs.fileno()], language=self._language, main=self._main)
 
     async def _wait(self) -> None:
         async with trio.open_nursery() as nursery:

@@ -37,6 +37,8 @@ WallSeconds = Annotated[float, Meta(gt=0)] | None
 Stdin = Annotated[bytes, Meta(max_length=MAX_STDIN_BYTES)]
 DisplayBytes = Annotated[int, Meta(ge=0, le=1 << 27)]
 """What a program may show beside its output, for :class:`GetDisplay`; 0: it has no place for it."""
+Variables = Annotated[dict[Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")], Text], Meta(max_length=128)]
+"""For the interpreter, beside those that it was started with."""
 Area = Literal["workspace", "code"]
 Then = Literal["destroy", "sweep", "pause"]
 StreamName = Literal["stdout", "stderr"]
@@ -120,8 +122,9 @@ class Run(Message, frozen=True, tag="run"):
 
 
 class RunScript(Message, frozen=True, tag="script"):
-    """Run ``/code/main.py`` in the jail's interpreter as a program of its own; the jail is destroyed after it.
+    """Run ``main`` in the jail's interpreter as a program of its own; the jail is destroyed after it.
 
+    ``main`` is a path as the sandbox sees it, and opened by it.
     With ``tools`` the program, or the bash script ``/code/main.sh``, may call tools of the client's, which
     ``/code/tools.json`` names: see :class:`ToolCalls`.
     """
@@ -131,6 +134,8 @@ class RunScript(Message, frozen=True, tag="script"):
     stdin: Stdin = b""
     tools: Literal["python", "bash"] | None = None
     display_bytes: DisplayBytes = 0
+    environment: Variables = {}
+    main: Annotated[str, Meta(min_length=1, max_length=MAX_PATH_BYTES)] = "/code/main.py"
 
 
 class ToolResults(Message, frozen=True, tag="tool_results"):
@@ -144,6 +149,7 @@ class RunCell(Message, frozen=True, tag="cell"):
 
     If the jail has no interpreter (any more) it gets one first. When the time is over, or at :class:`Interrupt`, the
     code gets SIGINT; if it has not come to an end ``interrupt_seconds`` later it is killed and the namespace is lost.
+    ``environment`` holds for this cell.
     """
 
     arguments: Annotated[list[Text], Meta(max_length=MAX_ARGUMENTS)] = []
@@ -151,6 +157,7 @@ class RunCell(Message, frozen=True, tag="cell"):
     stdin: Stdin = b""
     interrupt_seconds: Annotated[float, Meta(gt=0, le=60)] = 2.0
     display_bytes: DisplayBytes = 0
+    environment: Variables = {}
 
 
 class Background(Message, frozen=True, tag="background"):

@@ -19,6 +19,7 @@ GROUPS: Final = Path(__file__).resolve().parent / "groups"
 NPM_PROJECTS: Final = Path(__file__).resolve().parent / "npm"
 BUILD_DIRECTORY: Final = "/tmp"
 SOURCE_DIRECTORY: Final = "/code"
+WORKSPACE: Final = "/mnt/data"
 
 COMMON_ENVIRONMENT: Final[Mapping[str, str]] = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -73,7 +74,12 @@ class Group(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Language(Struct, frozen=True, forbid_unknown_fields=True):
-    """One language. In ``compile`` and ``run``: ``{name}`` is the path of tool ``name``, ``{source}``, ``{build}``."""
+    """One language.
+
+    In ``compile`` and ``run`` ``{name}`` is the path of tool ``name``; ``{source}`` the program's file, ``{stem}`` its
+    name without directory and extension, ``{directory}`` where it lies; ``{build}`` where to put what is made of it.
+    ``{sources}``, alone, stands for all further files that are compiled with it: none, one or many.
+    """
 
     name: Alias
     title: str
@@ -127,21 +133,42 @@ class InstalledLanguage:
         """The whole environment of its programs; nothing of ours is in it."""
         return {**COMMON_ENVIRONMENT, **self.language.environment, **self.more}
 
-    def compile_arguments(self) -> list[str] | None:
-        """Give the command line that builds the program, if there is one."""
-        return None if self.language.compile is None else self._fill(self.language.compile)
+    @property
+    def takes_sources(self) -> bool:
+        """Further files can be compiled with the program's."""
+        return "{sources}" in (self.language.compile or ())
 
-    def run_arguments(self, arguments: Sequence[str]) -> list[str]:
+    def compile_arguments(self, main: str | None = None, sources: Sequence[str] = ()) -> list[str] | None:
+        """Give the command line that builds the program, if there is one; ``main`` and ``sources`` as of a request."""
+        return None if self.language.compile is None else self._fill(self.language.compile, main, sources)
+
+    def run_arguments(self, arguments: Sequence[str], main: str | None = None) -> list[str]:
         """Give the command line that runs it with the caller's arguments."""
-        return [*self._fill(self.language.run), *arguments]
+        return [*self._fill(self.language.run, main), *arguments]
+
+    def source_path(self, main: str | None = None) -> str:
+        """Where the program's file lies in a sandbox; ``main`` names one of the workspace."""
+        return f"{SOURCE_DIRECTORY}/{self.language.source}" if main is None else f"{WORKSPACE}/{main}"
 
     def version_arguments(self) -> list[str]:
         """Give the command line that tells its version."""
         return self._fill(self.language.version)
 
-    def _fill(self, template: Sequence[str]) -> list[str]:
-        places = {**self.tools, "source": f"{SOURCE_DIRECTORY}/{self.language.source}", "build": BUILD_DIRECTORY}
-        return [part.format_map(places) for part in template]
+    def _fill(self, template: Sequence[str], main: str | None = None, sources: Sequence[str] = ()) -> list[str]:
+        source = self.source_path(main)
+        directory, _, name = source.rpartition("/")
+        places = {
+            **self.tools,
+            "source": source,
+            "directory": directory,
+            "stem": name.rpartition(".")[0] or name,
+            "build": BUILD_DIRECTORY,
+        }
+        filled: list[str] = []
+        for part in template:
+            more = [self.source_path(each) for each in sources]
+            filled += more if part == "{sources}" else [part.format_map(places)]
+        return filled
 
 
 def load_languages(directory: Path = LANGUAGES) -> tuple[Language, ...]:
@@ -156,6 +183,7 @@ def load_languages(directory: Path = LANGUAGES) -> tuple[Language, ...]:
         try:
             language = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Language)
             installed = InstalledLanguage(language, dict.fromkeys(language.tools, "/x"))
+            installed.compile_arguments()
             installed.run_arguments(())
             installed.version_arguments()
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:

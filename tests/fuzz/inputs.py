@@ -131,7 +131,8 @@ def _is_huge(value: Any) -> bool:
 REQUESTS: Final[list[protocol.Message]] = [
     protocol.OpenJail(policy="default", profile="py"), protocol.PutFile(area="workspace", name=b"a", size=1),
     protocol.PutPackages(size=3), protocol.RemoveFile(name=b"a"), protocol.MakeDirectory(name=b"a/b"),
-    protocol.Run(arguments=["/bin/true"], environment={"A": "b"}, seccomp="bash"), protocol.RunScript(), protocol.RunCell(),
+    protocol.Run(arguments=["/bin/true"], environment={"A": "b"}, seccomp="bash"), protocol.RunScript(environment={"A": "b"}, main="/mnt/data/a.py"),
+    protocol.RunCell(environment={"A": "b"}),
     protocol.ToolResults(size=2), protocol.Background(jail=1, arguments=["x"], environment={}, seccomp="bash"), protocol.WriteStdin(data=b"x"),
     protocol.SignalSession(signal=9), protocol.Pause(), protocol.Resume(), protocol.Connect(grant="0" * 32, ports=[1]),
     protocol.Weigh(share=0.5), protocol.Interrupt(), protocol.Save(limit_bytes=4096), protocol.Restore(size=1), protocol.Finish(),

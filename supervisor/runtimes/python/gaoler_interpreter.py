@@ -7,10 +7,11 @@ comes back, and a process that breaks the conversation only loses itself.
 
 One JSON object a packet on a ``SOCK_SEQPACKET``, descriptors beside it:
 
-``script``   run /code/main.py as ``python3 main.py`` would and end with its status   (stdin, stdout, stderr)
+``script``   run ``main`` as ``python3 main`` would and end with its status            (stdin, stdout, stderr)
 ``tools``    the same, with tools of the caller's at hand; or a bash script (stdin, stdout, stderr, link)
 ``cell``     run it in the lasting namespace, show the last expression, answer         (stdin, stdout, stderr)
              with ``"display": true`` one more descriptor: a file for what these show beside their output
+             ``"environment"`` is added to what is there; that of a cell goes with it
 ``save``     write the namespace to the descriptor, compressed; answer what was not    (file)
 ``restore``  read it back                                                              (file)
 """
@@ -44,6 +45,8 @@ MAX_UNSAVED = 200
 LIBC = ctypes.CDLL(None)
 IN_FORKS = []
 """What preimported libraries want to have run in every fork: their zygote forks without Python's ceremony."""
+USER_FILES = [SOURCE, "<cell"]
+"""How the names of files begin in which a user's traceback begins."""
 KNOWN = set()
 """Modules that are there before anybody's code comes."""
 
@@ -70,15 +73,19 @@ class Interpreter:
                 self._control.close()
                 take_streams(fds)
                 gaoler_display.to(fds.pop() if job["display"] else None)
-                run_script(job["arguments"])
+                Variables(job["environment"])
+                run_script(job["arguments"], main_path=job["main"])
             elif job["do"] == "tools":
                 self._control.close()
                 take_streams(fds)
                 gaoler_display.to(fds.pop() if job["display"] else None)
+                Variables(job["environment"])
                 run_with_tools(job["language"], job["arguments"], fds[3])
             elif job["do"] == "cell":
                 gaoler_display.to(fds.pop() if job["display"] else None)
+                variables = Variables(job["environment"])
                 answer = self._cell(job["arguments"], fds)
+                variables.take_back()
                 gaoler_display.to(None)
             elif job["do"] == "save":
                 answer = self._with_file(fds[0], lambda file: save(self._namespace(), file, job["limit_bytes"]))
@@ -144,6 +151,43 @@ class Interpreter:
                 return {"error": reason(error)}
 
 
+class Variables:
+    """Environment of one job: in ``os.environ``, and by it in the C library's, so that programs and libraries see it.
+
+    What the interpreter and the libraries that it has imported have read before, they do not read again, but for the
+    module path and the time zone.
+    """
+
+    def __init__(self, given):
+        self._before = {name: os.environ.get(name) for name in given}
+        self._given = given
+        os.environ.update(given)
+        places = given.get("PYTHONPATH", "").split(":")
+        self._places = [place for place in places if place and place not in sys.path]
+        sys.path[1:1] = self._places
+        self._heed_time_zone()
+
+    def take_back(self):
+        """Put back what was there; what the code itself has set since stays."""
+        for name, before in self._before.items():
+            if os.environ.get(name) != self._given[name]:
+                continue
+            if before is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = before
+        for place in self._places:
+            with contextlib.suppress(ValueError):
+                sys.path.remove(place)
+        self._heed_time_zone()
+
+    def _heed_time_zone(self):
+        if "TZ" in self._given:
+            import time
+
+            time.tzset()
+
+
 # -- running --
 
 
@@ -181,7 +225,7 @@ def exit_status(error):
 def show(error):
     """Print a traceback that begins in the user's code."""
     trace = error.__traceback__
-    while trace is not None and not trace.tb_frame.f_code.co_filename.startswith((SOURCE, "<cell")):
+    while trace is not None and not trace.tb_frame.f_code.co_filename.startswith(tuple(USER_FILES)):
         trace = trace.tb_next
     # Not in user code at all: a syntax error, or what was raised while it ended.
     trace = trace or error.__traceback__
@@ -208,19 +252,22 @@ def run_with_tools(language, arguments, link):
         run_script(arguments, gaoler_tools.functions(link))
 
 
-def run_script(arguments, given=None):
+def run_script(arguments, given=None, main_path=SOURCE):
     """Run the program as the only one of this process, with what is ``given``, and end with its status."""
     main = new_main()
     main.__dict__.update(given or {})
-    main.__file__ = SOURCE
-    main.__loader__ = importlib.machinery.SourceFileLoader("__main__", SOURCE)
+    main.__file__ = main_path
+    main.__loader__ = importlib.machinery.SourceFileLoader("__main__", main_path)
     main.__cached__ = None
-    sys.argv = [SOURCE, *arguments]
+    sys.argv = [main_path, *arguments]
     sys.orig_argv = [sys.executable, *sys.argv]
+    if main_path != SOURCE:
+        USER_FILES.append(main_path)
+        sys.path[0] = os.path.dirname(main_path)
 
     def work():
-        with open(SOURCE, "rb") as file:
-            code = compiled(file.read(), SOURCE, "exec")
+        with open(main_path, "rb") as file:
+            code = compiled(file.read(), main_path, "exec")
         if code.co_flags & CO_COROUTINE:
             import asyncio
 
