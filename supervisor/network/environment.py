@@ -49,6 +49,22 @@ _ALWAYS: Final[Mapping[str, str]] = {
     "GOPATH": f"{PACKAGES}/go",
     "CARGO_HOME": f"{PACKAGES}/cargo",
 }
+OFFLINE: Final[Mapping[str, str]] = {
+    # Nothing answers there, however often it is asked: the first answer is the last one.
+    "PIP_RETRIES": "0",
+    "npm_config_fetch_retries": "0",
+    "CARGO_NET_RETRY": "0",
+    # That the host's Python is managed by Debian is not what keeps pip from installing here.
+    "PIP_BREAK_SYSTEM_PACKAGES": "1",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_INPUT": "1",
+    "PIP_CACHE_DIR": "/tmp/.cache/pip",
+    "npm_config_cache": "/tmp/.npm",
+    "npm_config_update_notifier": "false",
+    "npm_config_fund": "false",
+    "npm_config_audit": "false",
+}
+"""Of sandboxes without a network: package managers say so at once."""
 
 
 def network_environment(sets: Iterable[RuleSet], presets: Mapping[str, Preset]) -> dict[str, str]:

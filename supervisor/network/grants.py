@@ -116,6 +116,10 @@ class Network:
         """The policy has a network."""
         return self._policy.network == "egress"
 
+    def reaches(self, egress: Sequence[str] | None) -> bool:
+        """Say whether a program of a request that wants this may reach anything at all."""
+        return self.enabled and egress != ()
+
     @property
     def connected(self) -> bool:
         """There is a proxy."""

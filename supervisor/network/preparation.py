@@ -10,7 +10,7 @@ from pathlib import Path
 from egress.control import Limits
 from supervisor.errors import ConfigurationError
 from supervisor.network.authority import AUTHORITY_FILE, HOST_AUTHORITIES, read_authorities, read_or_make_authority
-from supervisor.network.environment import network_environment
+from supervisor.network.environment import OFFLINE, network_environment
 from supervisor.network.presets import Preset, read_presets
 from supervisor.network.rule_files import read_rule_sets
 from supervisor.network.rules_in_force import RulesInForce, RuleSource
@@ -25,7 +25,7 @@ def prepare_network(settings: Settings, policy: Policy) -> RuleSource:
         ConfigurationError: a rule or credential is wrong or missing.
     """
     if policy.network != "egress":
-        return rule_source(settings, policy, {}, {})
+        return replace(rule_source(settings, policy, {}, {}), environment=OFFLINE)
     source = rule_source(settings, policy, read_presets(os.environ, Path.home()), read_credentials(settings))
     sets = read_rule_sets(source.directory, source.given, source.presets, source.names)
     source = replace(source, environment=network_environment(sets.values(), source.presets))
