@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 from quart import Request, Response, request
@@ -11,10 +12,33 @@ from http_api import answers, profiles, schemas
 from http_api.body import read_capped
 from http_api.services import Door
 from http_api.streaming import EventStream
-from supervisor.errors import InvalidRequest
-from supervisor.execution import ExecutionRequest, FileId, FileReference, SessionId, is_id
+from supervisor.errors import InvalidRequest, Unsupported
+from supervisor.execution import (
+    CapturedOutput,
+    ExecutionRequest,
+    ExecutionResult,
+    Exited,
+    FileId,
+    FileReference,
+    Listener,
+    OutputPiece,
+    SessionId,
+    Usage,
+    is_id,
+    new_id,
+)
 from supervisor.identity.credentials import Caller, principal_of
+from supervisor.language_view import NOT_INSTALLED
 from supervisor.names import check_name
+from supervisor.request_rules import (
+    check_arguments,
+    check_environment,
+    check_program,
+    check_sources,
+    refuse_unencodable,
+)
+
+COMMAND_NOT_FOUND: Final = 127
 
 
 async def execute(door: Door, caller: Caller) -> Response:
@@ -24,11 +48,35 @@ async def execute(door: Door, caller: Caller) -> Response:
     profiles.check(door)
     door.admit(execution.principal, "exec")
     if request.args.get("stream", "0") not in ("", "0", "false"):
-        stream = EventStream(lambda listener: door.executor.execute(execution, listener))
+        stream = EventStream(lambda listener: _run(door, execution, listener, None))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return Response(stream, content_type="text/event-stream; charset=utf-8", headers=headers)
-    result = await door.executor.execute(execution, None, holding(request))
+    result = await _run(door, execution, None, holding(request))
     return Response(msgspec.json.encode(answers.execution(result)), content_type="application/json")
+
+
+async def _run(
+    door: Door, execution: ExecutionRequest, listener: Listener | None, on_admitted: Callable[[], None] | None
+) -> ExecutionResult:
+    """Run it. That its language is not installed is an answer as a shell gives it for a command that is not there.
+
+    LibreChat's client shows the model nothing of an error's body, and the model is who can choose another language.
+    """
+    try:
+        return await door.executor.execute(execution, listener, on_admitted)
+    except Unsupported as error:
+        if error.code != NOT_INSTALLED:
+            raise
+        said = f"[gaoler] {error.message}\n".encode()
+        if listener is not None:
+            await listener(OutputPiece("stderr", said))
+        return ExecutionResult(
+            execution.session_id or SessionId(new_id()),
+            Exited(COMMAND_NOT_FOUND),
+            CapturedOutput(),
+            CapturedOutput(said),
+            Usage(),
+        )
 
 
 def holding(current: Request) -> Callable[[], None] | None:
@@ -42,14 +90,19 @@ def to_request(body: schemas.ExecBody, door: Door, caller: Caller) -> ExecutionR
     Raises:
         InvalidRequest, TooLarge: with the field.
     """
-    check_code(body.code, door)
+    if body.code is None and body.main is None:
+        raise InvalidRequest("Object missing required field `code`", field="code")
+    if not body.lang and body.main is None:
+        raise InvalidRequest("Object missing required field `lang`", field="lang")
+    code, main = check_program(body.code, body.main, body.sources)
+    check_code(code, door)
     entity = body.entity_id if body.entity_id and not body.entity_id.startswith("agent_") else None
     principal = principal_of(caller, request.headers, (("user_id", body.user_id), ("entity_id", entity)))
     arguments = check_arguments(_arguments(body))
     return ExecutionRequest(
         principal=principal,
-        language=body.lang,
-        code=body.code,
+        language=body.lang or "",
+        code=code,
         arguments=arguments,
         files=tuple(_reference(file, index) for index, file in enumerate(body.files or ())),
         session_id=_session(body.session_id),
@@ -59,6 +112,9 @@ def to_request(body: schemas.ExecBody, door: Door, caller: Caller) -> ExecutionR
         shared_files=entity is not None,
         runtime_hint=body.runtime_session_hint or None,
         egress=None if body.egress is None else tuple(body.egress),
+        environment=check_environment(body.env),
+        main=main,
+        sources=check_sources(body.sources),
     )
 
 
@@ -71,21 +127,7 @@ def check_code(code: str, door: Door) -> None:
     if len(code) > door.settings.code_characters:
         # 400, not 413: LibreChat's client tells the model to mend its input at 400, and to try again at anything else.
         raise InvalidRequest(f"a program has at most {door.settings.code_characters} characters", field="code")
-    _refuse_unencodable(code, "code")
-
-
-def check_arguments(given: Sequence[str | int | float | bool]) -> tuple[str, ...]:
-    """Turn arguments into text.
-
-    Raises:
-        InvalidRequest: one cannot be an argument, or there are too many.
-    """
-    arguments = tuple(str(argument) for argument in given)
-    for index, argument in enumerate(arguments):
-        _refuse_unencodable(argument, f"args[{index}]")
-    if len(arguments) > 200 or sum(map(len, arguments)) > 65_536:
-        raise InvalidRequest("at most 200 arguments of 65536 characters together", field="args")
-    return arguments
+    refuse_unencodable(code, "code")
 
 
 def _arguments(body: schemas.ExecBody) -> list[str | int | float | bool]:
@@ -99,15 +141,6 @@ def _session(text: str | None) -> SessionId | None:
     if not is_id(text):
         raise InvalidRequest("an id has 21 characters of A-Z, a-z, 0-9, '_' and '-'", field="session_id")
     return SessionId(text)
-
-
-def _refuse_unencodable(text: str, field: str) -> None:
-    if "\0" in text:
-        raise InvalidRequest("it has a NUL character", field=field)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidRequest("it is not valid Unicode", field=field) from None
 
 
 def _reference(file: schemas.FileBody, index: int) -> FileReference:

@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from http_api import admin, programmatic, schemas, sessions
+from http_api.openapi_schemas import COMPONENTS, NAMES, REF, TEXT, object_of
 
-_REF: Final = "#/components/schemas/{name}"
 _ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]{21}$"}
 _DETAILS: Final = ["simple", "summary", "full", "normalized"]
 
@@ -46,135 +46,6 @@ class Operation:
     open: bool = False
 
 
-def _object(required: list[str], **properties: Any) -> dict[str, Any]:
-    return {"type": "object", "required": required, "properties": properties}
-
-
-_TEXT: Final = {"type": "string"}
-_NUMBER: Final = {"type": "integer"}
-_MAYBE_TEXT: Final = {"type": ["string", "null"]}
-_SKIPPED: Final = {"type": "array", "items": _object(["name", "reason"], name=_TEXT, reason=_TEXT)}
-_NAMES: Final = {"type": "array", "items": _TEXT}
-_RESULT_FILE: Final = _object(
-    ["id", "name", "storage_session_id", "size"],
-    id=_TEXT,
-    name=_TEXT,
-    storage_session_id=_TEXT,
-    size=_NUMBER,
-    inherited={"type": "boolean"},
-    modified_from=_object(["id", "storage_session_id"], id=_TEXT, storage_session_id=_TEXT),
-)
-COMPONENTS: Final[dict[str, Any]] = {
-    "Refusal": _object(
-        ["error", "message"], error=_TEXT, message=_TEXT, field=_TEXT, retry_after_seconds={"type": "integer"}
-    ),
-    "Execution": _object(
-        ["session_id", "stdout", "stderr", "files"],
-        session_id=_TEXT,
-        stdout=_TEXT,
-        stderr=_TEXT,
-        files={"type": "array", "items": _RESULT_FILE},
-        deleted_files=_NAMES,
-        skipped=_SKIPPED,
-        code={"type": ["integer", "null"]},
-        signal=_MAYBE_TEXT,
-        status={"type": ["string", "null"], "description": "null, TO (time), OL or EL (output), SG (signal)"},
-        message=_MAYBE_TEXT,
-        wall_time={**_NUMBER, "description": "milliseconds"},
-        cpu_time={**_NUMBER, "description": "milliseconds"},
-        memory={**_NUMBER, "description": "peak, bytes"},
-        runtime_session_id=_TEXT,
-        runtime_status={"type": "string", "enum": ["new", "reused"]},
-        runtime_restored={"type": "boolean"},
-        runtime_state_lives={"type": "boolean"},
-    ),
-    "Program": _object(
-        ["status", "session_id"],
-        status={"type": "string", "enum": ["tool_call_required", "completed", "error"]},
-        session_id=_TEXT,
-        continuation_token=_TEXT,
-        tool_calls={
-            "type": "array",
-            "items": _object(["id", "name", "input"], id=_TEXT, name=_TEXT, input={"type": "object"}),
-        },
-        error=_TEXT,
-        stdout=_TEXT,
-        stderr=_TEXT,
-    ),
-    "Uploaded": _object(
-        ["message", "session_id", "storage_session_id", "files"],
-        message=_TEXT,
-        session_id=_TEXT,
-        storage_session_id=_TEXT,
-        files={"type": "array", "items": _object(["fileId", "filename"], fileId=_TEXT, filename=_TEXT)},
-    ),
-    "Batch": _object(
-        ["message", "files", "succeeded", "failed"],
-        message={"type": "string", "enum": ["success", "partial_success", "error"]},
-        session_id=_MAYBE_TEXT,
-        storage_session_id=_MAYBE_TEXT,
-        files={"type": "array", "items": _object(["status", "filename"], status=_TEXT, filename=_TEXT)},
-        succeeded=_NUMBER,
-        failed=_NUMBER,
-    ),
-    "Object": _object(
-        ["lastModified", "name", "size"],
-        lastModified={"type": "string", "format": "date-time"},
-        name=_TEXT,
-        originalFilename=_TEXT,
-        size=_NUMBER,
-        etag=_TEXT,
-        contentType=_TEXT,
-        readOnly={"type": "boolean"},
-    ),
-    "Deleted": _object(["message"], message=_TEXT, session_id=_TEXT, fileId=_TEXT),
-    "Content": _object(
-        ["filename", "size", "encoding", "content"],
-        session_id=_TEXT,
-        file_id=_TEXT,
-        filename=_TEXT,
-        mime_type=_TEXT,
-        size=_NUMBER,
-        encoding={"const": "base64"},
-        content={"type": "string", "contentEncoding": "base64"},
-    ),
-    "Session": _object(
-        ["session_id", "language"],
-        session_id=_TEXT,
-        language=_TEXT,
-        created_at={"type": "string", "format": "date-time"},
-        expires_at={"type": "string", "format": "date-time"},
-        files={"type": "array", "items": {"type": "object"}},
-    ),
-    "SessionRun": _object(
-        ["session_id", "stdout", "stderr", "exit_code", "duration", "files"],
-        session_id=_TEXT,
-        stdout=_TEXT,
-        stderr=_TEXT,
-        exit_code=_NUMBER,
-        signal=_MAYBE_TEXT,
-        timed_out={"type": "boolean"},
-        message=_MAYBE_TEXT,
-        duration={"type": "number", "description": "seconds"},
-        files=_NAMES,
-        deleted_files=_NAMES,
-        skipped=_SKIPPED,
-    ),
-    "EgressRuleSet": _object(
-        ["name", "origin", "rules"],
-        name=_TEXT,
-        origin=_TEXT,
-        rules={"type": "array", "items": {"type": "object"}},
-        applied={"type": "boolean"},
-    ),
-    "EgressRules": _object(
-        ["enabled", "connected", "sets"],
-        enabled={"type": "boolean"},
-        connected={"type": "boolean"},
-        sets={"type": "array", "items": {"$ref": _REF.format(name="EgressRuleSet")}},
-    ),
-    "Health": _object(["status", "version", "languages"], status=_TEXT, version=_TEXT, languages=_NAMES),
-}
 _USES_A_SANDBOX: Final = (400, 401, 403, 404, 409, 413, 429, 503, 507)
 _STORES: Final = (400, 401, 403, 413, 429, 503, 507)
 _LOOKS_UP: Final = (400, 401, 403, 404, 429)
@@ -194,7 +65,7 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("POST", "/exec/programmatic/cancel"): Operation(
         LIBRECHAT,
         "End a program",
-        {200: _object(["request_id", "cancelled"], request_id=_TEXT, cancelled={"type": "boolean"})},
+        {200: object_of(["request_id", "cancelled"], request_id=TEXT, cancelled={"type": "boolean"})},
         programmatic.CancelBody,
         (400, 401, 403, 413),
     ),
@@ -232,7 +103,7 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("POST", "/sessions/{session}/files"): Operation(
         SESSIONS,
         "Upload files into a session",
-        {201: _object(["session_id", "files"], session_id=_TEXT, files=_NAMES)},
+        {201: object_of(["session_id", "files"], session_id=TEXT, files=NAMES)},
         "multipart",
         (*_STORES, 404),
     ),
@@ -241,6 +112,12 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ),
     ("GET", "/file/{session}/{file}/content"): Operation(
         BASE64, "A file's content inside JSON", {200: "Content"}, None, (*_LOOKS_UP, 413), _SCOPE
+    ),
+    ("GET", "/languages"): Operation(
+        SERVER, "Which languages can be run, with which packages", {200: "Languages"}, None, (401, 403, 429)
+    ),
+    ("GET", "/languages/{language}"): Operation(
+        SERVER, "One of them, by its name or an alias", {200: "Language"}, None, (401, 403, 404, 429)
     ),
     ("GET", "/admin/egress"): Operation(
         OPERATOR, "The rules of the network that hold now", {200: "EgressRules"}, None, (401, 403)
@@ -267,16 +144,20 @@ _QUERY: Final[dict[str, dict[str, Any]]] = {
     "version": {"schema": {"type": "integer", "minimum": 0}},
     "stream": {"schema": {"type": "string", "enum": ["0", "1"]}, "description": "1: output as server-sent events"},
 }
-_PATH: Final = {"path": _TEXT, "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"}}
+_PATH: Final = {
+    "path": TEXT,
+    "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"},
+    "language": {"type": "string", "maxLength": 64},
+}
 _MULTIPART: Final = {
     "type": "object",
     "required": ["file"],
     "properties": {
         "kind": {"type": "string", "enum": ["user", "agent", "skill"]},
-        "id": _TEXT,
+        "id": TEXT,
         "version": {"type": "string"},
         "read_only": {"type": "string", "enum": ["true", "false"]},
-        "entity_id": _TEXT,
+        "entity_id": TEXT,
         "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
     },
 }
@@ -285,7 +166,7 @@ _MULTIPART: Final = {
 def document(version: str) -> dict[str, Any]:
     """Build the document, for the routes as they are below ``/v1``."""
     types = [op.body for op in OPERATIONS.values() if isinstance(op.body, type)]
-    bodies, components = msgspec.json.schema_components(types, ref_template=_REF)
+    bodies, components = msgspec.json.schema_components(types, ref_template=REF)
     schema_of = dict(zip(types, bodies, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for (method, path), operation in OPERATIONS.items():
@@ -312,7 +193,7 @@ def document(version: str) -> dict[str, Any]:
 def _operation(path: str, operation: Operation, schema_of: Mapping[type, Any]) -> dict[str, Any]:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": _PATH.get(name, _ID)}
-        for name in ("session", "file", "path", "name")
+        for name in ("session", "file", "path", "name", "language")
         if f"{{{name}}}" in path
     ]
     parameters += [{"name": name, "in": "query", **_QUERY[name]} for name in operation.query]
@@ -339,14 +220,14 @@ def _answer(schema: Any) -> dict[str, Any]:
     if schema == "binary":
         return {"description": "the bytes", "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
     if schema == "text":
-        return {"description": "the figures", "content": {"text/plain": {"schema": _TEXT}}}
-    found = {"$ref": _REF.format(name=schema)} if isinstance(schema, str) else schema
+        return {"description": "the figures", "content": {"text/plain": {"schema": TEXT}}}
+    found = {"$ref": REF.format(name=schema)} if isinstance(schema, str) else schema
     content: dict[str, Any] = {"application/json": {"schema": found}}
     if schema == "Execution":
-        content["text/event-stream"] = {"schema": _object(["event", "data"], event=_TEXT, data=_TEXT)}
+        content["text/event-stream"] = {"schema": object_of(["event", "data"], event=TEXT, data=TEXT)}
     return {"description": "done", "content": content}
 
 
 def _refusal(status: int) -> dict[str, Any]:
-    schema = {"$ref": _REF.format(name="Refusal")}
+    schema = {"$ref": REF.format(name="Refusal")}
     return {"description": REFUSALS[status], "content": {"application/json": {"schema": schema}}}

@@ -35,14 +35,21 @@ class _Body(msgspec.Struct, omit_defaults=True):
     error: str
     message: str
     field: str | None = None
+    hint: str | None = None
     retry_after_seconds: int | None = None
 
 
 def answer(
-    status: int, error: str, message: str, *, field: str | None = None, retry_after_seconds: int | None = None
+    status: int,
+    error: str,
+    message: str,
+    *,
+    field: str | None = None,
+    hint: str | None = None,
+    retry_after_seconds: int | None = None,
 ) -> Response:
     """Build an error answer."""
-    body = msgspec.json.encode(_Body(error, message, field, retry_after_seconds))
+    body = msgspec.json.encode(_Body(error, message, field, hint, retry_after_seconds))
     response = Response(body, status=status, content_type="application/json")
     if retry_after_seconds is not None:
         response.headers["Retry-After"] = str(retry_after_seconds)
@@ -54,7 +61,7 @@ def answer(
 def from_error(error: errors.GaolerError) -> Response:
     """Answer for one of our errors."""
     status, code, retry = _describe(error)
-    response = answer(status, code, error.message, field=error.field, retry_after_seconds=retry)
+    response = answer(status, code, error.message, field=error.field, hint=_hint(error), retry_after_seconds=retry)
     if isinstance(error, errors.Unsupported) and error.details:
         body = {"error": code, "message": error.message, "field": error.field, **error.details}
         response.set_data(msgspec.json.encode(body))
@@ -64,7 +71,7 @@ def from_error(error: errors.GaolerError) -> Response:
 def event(error: errors.GaolerError) -> dict[str, Any]:
     """Say the same in an event of a stream whose answer has begun already."""
     status, code, retry = _describe(error)
-    body: dict[str, Any] = msgspec.to_builtins(_Body(code, error.message, error.field, retry))
+    body: dict[str, Any] = msgspec.to_builtins(_Body(code, error.message, error.field, _hint(error), retry))
     return {"status": status, **body}
 
 
@@ -73,9 +80,13 @@ def _describe(error: errors.GaolerError) -> tuple[int, str, int | None]:
     retry = math.ceil(error.retry_after_seconds) if isinstance(error, errors.Busy | errors.Overloaded) else None
     if isinstance(error, errors.Unsupported):
         code = error.code
-    if error.field == "lang" and isinstance(error, errors.InvalidRequest):
+    if error.field == "lang" and isinstance(error, errors.InvalidRequest) and error.message.startswith("Unsupported"):
         code = error.message  # LibreChat's contract: {"error": "Unsupported language: X"}
     return status, code, retry
+
+
+def _hint(error: errors.GaolerError) -> str | None:
+    return (error.hint or None) if isinstance(error, errors.InvalidRequest) else None
 
 
 def from_http(error: HTTPException) -> Response:

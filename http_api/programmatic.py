@@ -53,7 +53,8 @@ class Body(Struct, frozen=True):
     timeout: Annotated[float, Meta(ge=1, le=3_600_000)] | None = None
     """Milliseconds."""
     egress: schemas.Egress | None = None
-    """As of ``POST /exec``."""
+    env: schemas.Environment | None = None
+    """Both as of ``POST /exec``."""
 
 
 class CancelBody(Struct, frozen=True):
@@ -107,6 +108,7 @@ def _program(body: Body, door: Door, caller: Caller) -> ProgramRequest:
             files=body.files,
             timeout=body.timeout,
             egress=body.egress,
+            env=body.env,
         ),
         door,
         caller,

@@ -31,11 +31,18 @@ Egress = Annotated[list[Annotated[str, Meta(max_length=260)]], Meta(max_length=6
 """Hosts that a request narrows the network down to."""
 
 
+Environment = Annotated[dict[str, str], Meta(max_length=64)]
+"""Variables of the program, beside the usual ones."""
+Path = Annotated[str, Meta(min_length=1, max_length=512)]
+"""Of a file, relative to ``/mnt/data`` or absolute below it."""
+
+
 class ExecBody(Struct, frozen=True):
     """Body of ``POST /exec``. Unknown fields are ignored: clients leak some, one of them a key."""
 
-    lang: Annotated[str, Meta(max_length=64)]
-    code: str
+    lang: Annotated[str, Meta(max_length=64)] | None = None
+    """May be left out with ``main``, whose extension tells it."""
+    code: str | None = None
     args: list[str | int | float | bool] | str | None = None
     user_id: str | None = None
     entity_id: str | None = None
@@ -49,6 +56,11 @@ class ExecBody(Struct, frozen=True):
     runtime_session_hint: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{0,128}$")] | None = None
     egress: Egress | None = None
     """Narrow the network down to these hosts, of those that the operator allows; empty: no network."""
+    env: Environment | None = None
+    main: Path | None = None
+    """Run this file, of ``files`` or of the session, instead of ``code``."""
+    sources: Annotated[list[Path], Meta(max_length=50)] | None = None
+    """Further files to be compiled with ``main``."""
 
 
 def decode(body: bytes, kind: type[_T]) -> _T:

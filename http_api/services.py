@@ -20,6 +20,7 @@ from supervisor.execution import (
     StoredFile,
 )
 from supervisor.identity.credentials import Credentials
+from supervisor.language_view import LanguageTable
 from supervisor.rates import RateLimiter
 from supervisor.tool_calls import Leg, ProgramRequest, ToolResult
 
@@ -158,10 +159,6 @@ class Health(Protocol):
     def languages(self) -> tuple[str, ...]:
         """Names of the installed languages."""
 
-    @property
-    def language_names(self) -> frozenset[str]:
-        """The same with every alias."""
-
 
 @dataclass(frozen=True, slots=True)
 class DoorSettings:
@@ -187,6 +184,7 @@ class Door:
     links: Links
     operation: Operation
     health: Health
+    languages: LanguageTable
     settings: DoorSettings
 
     def admit(self, principal: Principal, kind: str) -> None:

@@ -14,10 +14,10 @@ from http_api.files import calling, deliver
 from http_api.services import Door
 from http_api.uploads import Receiver
 from supervisor.access import owner_of
-from supervisor.errors import InvalidRequest
 from supervisor.execution import ExecutionRequest, Exited, SessionId
 from supervisor.identity.credentials import Caller
 from supervisor.names import check_name
+from supervisor.request_rules import check_arguments, check_environment, check_program, check_sources
 
 DEFAULT_LANGUAGE = "python"
 
@@ -31,7 +31,7 @@ class CreateBody(Struct, frozen=True):
 class ExecuteBody(Struct, frozen=True):
     """Body of ``POST /sessions/{session}/execute``."""
 
-    code: str
+    code: str | None = None
     language: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     stdin: Annotated[str, Meta(max_length=65_536)] | None = None
     timeout: Annotated[float, Meta(ge=0.001, le=3600)] | None = None
@@ -39,7 +39,10 @@ class ExecuteBody(Struct, frozen=True):
     args: list[str] | None = None
     stateful: bool | None = None
     egress: schemas.Egress | None = None
-    """As of ``POST /exec``."""
+    env: schemas.Environment | None = None
+    main: schemas.Path | None = None
+    sources: Annotated[list[schemas.Path], Meta(max_length=50)] | None = None
+    """These four as of ``POST /exec``."""
 
 
 def _json(value: object, status: int = 200) -> Response:
@@ -49,8 +52,11 @@ def _json(value: object, status: int = 200) -> Response:
 async def create(door: Door, caller: Caller) -> Response:
     """Answer ``POST /sessions``: a new session, empty."""
     body = schemas.decode(await read_capped(request, door.settings.body_bytes), CreateBody)
-    if body.language.lower() not in door.health.language_names:
-        raise InvalidRequest(f"Unsupported language: {body.language}", field="language")
+    language = door.languages.find(body.language)
+    if language is None or not language.installed:
+        refusal = door.languages.refusal(body.language)
+        refusal.field = "language"
+        raise refusal
     principal = calling(caller)
     door.admit(principal, "listing")
     session = await door.files.create_session(owner_of(principal), language=body.language.lower())
@@ -85,21 +91,25 @@ async def describe(door: Door, caller: Caller, session: str) -> Response:
 async def run(door: Door, caller: Caller, session: str) -> Response:
     """Answer ``POST /sessions/{session}/execute``: 200 for whatever the program does."""
     body = schemas.decode(await read_capped(request, door.settings.body_bytes), ExecuteBody)
-    execute.check_code(body.code, door)
-    arguments = execute.check_arguments(body.args or [])
+    code, main = check_program(body.code, body.main, body.sources)
+    execute.check_code(code, door)
+    arguments = check_arguments(body.args or [])
     principal = calling(caller)
     door.admit(principal, "exec")
     found = await door.files.session(principal, SessionId(session))
     execution = ExecutionRequest(
         principal=principal,
-        language=body.language or found.language or DEFAULT_LANGUAGE,
-        code=body.code,
+        language=body.language or ("" if main else found.language or DEFAULT_LANGUAGE),
+        code=code,
         arguments=arguments,
         session_id=found.id,
         wall_seconds=body.timeout,
         stdin=(body.stdin or "").encode("utf-8", "replace"),
         stateful=body.stateful,
         egress=None if body.egress is None else tuple(body.egress),
+        environment=check_environment(body.env),
+        main=main,
+        sources=check_sources(body.sources),
     )
     result = await door.executor.execute(execution, None, execute.holding(request))
     flat = answers.execution(result)

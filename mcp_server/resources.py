@@ -28,6 +28,7 @@ from mcp_server.services import Door
 from mcp_server.visit import Visit
 from supervisor.errors import InvalidRequest, NotFound, TooLarge
 from supervisor.execution import Principal, SessionId
+from supervisor.language_view import described
 
 PAGE: Final = 200
 LISTED_SESSIONS: Final = 20
@@ -73,7 +74,12 @@ class Resources:
                 raise InvalidRequest("it is not one that this server gave", field="cursor")
             start = int(cursor)
         found = [
-            Resource(uri=uris.LANGUAGES, name="languages", mime_type="application/json"),
+            Resource(
+                uri=uris.LANGUAGES,
+                name="languages",
+                description="Languages, versions and all their packages; what the operator runs to have the others.",
+                mime_type="application/json",
+            ),
             Resource(uri=uris.POLICY, name="policy", description="What a sandbox may do.", mime_type="text/plain"),
         ]
         for session in await self._door.sessions.sessions(visit.principal, LISTED_SESSIONS):
@@ -126,11 +132,7 @@ class Resources:
     def _fixed(self, uri: str) -> ReadResourceResult:
         if uri == uris.POLICY:
             return _contents(uri, "text/plain", self._door.policy_words.encode())
-        rows = [
-            {"name": each.name, "title": each.title, "aliases": each.aliases, "keeps_variables": each.warm}
-            for each in self._door.languages
-        ]
-        return _contents(uri, "application/json", msgspec.json.encode(rows))
+        return _contents(uri, "application/json", msgspec.json.encode(described(self._door.languages)))
 
     async def _file(self, principal: Principal, address: uris.SessionFile, uri: str) -> ReadResourceResult:
         file = await self._door.sessions.find_by_name(principal, address.session, address.path)

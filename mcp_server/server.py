@@ -42,7 +42,7 @@ from mcp_server.resources import Resources, Subscriptions
 from mcp_server.services import Door
 from mcp_server.tools import REGISTRY
 from mcp_server.visit import SCOPE_KEY, Visit
-from supervisor.errors import Busy, GaolerError, NotFound, Overloaded, SandboxFailed
+from supervisor.errors import Busy, GaolerError, InvalidRequest, NotFound, Overloaded, SandboxFailed
 from supervisor.execution import SessionId
 
 log: Final = logging.getLogger("gaoler.mcp")
@@ -232,6 +232,8 @@ def _first(group: BaseExceptionGroup[GaolerError]) -> GaolerError:
 def _refusal(error: GaolerError) -> CallToolResult:
     """Say what was refused, why, and what to do."""
     said = f"[gaoler] {error.field}: {error.message}" if error.field else f"[gaoler] {error.message}"
+    if isinstance(error, InvalidRequest) and error.hint:
+        said += f"; {error.hint}"
     if isinstance(error, Busy | Overloaded):
         said += f"; try again in {math.ceil(error.retry_after_seconds)} s"
     if isinstance(error, SandboxFailed):

@@ -21,6 +21,7 @@ from supervisor.execution import (
 )
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.derived import DerivedIds
+from supervisor.language_view import LanguageTable
 from supervisor.rates import RateLimiter
 from supervisor.tool_calls import Leg, ProgramRequest, ToolResult
 from supervisor.views import (
@@ -206,17 +207,6 @@ class Links(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LanguageInfo:
-    """A language that can be run."""
-
-    name: str
-    title: str
-    aliases: tuple[str, ...]
-    warm: bool
-    """Its interpreter waits, and keeps variables."""
-
-
-@dataclass(frozen=True, slots=True)
 class DoorSettings:
     """Settings of this door. Sizes in bytes, times in seconds."""
 
@@ -260,7 +250,7 @@ class Door:
     explain_network: Callable[[str], NetworkAnswer]
     recognise_picture: Callable[[bytes], Picture | None]
     """Reads the size of a PNG or JPEG from its header; nothing is decoded."""
-    languages: tuple[LanguageInfo, ...]
+    languages: LanguageTable
     policy_words: str
     settings: DoorSettings
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 import msgspec
@@ -14,12 +13,23 @@ from supervisor.cli_attack import attack
 from supervisor.cli_doctor import doctor
 from supervisor.cli_egress import egress
 from supervisor.cli_image import image
+from supervisor.cli_languages import languages
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
+from supervisor.cli_run import run
 from supervisor.errors import GaolerError
 from supervisor.settings import Settings
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class InOrder(click.Group):
+    """Lists its commands in the order in which an operator meets them, not by the alphabet."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """Give their names."""
+        first = ["serve", "run", "languages", "mcp", "image", "packages", "keys", "egress", "settings", "doctor"]
+        return [*(name for name in first if name in self.commands), *(set(self.commands) - set(first))]
+
+
+@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gaoler")
 def main() -> None:
     """Run code nobody trusts, in sandboxes, for AI agents and chat users.
@@ -75,43 +85,6 @@ def _show_key(settings: Settings, key: str) -> None:
       -d '{{"lang": "py", "code": "print(6 * 7)"}}'
 """
     )
-
-
-@main.command(context_settings={"ignore_unknown_options": True})
-@click.argument("source", metavar="FILE|-", type=click.File("rb"))
-@click.argument("arguments", metavar="[ARG]...", nargs=-1, type=click.UNPROCESSED)
-@click.option("--lang", help="Language; default: by the file's extension, Python for '-'.")
-@click.option(
-    "--file",
-    "files",
-    multiple=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Input file, placed into /mnt/data.",
-)
-@click.option(
-    "--output", type=click.Path(file_okay=False, path_type=Path), help="Directory for the files that the program makes."
-)
-@click.option("--timeout", type=float, metavar="SECONDS", help="Kill it after so long; shortens the policy's limit.")
-@config_option
-def run(
-    source: BinaryIO,
-    arguments: tuple[str, ...],
-    lang: str | None,
-    files: tuple[Path, ...],
-    output: Path | None,
-    timeout: float | None,
-    config: Path | None,
-) -> None:
-    """Run one program in a sandbox, without a server. The exit code is the program's."""
-    from supervisor import oneshot
-    from supervisor.runtimes.catalogue import language_of, load_languages
-
-    with plain_errors():
-        loaded = load_settings(config, {})
-        language = lang or language_of(Path(source.name), load_languages())
-        code = source.read().decode("utf-8", "strict")
-        inputs = [(path.name, path.read_bytes()) for path in files]
-        sys.exit(oneshot.run(loaded.settings, oneshot.Work(language, code, arguments, inputs, timeout), output))
 
 
 @main.command()
@@ -283,6 +256,8 @@ def settings(as_json: bool, config: Path | None) -> None:
         Console().print(table)
 
 
+main.add_command(run)
+main.add_command(languages)
 main.add_command(attack)
 main.add_command(egress)
 main.add_command(doctor)

@@ -15,6 +15,7 @@ from supervisor.identity.oauth import OAuthKey
 from supervisor.identity.tokens import PublicKey
 from supervisor.jailer.client import JailerClient
 from supervisor.jailer.setup import JailerHandle
+from supervisor.language_view import LanguageTable
 from supervisor.links import FileLinks
 from supervisor.live import LiveSessions
 from supervisor.network.grants import Network
@@ -38,6 +39,7 @@ class Prepared:
     token_keys: Mapping[str, PublicKey]
     oauth_keys: Mapping[str, OAuthKey]
     rule_source: RuleSource
+    catalogue: LanguageTable
     own_filter: bytes
     """The seccomp program (BPF) that the daemon puts on itself when it serves."""
     bound: socket.socket | None = None

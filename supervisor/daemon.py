@@ -87,6 +87,7 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
                 network,
                 prepared.policy,
                 prepared.languages,
+                catalogue=prepared.catalogue,
                 ids=ids,
             )
             language = next(each for each in prepared.languages.values() if each.language.name == "python")

@@ -16,7 +16,6 @@ from http_api.services import Door, DoorSettings
 from mcp_server.server import open_server
 from mcp_server.services import Door as McpDoor
 from mcp_server.services import DoorSettings as McpSettings
-from mcp_server.services import LanguageInfo
 from mcp_server.transport import McpApp, serves
 from supervisor import __version__
 from supervisor.assistants import Assistants, as_picture
@@ -40,7 +39,6 @@ from supervisor.wording import policy_in_words
 class _Health:
     jailer: JailerClient
     languages: tuple[str, ...]
-    language_names: frozenset[str]
     pressure: Pressure
     version: str = __version__
 
@@ -82,7 +80,6 @@ def mcp_door(prepared: Prepared, core: Core, credentials: Credentials, rates: Ra
     settings, policy = prepared.settings, prepared.policy
     mcp, http = settings.mcp, settings.http
     hosts = {*filter(None, mcp.allowed_hosts.lower().split(",")), *_own_names(settings)}
-    by_name = {each.language.name: each for each in prepared.languages.values()}
     return McpDoor(
         version=__version__,
         credentials=credentials,
@@ -97,10 +94,7 @@ def mcp_door(prepared: Prepared, core: Core, credentials: Credentials, rates: Ra
         links=core.links(settings),
         explain_network=lambda url: explain(policy, core.network.rules(), url),
         recognise_picture=as_picture,
-        languages=tuple(
-            LanguageInfo(name, each.language.title, tuple(each.language.aliases), each.profile is not None)
-            for name, each in sorted(by_name.items())
-        ),
+        languages=prepared.catalogue,
         policy_words=policy_in_words(policy),
         settings=McpSettings(
             body_bytes=mcp.body_bytes,
@@ -153,7 +147,8 @@ def _door(prepared: Prepared, core: Core, credentials: Credentials, rates: RateL
         files=core.files,
         links=core.links(settings),
         operation=Operation(core),
-        health=_Health(core.jailer, names, frozenset(prepared.languages), core.pressure),
+        health=_Health(core.jailer, names, core.pressure),
+        languages=prepared.catalogue,
         settings=DoorSettings(
             body_bytes=http.body_bytes,
             code_characters=http.code_characters,

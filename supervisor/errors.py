@@ -19,7 +19,11 @@ class GaolerError(Exception):
 
 
 class InvalidRequest(GaolerError):
-    """The caller's input breaks a rule; ``field`` names which part of it."""
+    """The caller's input breaks a rule; ``field`` names which part of it, ``hint`` says what would do."""
+
+    def __init__(self, message: str, *, field: str | None = None, hint: str = "") -> None:
+        super().__init__(message, field=field)
+        self.hint = hint
 
 
 class NotFound(GaolerError):

@@ -23,11 +23,14 @@ from supervisor.execution import (
     StoredFile,
     new_id,
 )
+from supervisor.hints import give_hint
 from supervisor.identity.derived import DerivedIds
-from supervisor.in_jail import InJail, Present, refusals_typed, result_of
+from supervisor.in_jail import InJail, Present, outcome_of, refusals_typed, result_of
 from supervisor.inputs import InputResolver
 from supervisor.jailer.client import JailerClient
+from supervisor.language_view import LanguageTable
 from supervisor.live import LiveSessions
+from supervisor.network.environment import OFFLINE
 from supervisor.network.grants import Network
 from supervisor.policy import Policy
 from supervisor.results import Collector, Input, Inputs, Results
@@ -57,6 +60,7 @@ class Executor:
         policy: Policy,
         languages: Mapping[str, InstalledLanguage],
         *,
+        catalogue: LanguageTable,
         ids: DerivedIds,
     ) -> None:
         self._jailer = jailer
@@ -67,6 +71,7 @@ class Executor:
         self._network = network
         self._policy = policy
         self._languages = languages
+        self._catalogue = catalogue
         self._ids = ids
 
     async def execute(
@@ -81,7 +86,7 @@ class Executor:
 
         Raises:
             InvalidRequest: no such language, or an input's name cannot be used; ``field`` says where.
-            Unsupported: a lasting interpreter, which the policy does not have.
+            Unsupported: a lasting interpreter, which the policy does not have; a language that is not installed.
             NotFound: a session or an input file is not there for this caller.
             TooLarge: the inputs do not fit into the workspace.
             Busy: no place.
@@ -89,10 +94,11 @@ class Executor:
         """
         if len(request.stdin) > MAX_STDIN_BYTES:
             raise InvalidRequest(f"at most {MAX_STDIN_BYTES} bytes of UTF-8", field="stdin")
-        language = self._languages.get(request.language.lower())
-        if language is None:
-            raise InvalidRequest(f"Unsupported language: {request.language}", field="lang")
+        language = self._language(request)
         self._network.check(request.egress)
+        if self._network.enabled and not self._network.reaches(request.egress):
+            # The environment of its language is that of a network.
+            request = replace(request, environment={**OFFLINE, **request.environment})
         lasting = lasting_session(request, self._policy, self._ids)
         if lasting is not None:
             return await self._live.execute(replace(request, session_id=lasting), language, listener, on_admitted)
@@ -117,8 +123,23 @@ class Executor:
                     await self._work.take_shown(request, language, jail, results)
                     for refusal in await grant.explanations():
                         await output.add(refusal)
+                    await give_hint(output, outcome_of(ended.outcome), network=self._network.reaches(request.egress))
             await self._work.keep(inputs, results)
         return result_of(inputs, ended, output, results)
+
+    def _language(self, request: ExecutionRequest) -> InstalledLanguage:
+        """Find the language that is named, or that the main file's name tells."""
+        name = request.language
+        if not name and request.main is not None:
+            name = self._catalogue.of_file(request.main)
+        language = self._languages.get(name.lower())
+        if language is None:
+            raise self._catalogue.refusal(name)
+        if request.sources and not language.takes_sources:
+            raise InvalidRequest(
+                f"{language.language.title} finds further files by itself: leave this out", field="sources"
+            )
+        return language
 
     async def assist(
         self, principal: Principal, work: Assistance, inputs: Sequence[StoredFile]

@@ -25,7 +25,8 @@ from supervisor.execution import (
     Runtime,
     SessionId,
 )
-from supervisor.in_jail import Present, refusals_typed, result_of
+from supervisor.hints import give_hint
+from supervisor.in_jail import Present, outcome_of, refusals_typed, result_of
 from supervisor.jailer import protocol
 from supervisor.jailer.client import JailRefused, RemoteJail
 from supervisor.live_means import Means
@@ -309,7 +310,7 @@ class LiveSession:
                     await means.work.place(request, language, inputs, jail, self._present)
                     if job.abandoned:
                         raise Busy("nobody waits for it any more", retry_after_seconds=1.0)
-                    self._used = self._used or language.profile is not None
+                    self._used = self._used or (language.profile is not None and request.main is None)
                     self._wanted = request.egress
                     await grant.use(request.principal, self._wanted)
                     self._running = job
@@ -320,6 +321,7 @@ class LiveSession:
                     await means.work.take_shown(request, language, jail, results)
                     for refusal in await grant.explanations():
                         await output.add(refusal)
+                    await give_hint(output, outcome_of(ended.outcome), network=means.network.reaches(request.egress))
             self._note_state(ended, results)
         finally:
             self._running = None

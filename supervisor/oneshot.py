@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -67,6 +67,12 @@ class Work:
     wall_seconds: float | None
     unpack_to: Path | None = None
     """A directory of the daemon's user, for what the program installs: ``.packages`` and ``node_modules``."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stdin: bytes = b""
+    main: str | None = None
+    """Run this one of the inputs, beside the others, instead of ``code``."""
+    sources: tuple[str, ...] = ()
+    """Those of the inputs that are compiled with it."""
     seccomp: str | None = None
     """The profile that its program runs under instead of its language's."""
 
@@ -204,7 +210,16 @@ async def _execute(core: Core, work: Work, *, keep: bool) -> Report:
         references.append(FileReference(stored.id, session, name))
     result = await core.executor.execute(
         ExecutionRequest(
-            _ME, work.language, work.code, work.arguments, tuple(references), wall_seconds=work.wall_seconds
+            _ME,
+            work.language,
+            work.code,
+            work.arguments,
+            tuple(references),
+            wall_seconds=work.wall_seconds,
+            stdin=work.stdin,
+            environment=work.environment,
+            main=work.main,
+            sources=work.sources,
         )
     )
     if work.unpack_to is not None and result.outcome == Exited(0):

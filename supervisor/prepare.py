@@ -24,11 +24,18 @@ from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.seccomp import SeccompError, compile_all
 from supervisor.jailer.setup import SetupPlan, become_ordinary_user, start_jailer
+from supervisor.language_view import LanguageTable, language_table
 from supervisor.log_limit import limit_logging
 from supervisor.network.host_names import HOSTS, RESOLV_CONF
 from supervisor.network.preparation import prepare_network
 from supervisor.policy import PACKAGED_POLICIES, Policy, Profile, load_policies, load_profiles, load_seccomp_profiles
-from supervisor.runtimes.catalogue import InstalledLanguage, installed_languages, load_languages, profiles_wanted
+from supervisor.runtimes.catalogue import (
+    InstalledLanguage,
+    installed_languages,
+    load_groups,
+    load_languages,
+    profiles_wanted,
+)
 from supervisor.settings import Settings
 
 log: Final = logging.getLogger("gaoler.prepare")
@@ -133,6 +140,18 @@ def find_languages(
         for alias, each in found.items()
         for record in [records.get(each.language.name, LanguageRecord())]
     }
+
+
+def read_languages(settings: Settings) -> LanguageTable:
+    """Give what a daemon with these settings would tell of its languages. Needs no root and starts nothing.
+
+    Raises:
+        ConfigurationError: there is no image, or a policy or language is wrong.
+    """
+    _policies, policy = read_policy(settings)
+    image = find_image(settings)
+    languages = find_languages(image, load_profiles(policy_directory(settings)))
+    return language_table(load_languages(), load_groups(), languages, image.manifest.groups, policy)
 
 
 def runtime_profiles(
@@ -308,6 +327,7 @@ def prepare(
     profiles = load_profiles(policy_directory(settings))
     network = prepare_network(settings, policy)
     languages = find_languages(image, profiles, network.environment)
+    catalogue = language_table(load_languages(), load_groups(), languages, image.manifest.groups, policy)
     plan = setup_plan(settings, image, policies, profiles, languages, network.authority)
     token_keys = _token_keys(settings)
     oauth_keys = load_oauth_keys(Path(settings.mcp.oauth_jwks)) if settings.mcp.authorization_server else {}
@@ -322,4 +342,6 @@ def prepare(
         _told_of_names() if plan.egress else (),
     )
     own_filter = plan.filters["daemon"]
-    return Prepared(settings, policy, languages, key, jailer, token_keys, oauth_keys, network, own_filter, bound)
+    return Prepared(
+        settings, policy, languages, key, jailer, token_keys, oauth_keys, network, catalogue, own_filter, bound
+    )

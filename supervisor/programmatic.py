@@ -28,8 +28,9 @@ from supervisor.admission import Admission
 from supervisor.errors import Busy, Conflict, Forbidden, GaolerError, InvalidRequest, NotFound, SandboxFailed, TooLarge
 from supervisor.execution import MAX_STDIN_BYTES, Principal, new_id
 from supervisor.fair_queue import Standing
+from supervisor.hints import give_hint
 from supervisor.identity.derived import DerivedIds
-from supervisor.in_jail import InJail, Present, refusals_typed, result_of
+from supervisor.in_jail import InJail, Present, outcome_of, refusals_typed, result_of
 from supervisor.inputs import InputResolver
 from supervisor.jailer import protocol
 from supervisor.jailer.client import JailerClient, RemoteJail
@@ -313,11 +314,14 @@ class _Attempt:
                         wall_seconds=execution.wall_seconds,
                         stdin=execution.stdin,
                         tools=request.dialect,
+                        environment=dict(execution.environment),
                     )
                     ended = await jail.run(script, self._output.take, scan=True, on_calls=self._answer_calls)
                     await programs.work.collect(jail, inputs, results, present)
                     for refusal in await grant.explanations():
                         await self._output.add(refusal)
+                    reaches = programs.network.reaches(execution.egress)
+                    await give_hint(self._output, outcome_of(ended.outcome), network=reaches)
         finally:
             await self._place.aclose()
         await programs.work.keep(inputs, results)

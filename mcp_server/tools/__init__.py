@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcp_server.tools import code, files, processes, sessions
+from mcp_server.tools import code, files, languages, processes, sessions
 from mcp_server.tools.common import REGISTRY
 
-__all__ = ["REGISTRY", "code", "files", "processes", "sessions"]
+__all__ = ["REGISTRY", "code", "files", "languages", "processes", "sessions"]

@@ -14,14 +14,19 @@ from mcp_server.tools.common import REGISTRY, Path, Session, check_text, content
 from supervisor.access import owner_of
 from supervisor.errors import InvalidRequest, Unsupported
 from supervisor.execution import ExecutionRequest, SessionId
+from supervisor.request_rules import MAX_VARIABLES, check_arguments, check_environment, check_program, check_sources
 from supervisor.tool_calls import ProgramRequest, Tool, ToolName, ToolResult
 
 _DIALECTS: Final = {"python": "python", "py": "python", "bash": "bash", "sh": "bash"}
 MAX_COMMAND: Final = 100_000
+DEFAULT_LANGUAGE: Final = "python"
 
 Egress = Annotated[
     list[Annotated[str, Meta(max_length=260)]],
     Meta(description="Only these hosts may be reached, of those that the operator allows; empty: none.", max_length=64),
+]
+Environment = Annotated[
+    dict[str, str], Meta(description="Environment variables, for this call only.", max_length=MAX_VARIABLES)
 ]
 Timeout = Annotated[
     float, Meta(description="Seconds until it is ended; the server's limit is the default.", gt=0, le=86_400)
@@ -57,9 +62,34 @@ class ExecuteCode(Input, frozen=True):
     """Arguments of ``execute_code``."""
 
     code: Annotated[str, Meta(description="The program.")] | None = None
-    language: Annotated[
-        str, Meta(description="python (default), bash, javascript, ...: list_languages.", max_length=24)
-    ] = "python"
+    main: (
+        Annotated[
+            str,
+            Meta(
+                description="Instead of code: run this file of the workspace, as src/app.py. What lies beside it "
+                "can be imported. It is a program of its own, without the variables of earlier calls.",
+                min_length=1,
+                max_length=512,
+            ),
+        ]
+        | None
+    ) = None
+    sources: Annotated[
+        list[Path], Meta(description="With main, in C, C++, Fortran, D: more files to compile with it.", max_length=50)
+    ] = msgspec.field(default_factory=list)
+    language: (
+        Annotated[
+            str,
+            Meta(description="python (default), bash, javascript, ...: list_languages. main tells it.", max_length=64),
+        ]
+        | None
+    ) = None
+    args: Annotated[list[str], Meta(description="Arguments of the program.", max_length=200)] = msgspec.field(
+        default_factory=list
+    )
+    env: Annotated[dict[str, str], Meta(description="Environment variables, for this call only.", max_length=64)] = (
+        msgspec.field(default_factory=dict)
+    )
     session: Session | None = None
     files: Annotated[list[InputFile], Meta(description="Files to write first.", max_length=50)] = msgspec.field(
         default_factory=list
@@ -89,6 +119,7 @@ class RunCommand(Input, frozen=True):
     command: Annotated[str, Meta(description="A Bash script, of one or many lines.", min_length=1)]
     session: Session | None = None
     stdin: Annotated[str, Meta(description="Standard input.", max_length=65_536)] = ""
+    env: Environment = msgspec.field(default_factory=dict)
     timeout: Timeout | None = None
     egress: Egress | None = None
 
@@ -114,7 +145,7 @@ async def execute_code(call: Call, given: ExecuteCode) -> Reply:
     The last expression is shown as in a notebook. Charts (plt.show(), or a figure as last expression), PIL images and
     plotly figures come back as images or links; display(x) shows anything. Write what the user should keep to a file.
 
-    Long work: give timeout, or use start_process.
+    Long work: give timeout, or use start_process. A project of many files: write them, then name its main file.
 
     Example: {"code": "import pandas as pd\npd.read_csv('a.csv').head()"}
     """
@@ -123,20 +154,25 @@ async def execute_code(call: Call, given: ExecuteCode) -> Reply:
         return await results.of_leg(
             call, await call.door.programs.resume(call.principal, given.continuation_token, outcomes)
         )
-    if given.code is None:
-        raise InvalidRequest("this argument is required", field="code")
-    check_text(given.code, "code", call.door.settings.code_characters)
+    code, main = check_program(given.code, given.main, given.sources)
+    check_text(code, "code", call.door.settings.code_characters)
+    arguments, environment = check_arguments(given.args), check_environment(given.env)
+    sources = check_sources(given.sources)
     session_id = await _session(call, given.session)
     await _write_files(call, session_id, given.files)
     request = ExecutionRequest(
         call.principal,
-        language=given.language,
-        code=given.code,
+        language=given.language or ("" if main else DEFAULT_LANGUAGE),
+        code=code,
+        arguments=arguments,
         session_id=session_id,
         wall_seconds=given.timeout,
         stdin=given.stdin.encode("utf-8", "replace"),
         stateful=given.stateful and call.door.settings.stateful,
         egress=None if given.egress is None else tuple(given.egress),
+        environment=environment,
+        main=main,
+        sources=sources,
         display_bytes=call.door.settings.display_bytes,
     )
     if given.tools:
@@ -145,7 +181,9 @@ async def execute_code(call: Call, given: ExecuteCode) -> Reply:
 
 
 async def _with_tools(call: Call, given: ExecuteCode, request: ExecutionRequest) -> Reply:
-    dialect = _DIALECTS.get(given.language.lower())
+    dialect = _DIALECTS.get(request.language.lower())
+    if request.main is not None:
+        raise InvalidRequest("a program that calls tools is given as code", field="main")
     if dialect is None:
         raise Unsupported("only python and bash can call tools", code="unsupported_language", field="language")
     tools = tuple(Tool(each.name, each.description, each.parameters) for each in given.tools)
@@ -181,6 +219,7 @@ async def run_command(call: Call, given: RunCommand) -> Reply:
         stdin=given.stdin.encode("utf-8", "replace"),
         stateful=call.door.settings.stateful,
         egress=None if given.egress is None else tuple(given.egress),
+        environment=check_environment(given.env),
     )
     return await _run(call, request)
 

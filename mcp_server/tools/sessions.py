@@ -31,10 +31,6 @@ class CloseSession(Input, frozen=True):
     delete_files: Annotated[bool, Meta(description="Delete its files too. It cannot be undone.")] = False
 
 
-class ListLanguages(Input, frozen=True):
-    """Arguments of ``list_languages``."""
-
-
 class ExplainNetwork(Input, frozen=True):
     """Arguments of ``explain_network``."""
 
@@ -64,21 +60,6 @@ class CloseReply(Output, frozen=True):
 
     session: str
     files_deleted: bool
-
-
-class LanguageLine(Output, frozen=True):
-    """A language. ``keeps_variables``: from call to call."""
-
-    name: str
-    title: str
-    aliases: list[str]
-    keeps_variables: bool
-
-
-class LanguageList(Output, frozen=True):
-    """The languages that can be run."""
-
-    languages: list[LanguageLine]
 
 
 class NetworkReply(Output, frozen=True):
@@ -142,16 +123,6 @@ async def close_session(call: Call, given: CloseSession) -> Reply:
         await call.door.sessions.delete_session(call.principal, session_id)
     said = "with its files" if given.delete_files else "; its files are kept"
     return Reply(CloseReply(session_id, given.delete_files), [text(f"[gaoler] session {session_id} closed {said}")])
-
-
-@REGISTRY.tool(ListLanguages, LanguageList, title="List languages", rate="listing", read_only=True, idempotent=True)
-async def list_languages(call: Call, _given: ListLanguages) -> Reply:
-    """List the programming languages that execute_code can run here."""
-    lines = [LanguageLine(each.name, each.title, list(each.aliases), each.warm) for each in call.door.languages]
-    said = "\n".join(
-        f"{line.name}: {line.title}" + (" (keeps variables)" if line.keeps_variables else "") for line in lines
-    )
-    return Reply(LanguageList(lines), [text(said)])
 
 
 @REGISTRY.tool(

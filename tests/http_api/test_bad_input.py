@@ -26,7 +26,7 @@ SOME_ID = "A" * 21
 def refused(answer: Answer, status: int, field: str | None = None) -> dict[str, Any]:
     assert answer.status == status, (answer.status, answer.body[:500])
     body: dict[str, Any] = answer.json
-    assert set(body) <= {"error", "message", "field", "retry_after_seconds"}
+    assert set(body) <= {"error", "message", "field", "hint", "retry_after_seconds"}
     assert body["error"]
     assert body["message"]
     assert body.get("field") == field, body

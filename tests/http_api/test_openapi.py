@@ -68,6 +68,7 @@ def test_made_up_requests_get_what_the_document_promises(daemon: Daemon, tmp_pat
         "session": [made["session_id"], "A" * 21],
         "file": [made["files"][0]["id"], "B" * 21],
         "path": ["a.txt", "b"],
+        "language": ["python", "cobol"],
     }
     for operations in document["paths"].values():
         for method, operation in operations.items():

@@ -1,0 +1,185 @@
+"""The schemas of the answers that the OpenAPI document names."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+REF: Final = "#/components/schemas/{name}"
+
+
+def object_of(required: list[str], **properties: Any) -> dict[str, Any]:
+    """Describe an object with these properties."""
+    return {"type": "object", "required": required, "properties": properties}
+
+
+TEXT: Final = {"type": "string"}
+NUMBER: Final = {"type": "integer"}
+MAYBE_TEXT: Final = {"type": ["string", "null"]}
+_SKIPPED: Final = {"type": "array", "items": object_of(["name", "reason"], name=TEXT, reason=TEXT)}
+NAMES: Final = {"type": "array", "items": TEXT}
+_RESULT_FILE: Final = object_of(
+    ["id", "name", "storage_session_id", "size"],
+    id=TEXT,
+    name=TEXT,
+    storage_session_id=TEXT,
+    size=NUMBER,
+    inherited={"type": "boolean"},
+    modified_from=object_of(["id", "storage_session_id"], id=TEXT, storage_session_id=TEXT),
+)
+_LANGUAGE: Final = object_of(
+    [
+        "name",
+        "title",
+        "aliases",
+        "extension",
+        "installed",
+        "version",
+        "warm",
+        "compiled",
+        "packages",
+        "install_command",
+    ],
+    name=TEXT,
+    title=TEXT,
+    aliases=NAMES,
+    extension=TEXT,
+    installed={"type": "boolean"},
+    version=MAYBE_TEXT,
+    warm={"type": "boolean", "description": "its interpreter waits, and can keep variables"},
+    compiled={"type": "boolean"},
+    packages={"type": "object", "additionalProperties": TEXT, "description": "versions by name"},
+    install_command={**MAYBE_TEXT, "description": "what an operator runs to have it; null: it is installed"},
+)
+COMPONENTS: Final[dict[str, Any]] = {
+    "Refusal": object_of(
+        ["error", "message"],
+        error=TEXT,
+        message=TEXT,
+        field=TEXT,
+        hint=TEXT,
+        retry_after_seconds={"type": "integer"},
+    ),
+    "Execution": object_of(
+        ["session_id", "stdout", "stderr", "files"],
+        session_id=TEXT,
+        stdout=TEXT,
+        stderr=TEXT,
+        files={"type": "array", "items": _RESULT_FILE},
+        deleted_files=NAMES,
+        skipped=_SKIPPED,
+        code={"type": ["integer", "null"]},
+        signal=MAYBE_TEXT,
+        status={"type": ["string", "null"], "description": "null, TO (time), OL or EL (output), SG (signal)"},
+        message=MAYBE_TEXT,
+        wall_time={**NUMBER, "description": "milliseconds"},
+        cpu_time={**NUMBER, "description": "milliseconds"},
+        memory={**NUMBER, "description": "peak, bytes"},
+        runtime_session_id=TEXT,
+        runtime_status={"type": "string", "enum": ["new", "reused"]},
+        runtime_restored={"type": "boolean"},
+        runtime_state_lives={"type": "boolean"},
+    ),
+    "Program": object_of(
+        ["status", "session_id"],
+        status={"type": "string", "enum": ["tool_call_required", "completed", "error"]},
+        session_id=TEXT,
+        continuation_token=TEXT,
+        tool_calls={
+            "type": "array",
+            "items": object_of(["id", "name", "input"], id=TEXT, name=TEXT, input={"type": "object"}),
+        },
+        error=TEXT,
+        stdout=TEXT,
+        stderr=TEXT,
+    ),
+    "Uploaded": object_of(
+        ["message", "session_id", "storage_session_id", "files"],
+        message=TEXT,
+        session_id=TEXT,
+        storage_session_id=TEXT,
+        files={"type": "array", "items": object_of(["fileId", "filename"], fileId=TEXT, filename=TEXT)},
+    ),
+    "Batch": object_of(
+        ["message", "files", "succeeded", "failed"],
+        message={"type": "string", "enum": ["success", "partial_success", "error"]},
+        session_id=MAYBE_TEXT,
+        storage_session_id=MAYBE_TEXT,
+        files={"type": "array", "items": object_of(["status", "filename"], status=TEXT, filename=TEXT)},
+        succeeded=NUMBER,
+        failed=NUMBER,
+    ),
+    "Object": object_of(
+        ["lastModified", "name", "size"],
+        lastModified={"type": "string", "format": "date-time"},
+        name=TEXT,
+        originalFilename=TEXT,
+        size=NUMBER,
+        etag=TEXT,
+        contentType=TEXT,
+        readOnly={"type": "boolean"},
+    ),
+    "Deleted": object_of(["message"], message=TEXT, session_id=TEXT, fileId=TEXT),
+    "Content": object_of(
+        ["filename", "size", "encoding", "content"],
+        session_id=TEXT,
+        file_id=TEXT,
+        filename=TEXT,
+        mime_type=TEXT,
+        size=NUMBER,
+        encoding={"const": "base64"},
+        content={"type": "string", "contentEncoding": "base64"},
+    ),
+    "Session": object_of(
+        ["session_id", "language"],
+        session_id=TEXT,
+        language=TEXT,
+        created_at={"type": "string", "format": "date-time"},
+        expires_at={"type": "string", "format": "date-time"},
+        files={"type": "array", "items": {"type": "object"}},
+    ),
+    "SessionRun": object_of(
+        ["session_id", "stdout", "stderr", "exit_code", "duration", "files"],
+        session_id=TEXT,
+        stdout=TEXT,
+        stderr=TEXT,
+        exit_code=NUMBER,
+        signal=MAYBE_TEXT,
+        timed_out={"type": "boolean"},
+        message=MAYBE_TEXT,
+        duration={"type": "number", "description": "seconds"},
+        files=NAMES,
+        deleted_files=NAMES,
+        skipped=_SKIPPED,
+    ),
+    "EgressRuleSet": object_of(
+        ["name", "origin", "rules"],
+        name=TEXT,
+        origin=TEXT,
+        rules={"type": "array", "items": {"type": "object"}},
+        applied={"type": "boolean"},
+    ),
+    "EgressRules": object_of(
+        ["enabled", "connected", "sets"],
+        enabled={"type": "boolean"},
+        connected={"type": "boolean"},
+        sets={"type": "array", "items": {"$ref": REF.format(name="EgressRuleSet")}},
+    ),
+    "Language": _LANGUAGE,
+    "Languages": object_of(
+        ["languages", "groups", "limits"],
+        languages={"type": "array", "items": {"$ref": REF.format(name="Language")}},
+        groups={
+            "type": "array",
+            "items": object_of(
+                ["name", "title", "programs", "installed", "install_command"],
+                name=TEXT,
+                title=TEXT,
+                programs=NAMES,
+                installed={"type": "boolean"},
+                install_command=MAYBE_TEXT,
+            ),
+        },
+        limits={"type": "object", "additionalProperties": {"type": "number"}},
+    ),
+    "Health": object_of(["status", "version", "languages"], status=TEXT, version=TEXT, languages=NAMES),
+}

@@ -1,0 +1,99 @@
+"""``gaoler run``: one program in a sandbox, without a server."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+from click.shell_completion import CompletionItem
+
+from supervisor.cli_options import config_option, load_settings, plain_errors
+from supervisor.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from supervisor.oneshot import Work
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+def complete_language(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer the names of all languages, for a shell that completes."""
+    from supervisor.runtimes.catalogue import load_languages
+
+    return [CompletionItem(each.name, help=each.title) for each in load_languages() if each.name.startswith(incomplete)]
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("source", metavar="FILE|-", type=click.File("rb"))
+@click.argument("arguments", metavar="[ARG]...", nargs=-1, type=click.UNPROCESSED)
+@click.option("--lang", shell_complete=complete_language, help="Language; default: by the file's extension, or Python.")
+@click.option(
+    "--file", "files", multiple=True, type=_FILE, help="Input file, placed into /mnt/data, and the program beside it."
+)
+@click.option("--source", "sources", multiple=True, type=_FILE, help="As --file, and compiled with the program.")
+@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="Environment variable of the program.")
+@click.option("--stdin", type=click.File("rb"), help="File that it reads as standard input; - for this one's own.")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), help="Directory for the files that the program makes."
+)
+@click.option("--timeout", type=float, metavar="SECONDS", help="Kill it after so long; shortens the policy's limit.")
+@config_option
+def run(
+    *,
+    source: BinaryIO,
+    arguments: tuple[str, ...],
+    lang: str | None,
+    files: tuple[Path, ...],
+    sources: tuple[Path, ...],
+    variables: tuple[str, ...],
+    stdin: BinaryIO | None,
+    output: Path | None,
+    timeout: float | None,
+    config: Path | None,
+) -> None:
+    """Run one program in a sandbox, without a server. The exit code is the program's."""
+    from supervisor import oneshot
+    from supervisor.request_rules import check_arguments, check_environment
+    from supervisor.runtimes.catalogue import language_of, load_languages
+
+    with plain_errors():
+        loaded = load_settings(config, {})
+        name = Path(source.name).name
+        work = oneshot.Work(
+            language=lang or language_of(Path(name), load_languages()),
+            code="",
+            arguments=check_arguments(arguments),
+            inputs=[(path.name, path.read_bytes()) for path in (*files, *sources)],
+            wall_seconds=timeout,
+            environment=check_environment(_pairs(variables)),
+            stdin=stdin.read() if stdin is not None else b"",
+            sources=tuple(path.name for path in sources),
+        )
+        work = _with_program(work, name, source.read())
+        sys.exit(oneshot.run(loaded.settings, work, output))
+
+
+def _with_program(work: Work, name: str, content: bytes) -> Work:
+    """Give it the program: alone as code, else as the main one of the input files."""
+    from dataclasses import replace
+
+    if not work.inputs or name == "<stdin>":
+        return replace(work, code=content.decode("utf-8", "strict"))
+    others = [each for each in work.inputs if each[0] != name]
+    return replace(work, inputs=[(name, content), *others], main=name)
+
+
+def _pairs(variables: Sequence[str]) -> dict[str, str]:
+    """Take ``NAME=VALUE`` apart.
+
+    Raises:
+        InvalidRequest: there is no ``=``.
+    """
+    pairs = [each.partition("=") for each in variables]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise InvalidRequest(f"--env wants NAME=VALUE, not {name!r}", field="env")
+    return {name: value for name, _, value in pairs}

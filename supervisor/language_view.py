@@ -1,0 +1,181 @@
+"""Which languages there are, as everybody may know them: installed or not, with what, and what brings those missing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from supervisor.errors import InvalidRequest, Unsupported
+from supervisor.policy import Policy
+from supervisor.runtimes.catalogue import Group, InstalledLanguage, Language
+
+NOT_INSTALLED = "language_not_installed"
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageView:
+    """A language of the catalogue. What is empty or ``False`` below ``installed`` is so too if it is not installed."""
+
+    name: str
+    title: str
+    aliases: tuple[str, ...]
+    extension: str
+    """Of its main file, with the dot."""
+    install_command: str
+    """What an operator runs to have it."""
+    installed: bool = False
+    version: str = ""
+    """Empty: nobody has asked since its programs changed."""
+    warm: bool = False
+    """Its interpreter waits, and keeps variables for sessions that last."""
+    compiled: bool = False
+    takes_sources: bool = False
+    """Further files can be named that are compiled with the main one."""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """What its programs can import without installing it: versions by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """Programs beside the languages, which an image has if it was asked for."""
+
+    name: str
+    title: str
+    programs: tuple[str, ...]
+    install_command: str
+    installed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageTable:
+    """All languages and groups, by name. ``limits``: what holds for a program of any of them."""
+
+    languages: tuple[LanguageView, ...]
+    groups: tuple[GroupView, ...]
+    limits: Mapping[str, float]
+
+    def find(self, name: str) -> LanguageView | None:
+        """Give the language of this name or alias."""
+        wanted = name.lower()
+        return next((each for each in self.languages if wanted in (each.name, *each.aliases)), None)
+
+    def of_file(self, name: str) -> str:
+        """Name the language that a file's extension tells.
+
+        Raises:
+            InvalidRequest: it tells none.
+        """
+        extension = PurePosixPath(name).suffix.lower()
+        found = [
+            # Two languages may share one: the installed one, and of those the one that is called by it.
+            (not each.installed, extension[1:] not in (each.name, *each.aliases), each.name)
+            for each in self.languages
+            if extension and extension in (each.extension.lower(), *(f".{name}" for name in (each.name, *each.aliases)))
+        ]
+        if found:
+            return min(found)[2]
+        raise InvalidRequest(f"the name of the file tells no language ({extension or 'no extension'})", field="lang")
+
+    def refusal(self, name: str) -> InvalidRequest | Unsupported:
+        """Say why a program in this language cannot be run: there is none of this name, or it is not installed."""
+        found = self.find(name)
+        if found is None:
+            # LibreChat's contract has these words; the hint comes beside them.
+            return InvalidRequest(f"Unsupported language: {name}", field="lang", hint=self._hint(name))
+        return Unsupported(
+            f"{found.title} is not installed on this server. Its operator can install it: {found.install_command}. "
+            f"Installed are {self._names()}.",
+            code=NOT_INSTALLED,
+            field="lang",
+        )
+
+    def _hint(self, name: str) -> str:
+        known = [alias for each in self.languages if each.installed for alias in (each.name, *each.aliases)]
+        near = difflib.get_close_matches(name.lower()[:64], known, n=1)
+        return (f"did you mean {near[0]!r}? " if near else "") + f"installed are {self._names()}"
+
+    def _names(self) -> str:
+        return ", ".join(each.name for each in self.languages if each.installed)
+
+
+def language_table(
+    languages: Sequence[Language],
+    groups: Sequence[Group],
+    installed: Mapping[str, InstalledLanguage],
+    installed_groups: Collection[str],
+    policy: Policy,
+) -> LanguageTable:
+    """Put the table together."""
+    limits = policy.limits
+    return LanguageTable(
+        tuple(_language(each, installed.get(each.name)) for each in sorted(languages, key=lambda each: each.name)),
+        tuple(
+            GroupView(
+                each.name,
+                each.title,
+                tuple(each.programs),
+                f"gaoler image build --group {each.name}",
+                each.name in installed_groups,
+            )
+            for each in sorted(groups, key=lambda each: each.name)
+        ),
+        {
+            "wall_seconds": limits.wall_seconds,
+            "cpu_cores": limits.cpu_cores,
+            "memory_bytes": limits.memory_bytes,
+            "processes": limits.processes,
+            "workspace_bytes": limits.workspace_bytes,
+            "output_bytes": limits.output_bytes,
+        },
+    )
+
+
+def _language(language: Language, installed: InstalledLanguage | None) -> LanguageView:
+    return LanguageView(
+        name=language.name,
+        title=language.title,
+        aliases=tuple(language.aliases),
+        extension=PurePosixPath(language.source).suffix,
+        install_command=language.install_command,
+        compiled=language.compile is not None,
+        takes_sources="{sources}" in (language.compile or ()),
+        installed=installed is not None,
+        version=installed.version if installed else "",
+        warm=installed is not None and installed.profile is not None,
+        packages=dict(sorted(installed.packages.items())) if installed else {},
+    )
+
+
+def described_language(view: LanguageView) -> dict[str, Any]:
+    """Give a language as plain data, the same at every door."""
+    return {
+        "name": view.name,
+        "title": view.title,
+        "aliases": list(view.aliases),
+        "extension": view.extension,
+        "installed": view.installed,
+        "version": view.version or None,
+        "warm": view.warm,
+        "compiled": view.compiled,
+        "packages": dict(view.packages),
+        "install_command": None if view.installed else view.install_command,
+    }
+
+
+def described(table: LanguageTable) -> dict[str, Any]:
+    """Give everything as plain data, the same at every door."""
+    groups = [
+        {
+            "name": each.name,
+            "title": each.title,
+            "programs": list(each.programs),
+            "installed": each.installed,
+            "install_command": None if each.installed else each.install_command,
+        }
+        for each in table.groups
+    ]
+    languages = [described_language(each) for each in table.languages]
+    return {"languages": languages, "groups": groups, "limits": dict(table.limits)}
