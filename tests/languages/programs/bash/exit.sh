@@ -1,0 +1,3 @@
+echo "leaving"
+echo "so long" >&2
+exit 7

@@ -1,0 +1,3 @@
+for ((number = 1; ; number++)); do
+  echo "line $number"
+done

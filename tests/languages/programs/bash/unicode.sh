@@ -1,0 +1,4 @@
+greeting="Grüße, 世界 🌍"
+echo "$greeting"
+echo "${#greeting} code points"
+echo "$greeting" > "grüße 世界.txt"

@@ -1,0 +1,3 @@
+console.log("leaving");
+console.error("so long");
+process.exit(7);

@@ -1,0 +1,1 @@
+for (let number = 1; ; number++) console.log(`line ${number}`);

@@ -1,0 +1,3 @@
+const greet = (name: string): string => `Hello, ${name}!`;
+
+console.log(greet("world"));

@@ -1,0 +1,7 @@
+#include <stdio.h>
+
+int main(void) {
+    puts("this is never printed");
+    int answer = ; /* broken here */
+    return answer;
+}

@@ -1,0 +1,10 @@
+import std.stdio;
+
+void main()
+{
+    writeln("started");
+    stdout.flush();
+    for (;;)
+    {
+    }
+}

@@ -1,0 +1,3 @@
+console.log("this is never printed");
+const answer = = 42; // broken here
+console.log(answer);

@@ -1,0 +1,4 @@
+<?php
+echo "this is never printed\n";
+$answer = = 42; // broken here
+echo $answer;

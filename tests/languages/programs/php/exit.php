@@ -1,0 +1,4 @@
+<?php
+echo "leaving\n";
+fwrite(STDERR, "so long\n");
+exit(7);

@@ -1,0 +1,4 @@
+<?php
+for ($number = 1; ; $number++) {
+    echo "line $number\n";
+}

@@ -1,0 +1,5 @@
+import sys
+
+print("leaving")
+print("so long", file=sys.stderr)
+sys.exit(7)

@@ -1,0 +1,3 @@
+cat("leaving\n")
+message("so long")
+quit(status = 7)

@@ -1,0 +1,2 @@
+cat("started\n")
+while (TRUE) {}

@@ -1,0 +1,6 @@
+fn main() {
+    println!("started");
+    loop {
+        std::hint::spin_loop();
+    }
+}

@@ -1,0 +1,3 @@
+console.log("this is never printed");
+const answer: number = "forty-two"; // broken here
+console.log(answer);
