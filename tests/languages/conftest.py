@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def small_daemon(image_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 @pytest.fixture(scope="module")
 def ran(request: pytest.FixtureRequest, daemon: Daemon, installed: frozenset[str]) -> Iterator[Callable[[Case], Ran]]:
     """Give what becomes of a case; those of all chosen tests of the module run ahead, a few at once."""
-    chosen: list[Case] = [
+    chosen: list[Any] = [
         item.callspec.params["case"]
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.module is request.module and "case" in item.fixturenames

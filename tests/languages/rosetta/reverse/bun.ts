@@ -1,0 +1,1 @@
+for await (const line of console) console.log(Array.from(line).reverse().join(""));
