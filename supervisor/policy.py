@@ -52,7 +52,7 @@ class LimitTable(Struct, frozen=True, forbid_unknown_fields=True):
     output_kill_bytes: Annotated[int, Meta(ge=1024, le=1 << 40)]
 
 
-SOURCE_PATTERN: Final = r"^(@(image|etc|dev|shared|workspace|code)|/?[A-Za-z0-9_.+/-]+)$"
+SOURCE_PATTERN: Final = r"^(@(usr|image|etc|dev|shared|workspace|code)|/?[A-Za-z0-9_.+/-]+)$"
 
 
 class MountEntry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,11 +78,13 @@ class MaskEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CopyEntry(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[[copy]]``: something public of the host's ``/etc`` that the sandbox's ``/etc`` gets a copy of."""
+    """``[[copy]]``: something public of the ``/etc`` of the image's base that the sandbox's gets a copy of."""
 
     source: AbsolutePath
     reason: Reason
     claim: ClaimId
+    host: bool = False
+    """Of the host's ``/etc``, also if the image has one of its own."""
 
 
 class MountTable(Struct, frozen=True, forbid_unknown_fields=True):

@@ -218,6 +218,8 @@ def setup_plan(
     first, count = settings.subordinate_range
     return SetupPlan(
         state_directory=settings.state_path,
+        usr=image.usr,
+        etc=image.etc,
         image=image.local,
         policies=policies,
         seccomp_profiles=load_seccomp_profiles(profiles_wanted(load_languages()), policy_directory(settings)),

@@ -18,7 +18,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,19 +28,17 @@ from supervisor.jailer.zygote import CONTROL, Request, Zygote, begin, join_and_h
 
 CODE: Final = CONTROL + 1
 """Descriptor of the directory of our code, until it is imported."""
+MERGED: Final = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
+"""Links of the root, as policies/mounts has them: the program interpreter's path is compiled into every binary."""
 _READ_ONLY: Final = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
 
 
 def main() -> None:
     """Arrange the runtime's files and become its interpreter; the first argument is the profile, as JSON."""
     profile = json.loads(sys.argv[1])
-    kernel.unshare(kernel.CLONE_NEWNS)
-    kernel.bind(profile["image"], "/usr/local", flags=_READ_ONLY)
-    for path in profile["masks"]:
-        kernel.bind(profile["empty"], path, flags=_READ_ONLY)
-    # Our code may lie below what is about to be covered: it is reached by its descriptor.
+    # Our code is not to be seen in there: it is reached by its descriptor.
     code = os.open(Path(__file__).resolve().parents[2], os.O_PATH | os.O_DIRECTORY)
-    kernel.mount("zygote", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=16m,mode=1777")
+    enter_root(profile)
     # The command line stays as short as that of a program in a sandbox, who can read it.
     program = (
         f"import os, sys; sys.path.insert(0, '/proc/self/fd/{CODE}')\n"
@@ -54,6 +52,33 @@ def main() -> None:
     # Python asks its standard output at start whether it can seek; that of a program is a pipe.
     arrange_descriptors((source, os.pipe()[1], 2), [CONTROL, code])
     os.execve(profile["python"], [profile["python"], "-"], profile["environment"])
+
+
+def enter_root(files: Mapping[str, Any]) -> None:
+    """Get a mount namespace whose root holds what every sandbox sees, whatever the host is, and leave the old one.
+
+    Nothing of the jailer's own is there: neither its programs nor its places.
+    """
+    kernel.unshare(kernel.CLONE_NEWNS)
+    root = Path("/tmp")
+    kernel.mount("zygote", root, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=64k,mode=755")
+    for name in ("usr", "etc", "dev", "proc", "tmp", "host"):
+        (root / name).mkdir(mode=0o755)
+    for name, target in MERGED.items():
+        (root / name).symlink_to(target)
+    kernel.bind(files["usr"], root / "usr", flags=_READ_ONLY)
+    kernel.bind(files["image"], root / "usr/local", flags=_READ_ONLY)
+    for path, source in files["covers"].items():
+        kernel.bind(source, f"{root}{path}", flags=_READ_ONLY)
+    kernel.bind(files["etc"], root / "etc", flags=_READ_ONLY)
+    kernel.bind(files["dev"], root / "dev")
+    kernel.bind("/proc", root / "proc")
+    kernel.mount("zygote", root / "tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=16m,mode=1777")
+    os.chdir(root)
+    kernel.pivot_root(".", "host")
+    os.chdir("/")
+    kernel.unmount("/host")
+    kernel.mount(None, "/", None, kernel.MS_BIND | kernel.MS_REMOUNT | _READ_ONLY)
 
 
 def serve(preimport: Sequence[str], exercise: str) -> None:

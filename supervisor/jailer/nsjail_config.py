@@ -22,6 +22,8 @@ WORKSPACE: Final = "/mnt/data"
 class Places:
     """Where the jailer keeps what every sandbox shares, as paths in the jailer's own mount namespace."""
 
+    usr: str
+    """The image's own ``/usr``, or the host's."""
     image: str
     etc: str
     dev: str
@@ -135,6 +137,7 @@ def _mount(entry: MountEntry, spec: SandboxSpec) -> dict[str, object]:
             size, inodes, mode = limits.temporary_bytes, limits.temporary_inodes, "1777"
         return mount | {"fstype": "tmpfs", "options": f"size={size},nr_inodes={inodes},mode={mode}"}
     places = {
+        "@usr": spec.places.usr,
         "@image": spec.places.image,
         "@etc": spec.places.etc,
         "@dev": spec.places.dev,

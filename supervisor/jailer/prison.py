@@ -1,8 +1,8 @@
 """Mount trees that ``setup`` builds as host root: the jailer's whole world, and the daemon's view of the host.
 
-The jailer's root is a read-only tmpfs with the host's ``/usr``, our code, the runtime image, a made-up ``/etc`` and
-``/dev``, and the cgroup subtree. Once the user namespace is entered these mounts are locked together: the jailer can
-neither undo nor loosen them.
+The jailer's root is a read-only tmpfs with the host's ``/usr``, our code, the runtime image with its own ``/usr`` if it
+has one, a made-up ``/etc`` and ``/dev``, and the cgroup subtree. Once the user namespace is entered these mounts are
+locked together: the jailer can neither undo nor loosen them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from supervisor.jailer.cgroup import Layout
     from supervisor.jailer.setup import SetupPlan
 
+HOST_USR: Final = Path("/usr")
+HOST_ETC: Final = Path("/etc")
+USR: Final = "/sandbox/usr"
 IMAGE: Final = "/sandbox/image"
 ETC: Final = "/sandbox/etc"
 DEV: Final = "/sandbox/dev"
@@ -54,6 +57,11 @@ _PUBLIC_ETC: Final = (
 """What libraries of the daemon's look up: names, the time zone, types of files."""
 
 
+def place_of_usr(usr: Path) -> str:
+    """Say where the jailer sees what sandboxes get as their ``/usr``."""
+    return str(HOST_USR) if usr == HOST_USR else USR
+
+
 def build(plan: SetupPlan, layout: Layout) -> None:
     """Build the jailer's root in the calling process's own mount namespace and pivot into it.
 
@@ -70,12 +78,18 @@ def build(plan: SetupPlan, layout: Layout) -> None:
         _same_as_host(Path("/") / name, root)
     for directory in _outermost(plan.code):
         _bind_read_only(directory, root)
+    if plan.usr != HOST_USR:
+        _bind_at(plan.usr, root / USR.lstrip("/"), _READ_ONLY)
     _bind_at(plan.image, root / IMAGE.lstrip("/"), _READ_ONLY)
     if plan.shared_packages is not None:
         _bind_at(plan.shared_packages, root / SHARED.lstrip("/"), _READ_ONLY)
-    _make_etc(plan, root / ETC.lstrip("/"))
+    _make_etc(plan, root / ETC.lstrip("/"), plan.etc)
     _make_dev(root / DEV.lstrip("/"))
-    (root / "etc").symlink_to(ETC)
+    if plan.etc == HOST_ETC:
+        (root / "etc").symlink_to(ETC)
+    else:
+        # The jailer's own programs are the host's: another system's linker cache and settings are not for them.
+        _make_etc(plan, root / "etc", HOST_ETC)
     (root / "dev").symlink_to(DEV)
     for name, group in layout.directories.items():
         _bind_at(Path(group), root / CGROUP.lstrip("/") / name, kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
@@ -195,15 +209,18 @@ def _make_dev(directory: Path) -> None:
     (directory / "shm").mkdir(mode=0o755)
 
 
-def _make_etc(plan: SetupPlan, directory: Path) -> None:
+def _make_etc(plan: SetupPlan, directory: Path, base: Path) -> None:
     directory.mkdir(mode=0o755, parents=True)
     for path in sorted((plan.policy_directory / "etc").iterdir()):
         _copy(path, directory / path.name)
     for entry in {each.source: each for policy in plan.policies.values() for each in policy.mounts.copy}.values():
-        source = Path(entry.source)
-        if source.exists():
-            target = directory / source.relative_to("/etc")
+        name = Path(entry.source).relative_to("/etc")
+        source, target = (HOST_ETC if entry.host else base) / name, directory / name
+        # A link counts where it leads in a sandbox: here it may well lead nowhere.
+        if source.is_symlink() or source.exists():
             target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if not target.parent.resolve().is_relative_to(directory.resolve()):
+                raise ConfigurationError(f"{entry.source} cannot be copied: {target.parent} leads elsewhere")
             _copy(source, target)
     if plan.trusted_authority:
         _trust(directory / "ssl" / "certs", plan.trusted_authority)
@@ -223,6 +240,8 @@ def _trust(directory: Path, certificate: str) -> None:
 def _copy(source: Path, target: Path) -> None:
     """Copy what the world may read: files, directories and links as they are; nothing else."""
     status = source.lstat()
+    if target.is_symlink() or target.is_file():
+        target.unlink()
     if stat.S_ISLNK(status.st_mode):
         target.symlink_to(source.readlink())
     elif stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IXOTH:

@@ -46,6 +46,7 @@ FIRST_OUTSIDE_ID: Final = 1000
 """Ids of the jailer's user namespace below this one are never a sandbox's."""
 
 MAX_CONNECTIONS: Final = 64
+_USR: Final = "/usr/"
 NEEDED_CAPABILITIES: Final = frozenset(
     {
         *(0, 1, 2, 3, 4, 5),  # CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, KILL: workspaces, their processes
@@ -63,6 +64,7 @@ class JailerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     nsjail: str
     init: str
     python: list[str]
+    usr: str
     image: str
     etc: str
     dev: str
@@ -181,17 +183,42 @@ class Jailer:
                 pass
 
 
-def existing_masks(policy: Policy) -> tuple[Mask, ...]:
-    """Find out which masks are needed: what a sandbox could not open anyway nsjail cannot cover either."""
+def existing_masks(policy: Policy, usr: str, image: str) -> tuple[Mask, ...]:
+    """Find out which masks are needed: what a sandbox could not open anyway nsjail cannot cover either.
+
+    ``usr`` and ``image`` are where the ``/usr`` and ``/usr/local`` of sandboxes lie.
+    """
     found: list[Mask] = []
     for entry in policy.mounts.mask:
+        path = entry.target
+        for beginning, place in (("/usr/local/", image), (_USR, usr)):
+            if path.startswith(beginning):
+                path = f"{place}/{path.removeprefix(beginning)}"
+                break
         try:
-            mode = Path(entry.target).stat().st_mode
+            mode = Path(path).stat().st_mode
         except FileNotFoundError:
             continue
         if mode & stat.S_IROTH:
             found.append(Mask(entry.target, stat.S_ISDIR(mode)))
     return tuple(found)
+
+
+def zygote_files(config: JailerConfig) -> dict[str, object]:
+    """Say what an interpreter's zygote sees: the files of a sandbox that belong to all sandboxes."""
+    masks = {mask for policy in config.policies.values() for mask in existing_masks(policy, config.usr, config.image)}
+    return {
+        "usr": config.usr,
+        "image": config.image,
+        "etc": config.etc,
+        "dev": config.dev,
+        # What covers a system's own Python modules in a sandbox covers them here too.
+        "covers": {
+            mask.path: config.empty if mask.is_directory else f"{config.dev}/null"
+            for mask in sorted(masks, key=lambda mask: mask.path)
+            if mask.path.startswith(_USR)
+        },
+    }
 
 
 @asynccontextmanager
@@ -204,13 +231,7 @@ async def _open_yard(
             watch = await stack.enter_async_context(open_watch(watch_fd, filters))
         for name, code in filters.programs(watched=watch is not None).items():
             await launcher.add_program(name, code)
-        # What covers the host's own Python modules in a sandbox covers them in the zygote too.
-        masks = [mask.path for policy in config.policies.values() for mask in existing_masks(policy)]
-        files = {
-            "image": config.image,
-            "empty": config.empty,
-            "masks": sorted({path for path in masks if path.startswith("/usr/")}),
-        }
+        files = zygote_files(config)
         sources = {
             profile.name: await stack.enter_async_context(
                 open_source(profile, files, config.python, filters.programs(watched=False), orphans)
@@ -220,6 +241,7 @@ async def _open_yard(
         yield Yard(
             nsjail=config.nsjail,
             places=Places(
+                usr=config.usr,
                 image=config.image,
                 etc=config.etc,
                 dev=config.dev,
@@ -261,7 +283,7 @@ async def serve(
 ) -> None:
     """Serve until the zygote dies or SIGTERM comes; say so on ``ready_fd`` when it begins."""
     orphans = Orphans()
-    masks = {name: existing_masks(policy) for name, policy in config.policies.items()}
+    masks = {name: existing_masks(policy, config.usr, config.image) for name, policy in config.policies.items()}
     zygote_died = False
     try:
         async with trio.open_nursery() as nursery:

@@ -45,6 +45,10 @@ class SetupPlan:
     """All that ``setup`` needs to know. Paths are the host's."""
 
     state_directory: Path
+    usr: Path
+    """What sandboxes see as ``/usr``: :data:`supervisor.jailer.prison.HOST_USR`, or an image's own."""
+    etc: Path
+    """The ``/etc`` that belongs to it."""
     image: Path
     policies: Mapping[str, Policy]
     seccomp_profiles: Mapping[str, str]
@@ -253,6 +257,7 @@ def _jailer_config(plan: SetupPlan, layout: Layout) -> JailerConfig:
         nsjail=str(plan.nsjail),
         init=str(plan.init),
         python=list(plan.python),
+        usr=prison.place_of_usr(plan.usr),
         image=prison.IMAGE,
         etc=prison.ETC,
         dev=prison.DEV,

@@ -25,6 +25,7 @@ def test_the_configuration_of_the_default_policy_is_the_golden_one() -> None:
     spec = SandboxSpec(
         policy=load_policies()["default"],
         places=Places(
+            "/usr",
             "/sandbox/image",
             "/sandbox/etc",
             "/sandbox/dev",
