@@ -193,7 +193,8 @@ def _image(settings: Settings) -> Iterator[Finding]:
     if image is None:
         yield Finding("runtime image", "fail", f"none in {settings.image_path}", "run 'gaoler image build'")
         return
-    yield Finding("runtime image", "ok", f"{image.path.name}, Python {image.manifest.python}")
+    base = f"on a root of its own ({image.manifest.suite})" if image.manifest.base == "own" else "on the host's /usr"
+    yield Finding("runtime image", "ok", f"{image.path.name}, Python {image.manifest.python}, {base}")
     installed = {each.language.name for each in find_languages(image, {}).values()}
     yield Finding("languages", "ok", ", ".join(sorted(installed)))
     for language in load_languages():

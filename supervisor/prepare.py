@@ -19,6 +19,7 @@ from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.identity.oauth import load_oauth_keys
 from supervisor.identity.tokens import PublicKey, load_public_keys
 from supervisor.image import Image, LanguageRecord, current_image, hold
+from supervisor.image.fit import check_python, find_init, refuse_hosts_files
 from supervisor.image.inside import inside
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.interpreters import RuntimeProfile
@@ -104,7 +105,7 @@ def find_image(settings: Settings) -> Image:
     """Give the current runtime image.
 
     Raises:
-        ConfigurationError: there is none yet.
+        ConfigurationError: there is none yet, or its packages are for another Python than sandboxes would have.
     """
     image = current_image(settings.image_path)
     # Held until this process ends, so that a later build leaves it alone.
@@ -112,6 +113,7 @@ def find_image(settings: Settings) -> Image:
         raise ConfigurationError(
             f"there is no runtime image in {settings.image_path}: run 'gaoler image build'", field="image_dir"
         )
+    check_python(image)
     return image
 
 
@@ -210,11 +212,9 @@ def setup_plan(
     """Put together what ``setup`` needs.
 
     Raises:
-        ConfigurationError: a program is missing.
+        ConfigurationError: a program is missing, or a policy shows what the image promises not to be there.
     """
-    init = Path(settings.jailer.init)
-    if not init.exists():
-        raise ConfigurationError(f"{init} is missing: apt-get install catatonit", field="jailer.init")
+    refuse_hosts_files(image, policies)
     first, count = settings.subordinate_range
     return SetupPlan(
         state_directory=settings.state_path,
@@ -227,7 +227,7 @@ def setup_plan(
         pools=pool_plans(settings, profiles),
         policy_directory=policy_directory(settings),
         nsjail=nsjail_path(),
-        init=init,
+        init=find_init(settings, image),
         python=(sys.executable, "-I"),
         code=[*code_directories(), nsjail_path().parent],
         daemon_uid=settings.jailer.daemon_uid,

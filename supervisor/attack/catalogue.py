@@ -15,6 +15,7 @@ from supervisor.attack.cases import (
     http,
     http_bodies,
     http_callers,
+    image,
     kernel,
     lifetime,
     mcp,
@@ -29,6 +30,7 @@ from supervisor.attack.programs import program_cases
 
 MODULES = (
     kernel,
+    image,
     resources,
     lifetime,
     files,

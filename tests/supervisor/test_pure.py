@@ -296,7 +296,7 @@ POLICY_FAULTS = [
     ("sandbox/default.toml", "memory_bytes = 1073741824", "memory_bytes = 67108864", "temporary_bytes"),
     ("sandbox/default.toml", "output_kill_bytes = 67108864", "output_kill_bytes = 2048", "output_kill_bytes"),
     ("sandbox/default.toml", "tier", "tier tier", "default.toml"),
-    ("mounts/default.toml", 'source = "/usr"', 'source = "/usr"\nwritable = true', "writable"),
+    ("mounts/default.toml", 'source = "@usr"', 'source = "@usr"\nwritable = true', "writable"),
     ("mounts/default.toml", 'target = "/usr"', 'target = "usr"', "target"),
     ("mounts/default.toml", 'target = "/"\n', 'target = "/x"\n', "root"),
     ("mounts/default.toml", 'source = "@image"', 'source = "@host"', "source"),

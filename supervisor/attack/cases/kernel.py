@@ -47,7 +47,7 @@ _SPOILT: Final[dict[str, tuple[Callable[[Path], None], str]]] = {
     ),
     "a writable mount of the host": (
         _spoil(
-            "mounts/default.toml", lambda text: text.replace('source = "/usr"', 'source = "/usr"\nwritable = true', 1)
+            "mounts/default.toml", lambda text: text.replace('source = "@usr"', 'source = "@usr"\nwritable = true', 1)
         ),
         "writable",
     ),
