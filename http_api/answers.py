@@ -28,7 +28,7 @@ def execution(result: ExecutionResult) -> dict[str, Any]:
     """Build the flat answer of ``POST /exec``."""
     code, signal_name, status = _codes(result.outcome)
     stderr = result.stderr.text()
-    notes = [note for note in (explanation(result.outcome), *result.notes, *skip_notes(result)) if note]
+    notes = [note for note in (explanation(result.outcome, result.phase), *result.notes, *skip_notes(result)) if note]
     if notes:
         stderr += ("" if not stderr or stderr.endswith("\n") else "\n") + "".join(
             f"[gaoler] {note}\n" for note in notes
@@ -53,7 +53,9 @@ def execution(result: ExecutionResult) -> dict[str, Any]:
         "code": code,
         "signal": signal_name,
         "status": status,
-        "message": explanation(result.outcome),
+        "message": explanation(result.outcome, result.phase),
+        "phase": result.phase,
+        "compiler_output": result.compiler.text(),
         "wall_time": round(result.usage.wall_seconds * 1000),
         "cpu_time": round(result.usage.cpu_seconds * 1000),
         "memory": result.usage.memory_peak_bytes,

@@ -37,6 +37,8 @@ log: Final = logging.getLogger("gaoler.mcp")
 
 MAX_PICTURES: Final = 8
 MAX_FILES_SHOWN: Final = 50
+MAX_COMPILER_TEXT: Final = 2000
+"""Of warnings; errors have the budget of stderr."""
 _PICTURES: Final = ("image/png", "image/jpeg", "image/svg+xml", "image/gif", "image/webp")
 """The best first: a thing that was shown comes in several forms."""
 _TEXT_FORMS: Final = ("text/html", "text/markdown", "text/latex", "application/vnd.plotly.v1+json", "application/json")
@@ -81,6 +83,10 @@ class ExecutionOutput(Output, frozen=True):
     exit_code: int | None = None
     signal: str | None = None
     message: str | None = None
+    phase: str = "run"
+    """``compile``: the program was not run."""
+    compiler_output: str = ""
+    """Warnings of a compiler that accepted the program; what it says of one that it does not is in ``stderr``."""
     stdout_truncated: bool = False
     stderr_truncated: bool = False
     output_uri: str | None = None
@@ -120,7 +126,9 @@ def _output(
         stderr=stderr,
         exit_code=code,
         signal=signal,
-        message=explanation(result.outcome),
+        message=explanation(result.outcome, result.phase),
+        phase=result.phase,
+        compiler_output=shortened(result.compiler.text(), MAX_COMPILER_TEXT),
         stdout_truncated=len(stdout) < len(entry.stdout) or bool(result.stdout.omitted_bytes),
         stderr_truncated=len(stderr) < len(entry.stderr) or bool(result.stderr.omitted_bytes),
         output_uri=uris.output(result.session_id, entry.number),
@@ -199,6 +207,8 @@ def _blocks(session_id: SessionId, output: ExecutionOutput, entry: Entry) -> lis
     if output.deleted:
         lines.append("[gaoler] deleted: " + ", ".join(json.dumps(name) for name in output.deleted[:MAX_FILES_SHOWN]))
     blocks: list[ContentBlock] = [text("\n".join(lines))]
+    if output.compiler_output:
+        blocks.append(text(f"compiler warnings:\n{output.compiler_output}"))
     for name, shown, whole in (("stdout", output.stdout, entry.stdout), ("stderr", output.stderr, entry.stderr)):
         if shown:
             blocks.append(text(f"{name}:\n{shown}"))

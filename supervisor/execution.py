@@ -11,7 +11,7 @@ import secrets
 import string
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NewType
+from typing import Final, Literal, NewType
 
 SessionId = NewType("SessionId", str)
 FileId = NewType("FileId", str)
@@ -150,6 +150,9 @@ class Cancelled:
     """The caller went away or asked for it."""
 
 
+Phase = Literal["compile", "run"]
+"""In which an execution ended: the compiler's, which was not content or was ended, or the program's own."""
+
 Outcome = Exited | Signalled | OutOfMemory | TimedOut | OutputLimit | Cancelled
 
 
@@ -275,3 +278,6 @@ class ExecutionResult:
     notes: tuple[str, ...] = ()
     """What the model has to know beside the output, a sentence each."""
     shown: tuple[Shown, ...] = ()
+    phase: Phase = "run"
+    compiler: CapturedOutput = CapturedOutput()
+    """What a compiler has said of a program that it accepted; what it says of one that it does not is ``stderr``."""

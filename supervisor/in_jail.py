@@ -126,7 +126,7 @@ class InJail:
                 main=language.source_path(request.main),
             )
             return await jail.run(script, output.take, scan=True)
-        compiled = await self._compile(request, language, jail, output, then="sweep")
+        compiled = await self._compile(language, jail, output, then="sweep")
         if compiled is not None and compiled.outcome != protocol.RunExited(code=0):
             await jail.finish()
             return compiled
@@ -152,18 +152,13 @@ class InJail:
                 environment=dict(request.environment),
             )
             return await jail.run(cell, output.take, scan=True)
-        compiled = await self._compile(request, language, jail, output, then="pause")
+        compiled = await self._compile(language, jail, output, then="pause")
         if compiled is not None and compiled.outcome != protocol.RunExited(code=0):
             return compiled
         return _together(compiled, await jail.run(_program(request, language, then="pause"), output.take, scan=True))
 
     async def _compile(
-        self,
-        request: ExecutionRequest,
-        language: InstalledLanguage,
-        jail: RemoteJail,
-        output: Collector,
-        then: protocol.Then,
+        self, language: InstalledLanguage, jail: RemoteJail, output: Collector, then: protocol.Then
     ) -> protocol.Ended | None:
         compiler = language.compile_arguments(request.main, request.sources)
         if compiler is None:
@@ -172,14 +167,17 @@ class InJail:
             arguments=compiler,
             environment={**language.environment, **request.environment},
             seccomp=language.language.seccomp_compile or language.language.seccomp,
-            wall_seconds=request.wall_seconds,
             then=then,
+            phase="compile",
         )
-        # What a compiler says belongs to stderr only if it failed: warnings would hide the program's own output.
+        # What a compiler says belongs to stderr only if it failed: warnings would pass for what the program says.
         said = Collector()
         compiled = await jail.run(build, said.take)
         if compiled.outcome != protocol.RunExited(code=0):
+            output.phase = "compile"
             await output.adopt_as_stderr(said)
+        else:
+            output.compiler = said.together()
         return compiled
 
     async def take_shown(
@@ -428,6 +426,8 @@ def result_of(
         runtime=runtime,
         notes=tuple(results.notes),
         shown=results.shown,
+        phase=output.phase,
+        compiler=output.compiler,
     )
 
 

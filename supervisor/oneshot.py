@@ -224,7 +224,9 @@ async def _execute(core: Core, work: Work, *, keep: bool) -> Report:
     )
     if work.unpack_to is not None and result.outcome == Exited(0):
         await _unpack(core, result.session_id, work.unpack_to)
-    report = Report(result.stdout.text(), result.stderr.text(), explanation(result.outcome), _status(result.outcome))
+    report = Report(
+        result.stdout.text(), result.stderr.text(), explanation(result.outcome, result.phase), _status(result.outcome)
+    )
     made = [file for file in result.files if not file.inherited]
     if keep:
         for file in made:

@@ -38,6 +38,7 @@ class LimitTable(Struct, frozen=True, forbid_unknown_fields=True):
     """``[limits]`` of a policy; the units are in the names."""
 
     wall_seconds: Seconds
+    compile_seconds: Seconds
     lifetime_seconds: Seconds
     cpu_cores: Annotated[float, Meta(gt=0, le=1024)]
     memory_bytes: Annotated[int, Meta(ge=16 << 20, le=1 << 44)]

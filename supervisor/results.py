@@ -7,7 +7,7 @@ said.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from supervisor.execution import (
     CapturedOutput,
@@ -15,6 +15,7 @@ from supervisor.execution import (
     Listener,
     OutputPiece,
     Owner,
+    Phase,
     ResultFile,
     SessionId,
     Shown,
@@ -58,6 +59,9 @@ class Collector:
     heads: dict[str, list[bytes]] = field(default_factory=lambda: {"stdout": [], "stderr": []})
     tails: dict[str, list[bytes]] = field(default_factory=lambda: {"stdout": [], "stderr": []})
     omitted: dict[str, int] = field(default_factory=lambda: {"stdout": 0, "stderr": 0})
+    phase: Phase = "run"
+    compiler: CapturedOutput = field(default_factory=CapturedOutput)
+    """What the compiler has said of a program that it accepted."""
     listener: Listener | None = None
     """Is told each piece as it comes."""
 
@@ -86,6 +90,14 @@ class Collector:
         (self.tails if self.omitted["stderr"] else self.heads)["stderr"].append(line.encode())
         if self.listener is not None:
             await self.listener(OutputPiece("stderr", line.encode(), 0))
+
+    def together(self) -> CapturedOutput:
+        """Give both streams as one, stdout first."""
+        out, err = self.captured("stdout"), self.captured("stderr")
+        if out.omitted_bytes:
+            # The head of one and the tail of the other would be put together.
+            return out if not (err.untrusted_head or err.untrusted_tail) else err
+        return replace(err, untrusted_head=out.untrusted_head + err.untrusted_head)
 
     def captured(self, name: str) -> CapturedOutput:
         """Give what was kept of ``stdout`` or ``stderr``."""

@@ -12,6 +12,7 @@ from supervisor.execution import (
     Outcome,
     OutOfMemory,
     OutputLimit,
+    Phase,
     Signalled,
     TimedOut,
 )
@@ -34,8 +35,9 @@ def policy_in_words(policy: Policy) -> str:
         )
     return f"""What a sandbox may do here (policy {policy.name!r}):
 
-* One execution takes at most {limits.wall_seconds:g} s, {limits.cpu_cores:g} CPU cores, {limits.memory_bytes >> 20} MiB
-  of memory, and {limits.processes} processes and threads.
+* One execution takes at most {limits.wall_seconds:g} s, before that {limits.compile_seconds:g} s in a compiler if its
+  language has one, {limits.cpu_cores:g} CPU cores, {limits.memory_bytes >> 20} MiB of memory, and {limits.processes}
+  processes and threads.
 * /mnt/data holds {limits.workspace_bytes >> 20} MiB in {limits.workspace_inodes} files; a file has at most
   {limits.file_bytes >> 20} MiB. /tmp holds {limits.temporary_bytes >> 20} MiB, and is not kept.
 * {limits.output_bytes >> 10} KiB of each of stdout and stderr are kept, head and tail; a program that writes more than
@@ -46,23 +48,26 @@ def policy_in_words(policy: Policy) -> str:
 """
 
 
-def explanation(outcome: Outcome) -> str | None:  # noqa: PLR0911 - one for each outcome
+def explanation(outcome: Outcome, phase: Phase = "run") -> str | None:  # noqa: PLR0911 - one for each outcome
     """Say in words for a model why the program did not simply succeed."""
+    who = "the compiler" if phase == "compile" else "the program"
     match outcome:
         case Exited(0):
             return None
+        case Exited(code) if phase == "compile":
+            return f"the program was not run: {who} exited with code {code}"
         case Exited(code):
-            return f"the program exited with code {code}"
+            return f"{who} exited with code {code}"
         case Signalled(number) if number == signal.SIGSYS:
-            return "the program was killed: it made a system call that the sandbox forbids (SIGSYS)"
+            return f"{who} was killed: it made a system call that the sandbox forbids (SIGSYS)"
         case Signalled(number):
-            return f"the program was killed by signal {signal_name(number)}"
+            return f"{who} was killed by signal {signal_name(number)}"
         case OutOfMemory(limit_bytes):
-            return f"the program was killed: out of memory (the limit is {limit_bytes >> 20} MiB)"
+            return f"{who} was killed: out of memory (the limit is {limit_bytes >> 20} MiB)"
         case TimedOut(limit_seconds):
-            return f"the program timed out after {limit_seconds:g} s"
+            return f"{who} timed out after {limit_seconds:g} s"
         case OutputLimit(stream, limit_bytes):
-            return f"the program was killed: it wrote more than {limit_bytes >> 20} MiB to {stream}"
+            return f"{who} was killed: it wrote more than {limit_bytes >> 20} MiB to {stream}"
         case Cancelled():
             return "the execution was cancelled"
         case _:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from supervisor.jailer.interpreters import (
     fork_waiting,
 )
 from supervisor.jailer.join import JoinSpec
-from supervisor.jailer.launcher import Process, StandbyPacket, Zygote
+from supervisor.jailer.launcher import LaunchError, Process, StandbyPacket, Zygote
 from supervisor.jailer.nsjail_config import INSIDE_ID, WORKSPACE, rlimits
 from supervisor.jailer.seccomp import language_program, watch_program
 from supervisor.jailer.watch import Watch
@@ -79,6 +79,9 @@ class Inhabitants:
         if self._watch is not None:
             # Whoever waits has a filter already; one that asks is installed at the very end.
             return
+        await self._fork_standby()
+
+    async def _fork_standby(self) -> None:
         standby = await fork_waiting(
             self._launcher,
             StandbyPacket,
@@ -88,6 +91,17 @@ class Inhabitants:
         )
         await self._check(standby, narrowed=0)
         self._standby = standby
+
+    async def have_standby(self) -> None:
+        """Have somebody wait again, beside what runs now: that may kill him, and then the next program is launched."""
+        if self._standby is None and self._watch is None:
+            with suppress(JailError, LaunchError):
+                await self._fork_standby()
+
+    def only_standby(self, leaving: int) -> bool:
+        """Say whether nobody is inside but who waits, and ``leaving``, who runs no code any more."""
+        waiting = 0 if self._standby is None else self._standby.process.pid
+        return all(pid in (waiting, leaving) for pid in self._enclosure.inhabitants())
 
     async def have_interpreter(self) -> Interpreter:
         """Give the interpreter; if there is none (any more), one is made, checked and waited for.
@@ -202,6 +216,8 @@ class Inhabitants:
         """
         standby, self._standby = self._standby, None
         if standby is not None:
+            # What ran beside him may have stopped him.
+            standby.process.signal(signal.SIGCONT)
             try:
                 return await standby.become(arguments, environment, stdio, language_program(seccomp))
             except InterpreterBroken:

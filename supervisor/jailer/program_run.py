@@ -41,12 +41,15 @@ _STREAMS: Final[tuple[protocol.StreamName, ...]] = ("stdout", "stderr")
 class Run(ABC):
     """One run. ``interrupted`` may be set from outside: it ends as if its time were over."""
 
-    def __init__(self, jail: Jail, emit: Emit, wall_seconds: float | None, stdin: bytes) -> None:
+    def __init__(
+        self, jail: Jail, emit: Emit, wall_seconds: float | None, stdin: bytes, phase: protocol.Phase = "run"
+    ) -> None:
         limits = jail.policy.limits
         self._jail = jail
         self._emit = emit
         self._stdin = stdin
-        self._wall_limit = min(wall_seconds or limits.wall_seconds, limits.wall_seconds)
+        longest = limits.compile_seconds if phase == "compile" else limits.wall_seconds
+        self._wall_limit = min(wall_seconds or longest, longest)
         self._captures = {name: StreamCapture(limits.output_bytes, limits.output_kill_bytes) for name in _STREAMS}
         self._flooded: protocol.StreamName | None = None
         self._stop = trio.CancelScope()
@@ -229,7 +232,7 @@ class ProgramRun(Run):
     """A program that is executed in the jail."""
 
     def __init__(self, jail: Jail, request: protocol.Run, emit: Emit) -> None:
-        super().__init__(jail, emit, request.wall_seconds, request.stdin)
+        super().__init__(jail, emit, request.wall_seconds, request.stdin, request.phase)
         self._request = request
         self._process: Process | None = None
         self._status: int | None = None
@@ -240,7 +243,11 @@ class ProgramRun(Run):
 
     async def _wait(self) -> None:
         assert self._process is not None
-        await self._process.wait_gone()
+        async with trio.open_nursery() as nursery:
+            if self._request.then == "sweep":
+                # While a compiler works there is time to have somebody wait for what it makes.
+                nursery.start_soon(self._jail.inside.have_standby)
+            await self._process.wait_gone()
         self._ended = True
 
     async def _settle(self) -> None:
@@ -250,7 +257,9 @@ class ProgramRun(Run):
             # What its zygote will tell in a moment the kernel already knows.
             self._status = self._process.leaving_status()
         elif self._request.then == "sweep":
-            await self._jail.sweep()
+            # A caller would wait for the broom; seldom has a compiler left anything.
+            if not (self._ended and self._jail.inside.only_standby(self._process.pid)):
+                await self._jail.sweep()
         else:
             if not self._ended:
                 self._jail.inside.kill_session(self._process)

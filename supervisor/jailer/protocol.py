@@ -41,6 +41,7 @@ Variables = Annotated[dict[Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{
 """For the interpreter, beside those that it was started with."""
 Area = Literal["workspace", "code"]
 Then = Literal["destroy", "sweep", "pause"]
+Phase = Literal["compile", "run"]
 StreamName = Literal["stdout", "stderr"]
 
 
@@ -108,9 +109,10 @@ class Run(Message, frozen=True, tag="run"):
     """Start a program in the jail and wait for its end.
 
     ``wall_seconds`` may shorten the policy's limit, never extend it. What becomes of the jail ``then``: ``destroy``,
-    everything is killed and only the workspace is left; ``sweep``, what the program left running is killed and the jail
-    stays; ``pause``, everything that lives in it is stopped until the next run. ``seccomp`` names the profile of the
-    program's language, which narrows what the policy leaves; one that the jailer does not know is refused.
+    everything is killed and only the workspace is left; ``sweep``, what the program left running is killed, the jail
+    stays, and somebody waits in it for the next program; ``pause``, everything that lives in it is stopped until the
+    next run. ``seccomp`` names the profile of the program's language, which narrows what the policy leaves; one that
+    the jailer does not know is refused. ``phase``: whose time limit of the policy holds, compiler's or program's.
     """
 
     arguments: Annotated[list[Text], Meta(min_length=1, max_length=MAX_ARGUMENTS)]
@@ -119,6 +121,7 @@ class Run(Message, frozen=True, tag="run"):
     wall_seconds: WallSeconds = None
     stdin: Stdin = b""
     then: Then = "destroy"
+    phase: Phase = "run"
 
 
 class RunScript(Message, frozen=True, tag="script"):
