@@ -126,7 +126,7 @@ class InJail:
                 main=language.source_path(request.main),
             )
             return await jail.run(script, output.take, scan=True)
-        compiled = await self._compile(language, jail, output, then="sweep")
+        compiled = await self._compile(request, language, jail, output, then="sweep")
         if compiled is not None and compiled.outcome != protocol.RunExited(code=0):
             await jail.finish()
             return compiled
@@ -152,13 +152,18 @@ class InJail:
                 environment=dict(request.environment),
             )
             return await jail.run(cell, output.take, scan=True)
-        compiled = await self._compile(language, jail, output, then="pause")
+        compiled = await self._compile(request, language, jail, output, then="pause")
         if compiled is not None and compiled.outcome != protocol.RunExited(code=0):
             return compiled
         return _together(compiled, await jail.run(_program(request, language, then="pause"), output.take, scan=True))
 
     async def _compile(
-        self, language: InstalledLanguage, jail: RemoteJail, output: Collector, then: protocol.Then
+        self,
+        request: ExecutionRequest,
+        language: InstalledLanguage,
+        jail: RemoteJail,
+        output: Collector,
+        then: protocol.Then,
     ) -> protocol.Ended | None:
         compiler = language.compile_arguments(request.main, request.sources)
         if compiler is None:
