@@ -26,27 +26,27 @@ imports: $(VENV)/installed-dev
 	$(VENV)/bin/lint-imports
 
 unit: $(VENV)/installed-dev tools
-	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR)
+	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
 	GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) $(VENV)/bin/python -m pytest
 
 # Boots a virtual machine with cgroup v2 and runs there what depends on cgroups. Minutes; not a part of the gate.
 test-v2: $(VENV)/installed-dev tools
 	@command -v qemu-system-x86_64 >/dev/null && test -x /bin/busybox && ls /boot/vmlinuz-* >/dev/null || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends qemu-system-x86 linux-image-amd64 busybox-static cpio; }
-	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR)
+	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
 	$(VENV)/bin/python -m tests.guest.boot $(TEST_IMAGE_DIR) tests/contracts/test_join_equality.py \
 		tests/supervisor/test_privileges.py tests/containment/test_claims.py -k 'join or privileges or R1 or R2 or R3 or R9 or R10 or P1 or P3'
 
 # Kills every process of ours at every step of what it does, and prints the table of docs/crash-safety.md. An hour or two.
 crash: $(VENV)/installed-dev tools
-	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR)
+	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
 	GAOLER_CRASH=all GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) $(VENV)/bin/python -m pytest tests/crash
 
-# What tests use of Debian: a C compiler for hostile programs, Node.js for LibreChat's client.
+# What tests use of Debian beside what the image brings: a C compiler for hostile programs, npm for LibreChat's client.
 tools:
 	@command -v gcc >/dev/null && command -v npm >/dev/null || { echo "Installing gcc, nodejs, npm ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install gcc libc6-dev nodejs npm; }
 
 bench: $(VENV)/installed-dev
-	@$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR)
+	@$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
 	@for each in latency mcp waiting fairness neighbours transfer egress load soak; do $(VENV)/bin/python -m benchmarks.$$each --image-dir $(TEST_IMAGE_DIR) && echo || exit 1; done
 	@$(VENV)/bin/python -m benchmarks.seccomp
 

@@ -195,10 +195,16 @@ def _image(settings: Settings) -> Iterator[Finding]:
         return
     base = f"on a root of its own ({image.manifest.suite})" if image.manifest.base == "own" else "on the host's /usr"
     yield Finding("runtime image", "ok", f"{image.path.name}, Python {image.manifest.python}, {base}")
-    installed = {each.language.name for each in find_languages(image, {}).values()}
-    yield Finding("languages", "ok", ", ".join(sorted(installed)))
+    found = {each.language.name: each for each in find_languages(image, {}).values()}
+    told = (f"{name} {each.version}".strip() for name, each in sorted(found.items()))
+    yield Finding("languages", "ok", ", ".join(told))
+    changed = sorted(name for name, each in found.items() if image.manifest.languages.get(name) and not each.version)
+    if changed:
+        yield Finding("versions", "note", f"not known: {', '.join(changed)}", "run 'gaoler image build' again")
+    if image.manifest.groups:
+        yield Finding("groups", "ok", ", ".join(sorted(image.manifest.groups)))
     for language in load_languages():
-        if language.name not in installed:
+        if language.name not in found:
             yield Finding(f"language {language.name}", "note", "not installed", language.install_command)
 
 

@@ -54,6 +54,8 @@ def build_image(
     if existing is not None and existing.manifest.inputs == blueprint.inputs and not plan.fresh:
         return existing
     with locked(plan.directory):
+        for name in (BUILDING, TRIAL):
+            shutil.rmtree(plan.directory / name, ignore_errors=True)
         remove_unused(plan.directory)
         check_room(plan.directory)
         previous = os.umask(0o022)
@@ -81,7 +83,6 @@ def usable_image(directory: Path) -> Image | None:
 def _put_together(plan: ImagePlan, blueprint: Blueprint, ground: Ground, layers: Sequence[Layer]) -> Image:
     """Make an image out of its layers, which is not the current one yet."""
     building = plan.directory / BUILDING
-    shutil.rmtree(building, ignore_errors=True)
     building.mkdir(mode=0o755)
     entries = merged({layer.name: layer.entries for layer in layers})
     for layer in layers:
@@ -113,7 +114,6 @@ def _tried(directory: Path, image: Image, blueprint: Blueprint, trial: Trial, pr
     attempts = attempts_for(blueprint.present, blueprint.wanted.groups, trees)
     with progress.step("Trying languages in sandboxes", len(attempts)) as step:
         place = directory / TRIAL
-        shutil.rmtree(place, ignore_errors=True)
         place.mkdir(mode=0o755)
         (place / CURRENT).symlink_to(f"../{BUILDING}")
         answers = dict(zip(attempts, trial(place, attempts), strict=True))
