@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from supervisor.image import debian
 from supervisor.image.inside import Inside
 from supervisor.image.layers import Layer
 from supervisor.image.manifest import Base
-from supervisor.image.steps import ImageError
+from supervisor.image.plan import python_version
 
 _NOWHERE = Path("/nonexistent")
 
@@ -43,16 +42,8 @@ class Ground:
         return {path: self._inside.identity(path) for path in found}
 
     def python_version(self) -> str:
-        """Read the version from where the interpreter leads to; starting it would cost every start of a daemon 20 ms.
-
-        Raises:
-            ImageError: it leads elsewhere.
-        """
-        found = self._inside.place("/usr/bin/python3")
-        name = found.name if found is not None else "nothing"
-        if not re.fullmatch(r"python3\.\d+", name):
-            raise ImageError(f"/usr/bin/python3 leads to {name}, not to a python3.N: install Debian's python3")
-        return name.removeprefix("python")
+        """Give the version of the Python that sandboxes will run."""
+        return python_version(self.usr / "bin" / "python3")
 
     @property
     def _inside(self) -> Inside:

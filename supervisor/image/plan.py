@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from supervisor.image.manifest import Selection
+from supervisor.image.steps import ImageError
 from supervisor.runtimes.catalogue import NPM_PROJECTS, Group, Language, load_groups, load_languages
 
 SANDBOX_FILES: Final = Path(__file__).resolve().parent.parent / "runtimes" / "python"
@@ -41,3 +43,15 @@ class ImagePlan:
 def plan_of(directory: Path, selection: Selection, *, fresh: bool = False) -> ImagePlan:
     """Plan an image with the languages and groups that Gaoler knows."""
     return ImagePlan(directory, selection, languages=load_languages(), groups=load_groups(), fresh=fresh)
+
+
+def python_version(python: Path) -> str:
+    """Read the version from where the interpreter leads to; starting it would cost every start of the daemon 20 ms.
+
+    Raises:
+        ImageError: it leads elsewhere.
+    """
+    name = python.resolve().name
+    if not re.fullmatch(r"python3\.\d+", name):
+        raise ImageError(f"{python} does not lead to a python3.N: install Debian's python3")
+    return name.removeprefix("python")

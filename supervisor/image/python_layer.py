@@ -12,7 +12,7 @@ from typing import Final
 from supervisor.image.enclosed import Spec, environment_with, run_enclosed
 from supervisor.image.ground import Ground
 from supervisor.image.layers import LAYERS, LayerPlan, key_of
-from supervisor.image.plan import SANDBOX_FILES, ImagePlan
+from supervisor.image.plan import SANDBOX_FILES, ImagePlan, python_version
 from supervisor.image.steps import Runner, advance_on, ignore
 from supervisor.progress import BuildProgress
 
@@ -115,16 +115,12 @@ def distributions(sites: Sequence[Path]) -> dict[str, str]:
 
 def _pip_command(plan: ImagePlan, progress: BuildProgress, run: Runner) -> list[str]:
     """Give a pip of our own, made by the host's interpreter."""
-    tool = plan.directory / f"tool-{_pips_version(plan)}"
+    tool = plan.directory / f"tool-{python_version(plan.python)}"
     if not (tool / "complete").exists():
         with progress.step("Preparing pip"):
             run([str(plan.python), "-m", "venv", "--clear", str(tool)], ignore)
             (tool / "complete").touch()
     return [str(tool / "bin" / "python"), "-m", "pip"]
-
-
-def _pips_version(plan: ImagePlan) -> str:
-    return plan.python.resolve().name.removeprefix("python")
 
 
 def _install(
@@ -134,7 +130,7 @@ def _install(
     pip = _pip_command(plan, progress, run)
     wheels = str(plan.directory / "wheels")
     options = [*_PIP_OPTIONS, "--only-binary", ":all:", "--find-links", wheels]
-    if version != _pips_version(plan):
+    if version != python_version(plan.python):
         options += ["--python-version", version]
     with progress.step("Downloading Python packages", total) as step:
         run([*pip, "download", *options, "--dest", wheels, *wanted], advance_on("Collecting", step.advance))
