@@ -1,0 +1,132 @@
+"""What everybody may know of the languages: pure, on a made-up catalogue."""
+
+from __future__ import annotations
+
+import pytest
+
+from supervisor.errors import InvalidRequest, Unsupported
+from supervisor.language_view import LanguageTable, described, language_table
+from supervisor.policy import load_policies
+from supervisor.runtimes.catalogue import Group, InstalledLanguage, Language, Packages, Smoke, load_languages
+
+SMOKE = Smoke("", "")
+
+
+def language(name: str, source: str, *aliases: str, compile: list[str] | None = None) -> Language:  # noqa: A002
+    return Language(
+        name=name,
+        title=name.title(),
+        aliases=list(aliases),
+        source=source,
+        tools={"x": [name]},
+        run=["{x}", "{source}"],
+        smoke=SMOKE,
+        packages=Packages(),
+        version=["{x}"],
+        seccomp="native",
+        seccomp_compile="compiler" if compile else None,
+        compile=compile,
+    )
+
+
+BUN, TS = language("bun", "main.ts"), language("typescript", "main.ts", "ts")
+PYTHON, R = language("python", "main.py", "py", "python3"), language("r", "main.R", "rscript")
+C = language("c", "main.c", compile=["{x}", "{source}", "{sources}"])
+GROUPS = [
+    Group("tex", "TeX", Packages(), SMOKE, ["pdflatex"]),
+    Group("office", "Office", Packages(), SMOKE, ["soffice"]),
+]
+
+
+def table(*installed: Language) -> LanguageTable:
+    found = {
+        each.name: InstalledLanguage(
+            each, {"x": "/x"}, "py" if each is PYTHON else None, {}, "3.1", {"b": "2", "a": "1"}
+        )
+        for each in installed
+    }
+    policy = load_policies()["default"]
+    return language_table([TS, R, PYTHON, C, BUN], GROUPS, found, {"office"}, policy)
+
+
+def test_all_of_the_catalogue_is_there_by_name_with_what_is_installed() -> None:
+    plain = described(table(PYTHON, C))
+    assert [each["name"] for each in plain["languages"]] == ["bun", "c", "python", "r", "typescript"]
+    by_name = {each["name"]: each for each in plain["languages"]}
+    assert by_name["python"] == {
+        "name": "python",
+        "title": "Python",
+        "aliases": ["py", "python3"],
+        "extension": ".py",
+        "installed": True,
+        "version": "3.1",
+        "warm": True,
+        "compiled": False,
+        "packages": {"a": "1", "b": "2"},
+        "install_command": None,
+    }
+    assert list(by_name["python"]["packages"]) == ["a", "b"]
+    assert (by_name["c"]["compiled"], by_name["c"]["warm"]) == (True, False)
+    assert by_name["r"]["install_command"] == "gaoler image build --languages r"
+    assert [(each["name"], each["installed"], each["install_command"]) for each in plain["groups"]] == [
+        ("office", True, None),
+        ("tex", False, "gaoler image build --group tex"),
+    ]
+    assert plain["limits"]["wall_seconds"] > 0
+
+
+@pytest.mark.parametrize("name", ["python", "PY", "Python3"])
+def test_a_language_is_found_by_every_name_whatever_its_case(name: str) -> None:
+    found = table(PYTHON).find(name)
+    assert found is not None
+    assert found.name == "python"
+
+
+@pytest.mark.parametrize(
+    ("file", "installed", "expected"),
+    [
+        ("src/app.py", [PYTHON], "python"),
+        ("a.R", [R], "r"),
+        ("a.r", [R], "r"),
+        ("a.ts", [BUN, TS], "typescript"),
+        ("a.ts", [BUN], "bun"),
+        ("a.ts", [], "typescript"),
+        ("a.b/x.c", [], "c"),
+    ],
+)
+def test_an_extension_tells_the_language(file: str, installed: list[Language], expected: str) -> None:
+    assert table(*installed).of_file(file) == expected
+
+
+@pytest.mark.parametrize("file", ["Makefile", ".py", "a.", "a.txt", "py"])
+def test_an_extension_may_tell_none(file: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        table(PYTHON).of_file(file)
+    assert caught.value.field == "lang"
+
+
+def test_every_language_of_ours_is_told_by_its_own_extension() -> None:
+    ours = load_languages()
+    found = {each.name: InstalledLanguage(each, {}) for each in ours}
+    whole = language_table(ours, (), found, (), load_policies()["default"])
+    for each in ours:
+        expected = "typescript" if each.name == "bun" else each.name
+        assert whole.of_file(each.source) == expected
+
+
+def test_a_name_that_there_is_not_gets_the_nearest_installed_one() -> None:
+    refusal = table(PYTHON).refusal("pyton")
+    assert isinstance(refusal, InvalidRequest)
+    assert (refusal.message, refusal.field) == ("Unsupported language: pyton", "lang")
+    assert refusal.hint == "did you mean 'python'? installed are python"
+    far = table(PYTHON).refusal("typescrip" * 1000)
+    assert isinstance(far, InvalidRequest)
+    assert far.hint == "installed are python"
+
+
+def test_one_that_is_not_installed_says_what_the_operator_runs() -> None:
+    refusal = table(PYTHON).refusal("TS")
+    assert isinstance(refusal, Unsupported)
+    assert refusal.code == "language_not_installed"
+    assert "Typescript is not installed on this server" in refusal.message
+    assert "gaoler image build --languages typescript" in refusal.message
