@@ -36,6 +36,7 @@ _LANGUAGE: Final = object_of(
         "version",
         "warm",
         "compiled",
+        "tested",
         "packages",
         "install_command",
     ],
@@ -47,6 +48,7 @@ _LANGUAGE: Final = object_of(
     version=MAYBE_TEXT,
     warm={"type": "boolean", "description": "its interpreter waits, and can keep variables"},
     compiled={"type": "boolean"},
+    tested={"type": "boolean", "description": "its smoke test ran in a sandbox when the image was built"},
     packages={"type": "object", "additionalProperties": TEXT, "description": "versions by name"},
     install_command={**MAYBE_TEXT, "description": "what an operator runs to have it; null: it is installed"},
 )

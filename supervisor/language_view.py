@@ -6,13 +6,14 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from supervisor.errors import InvalidRequest, Unsupported
 from supervisor.policy import Policy
 from supervisor.runtimes.catalogue import Group, InstalledLanguage, Language
 
-NOT_INSTALLED = "language_not_installed"
+NOT_INSTALLED: Final = "language_not_installed"
+_Named = TypeVar("_Named", Language, Group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ class LanguageView:
     warm: bool = False
     """Its interpreter waits, and keeps variables for sessions that last."""
     compiled: bool = False
-    takes_sources: bool = False
-    """Further files can be named that are compiled with the main one."""
+    tested: bool = False
+    """Its smoke test ran in a sandbox when the image was built."""
     packages: Mapping[str, str] = field(default_factory=dict)
     """What its programs can import without installing it: versions by name."""
 
@@ -101,26 +102,38 @@ class LanguageTable:
         return ", ".join(each.name for each in self.languages if each.installed)
 
 
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What is there beside the languages' own tools."""
+
+    groups: Collection[str] = ()
+    """Of the image."""
+    tested: Collection[str] = ()
+    """Languages that were tried when the image was built."""
+    added: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """What the operator has installed for every sandbox: versions by name, by kind as in ``Packages.usable``."""
+
+
 def language_table(
     languages: Sequence[Language],
     groups: Sequence[Group],
     installed: Mapping[str, InstalledLanguage],
-    installed_groups: Collection[str],
+    stock: Stock,
     policy: Policy,
 ) -> LanguageTable:
     """Put the table together."""
     limits = policy.limits
     return LanguageTable(
-        tuple(_language(each, installed.get(each.name)) for each in sorted(languages, key=lambda each: each.name)),
+        tuple(_language(each, installed.get(each.name), stock) for each in _sorted(languages)),
         tuple(
             GroupView(
                 each.name,
                 each.title,
                 tuple(each.programs),
                 f"gaoler image build --group {each.name}",
-                each.name in installed_groups,
+                each.name in stock.groups,
             )
-            for each in sorted(groups, key=lambda each: each.name)
+            for each in _sorted(groups)
         ),
         {
             "wall_seconds": limits.wall_seconds,
@@ -133,7 +146,12 @@ def language_table(
     )
 
 
-def _language(language: Language, installed: InstalledLanguage | None) -> LanguageView:
+def _sorted(named: Sequence[_Named]) -> list[_Named]:
+    return sorted(named, key=lambda each: each.name)
+
+
+def _language(language: Language, installed: InstalledLanguage | None, stock: Stock) -> LanguageView:
+    added = stock.added.get(language.packages.usable or "", {})
     return LanguageView(
         name=language.name,
         title=language.title,
@@ -141,11 +159,11 @@ def _language(language: Language, installed: InstalledLanguage | None) -> Langua
         extension=PurePosixPath(language.source).suffix,
         install_command=language.install_command,
         compiled=language.compile is not None,
-        takes_sources="{sources}" in (language.compile or ()),
+        tested=installed is not None and language.name in stock.tested,
         installed=installed is not None,
         version=installed.version if installed else "",
         warm=installed is not None and installed.profile is not None,
-        packages=dict(sorted(installed.packages.items())) if installed else {},
+        packages=dict(sorted({**installed.packages, **added}.items())) if installed else {},
     )
 
 
@@ -160,6 +178,7 @@ def described_language(view: LanguageView) -> dict[str, Any]:
         "version": view.version or None,
         "warm": view.warm,
         "compiled": view.compiled,
+        "tested": view.tested,
         "packages": dict(view.packages),
         "install_command": None if view.installed else view.install_command,
     }

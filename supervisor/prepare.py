@@ -25,7 +25,7 @@ from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.seccomp import SeccompError, compile_all
 from supervisor.jailer.setup import SetupPlan, become_ordinary_user, start_jailer
-from supervisor.language_view import LanguageTable, language_table
+from supervisor.language_view import LanguageTable, Stock, language_table
 from supervisor.log_limit import limit_logging
 from supervisor.network.host_names import HOSTS, RESOLV_CONF
 from supervisor.network.preparation import prepare_network
@@ -38,6 +38,7 @@ from supervisor.runtimes.catalogue import (
     profiles_wanted,
 )
 from supervisor.settings import Settings
+from supervisor.shared_manifest import read_added
 
 log: Final = logging.getLogger("gaoler.prepare")
 
@@ -153,7 +154,15 @@ def read_languages(settings: Settings) -> LanguageTable:
     _policies, policy = read_policy(settings)
     image = find_image(settings)
     languages = find_languages(image, load_profiles(policy_directory(settings)))
-    return language_table(load_languages(), load_groups(), languages, image.manifest.groups, policy)
+    return _catalogue(settings, image, languages, policy)
+
+
+def _catalogue(
+    settings: Settings, image: Image, languages: Mapping[str, InstalledLanguage], policy: Policy
+) -> LanguageTable:
+    tested = [name for name, record in image.manifest.languages.items() if record.tried]
+    stock = Stock(image.manifest.groups, tested, read_added(shared_packages(settings)))
+    return language_table(load_languages(), load_groups(), languages, stock, policy)
 
 
 def runtime_profiles(
@@ -329,7 +338,7 @@ def prepare(
     profiles = load_profiles(policy_directory(settings))
     network = prepare_network(settings, policy)
     languages = find_languages(image, profiles, network.environment)
-    catalogue = language_table(load_languages(), load_groups(), languages, image.manifest.groups, policy)
+    catalogue = _catalogue(settings, image, languages, policy)
     plan = setup_plan(settings, image, policies, profiles, languages, network.authority)
     token_keys = _token_keys(settings)
     oauth_keys = load_oauth_keys(Path(settings.mcp.oauth_jwks)) if settings.mcp.authorization_server else {}

@@ -16,41 +16,17 @@ import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-from msgspec import Meta, Struct
 
 from supervisor import oneshot
 from supervisor.errors import ConfigurationError, GaolerError, InvalidRequest
-from supervisor.package_names import NODE_PATTERN, PYTHON_PATTERN
 from supervisor.prepare import SHARED_PACKAGES, read_policy, shared_packages
 from supervisor.settings import Settings
+from supervisor.shared_manifest import MANIFEST, Wanted, bare, read_manifest
 
-MANIFEST: Final = "manifest.json"
 INSTALL_SECONDS: Final = 900.0
-_PYTHON: Final = re.compile(PYTHON_PATTERN)
-_NODE: Final = re.compile(NODE_PATTERN)
-
-Requirement = Annotated[str, Meta(max_length=300)]
-
-
-class Wanted(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is to be installed, as pip and npm call it."""
-
-    python: list[Requirement] = []
-    node: list[Requirement] = []
-
-    def check(self) -> None:
-        """Check the form of every name: they become arguments.
-
-        Raises:
-            InvalidRequest: one is none.
-        """
-        for kind, pattern, names in (("python", _PYTHON, self.python), ("node", _NODE, self.node)):
-            for name in names:
-                if not pattern.fullmatch(name):
-                    raise InvalidRequest(f"{name!r} is no name of a package, with or without a version", field=kind)
 
 
 def read_wanted(settings: Settings) -> Wanted:
@@ -59,13 +35,7 @@ def read_wanted(settings: Settings) -> Wanted:
     Raises:
         ConfigurationError: the manifest is broken.
     """
-    where = shared_packages(settings)
-    if where is None:
-        return Wanted()
-    try:
-        return msgspec.json.decode((where / MANIFEST).read_bytes(), type=Wanted)
-    except (OSError, msgspec.DecodeError) as error:
-        raise ConfigurationError(f"{where / MANIFEST}: {error}: remove {where.parent}", field="state_dir") from None
+    return read_manifest(shared_packages(settings))
 
 
 def install(settings: Settings, wanted: Wanted) -> Path | None:
@@ -170,22 +140,16 @@ def without(wanted: Wanted, names: Sequence[str]) -> Wanted:
     Raises:
         InvalidRequest: one is not there.
     """
-    have = {_bare(each) for each in (*wanted.python, *wanted.node)}
+    have = {bare(each) for each in (*wanted.python, *wanted.node)}
     for name in names:
-        if _bare(name) not in have:
+        if bare(name) not in have:
             raise InvalidRequest(f"{name!r} is not installed", field="name")
-    gone = {_bare(name) for name in names}
+    gone = {bare(name) for name in names}
     return Wanted(
-        [each for each in wanted.python if _bare(each) not in gone],
-        [each for each in wanted.node if _bare(each) not in gone],
+        [each for each in wanted.python if bare(each) not in gone],
+        [each for each in wanted.node if bare(each) not in gone],
     )
 
 
 def _merged(there: Sequence[str], more: Sequence[str]) -> list[str]:
-    return list({_bare(each): each for each in (*there, *more)}.values())
-
-
-def _bare(requirement: str) -> str:
-    """Give the name without version and extras, as both managers compare names."""
-    scope, name = ("@", requirement[1:]) if requirement.startswith("@") else ("", requirement)
-    return scope + re.split(r"[\[<>=!~@]", name)[0].lower().replace("_", "-")
+    return list({bare(each): each for each in (*there, *more)}.values())

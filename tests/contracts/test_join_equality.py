@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from supervisor.jailer.seccomp import compile_profiles
+from supervisor.network.environment import OFFLINE
 from supervisor.policy import load_seccomp_profiles
 from supervisor.prepare import nsjail_path
 from supervisor.runtimes.catalogue import InstalledLanguage, load_languages, profiles_wanted
@@ -110,7 +111,7 @@ def test_the_environment_is_the_languages_and_nothing_else(pair: tuple[dict[str,
     # bash adds its own three to what it starts.
     own = [entry for entry in joined["environ"] if entry.partition("=")[0] not in ("PWD", "SHLVL", "_", "OLDPWD")]
     language = load_languages()
-    wanted = next(InstalledLanguage(each, {}).environment for each in language if each.name == "python")
+    wanted = next(InstalledLanguage(each, {}, more=OFFLINE).environment for each in language if each.name == "python")
     assert own == sorted(["", *(f"{name}={value}" for name, value in wanted.items())])
     assert joined["os.environ"] == joined["environ"]
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from supervisor.errors import InvalidRequest, Unsupported
-from supervisor.language_view import LanguageTable, described, language_table
+from supervisor.language_view import LanguageTable, Stock, described, language_table
 from supervisor.policy import load_policies
 from supervisor.runtimes.catalogue import Group, InstalledLanguage, Language, Packages, Smoke, load_languages
 
 SMOKE = Smoke("", "")
 
 
-def language(name: str, source: str, *aliases: str, compile: list[str] | None = None) -> Language:  # noqa: A002
+def language(
+    name: str, source: str, *aliases: str, command: list[str] | None = None, usable: Literal["python"] | None = None
+) -> Language:
     return Language(
         name=name,
         title=name.title(),
@@ -21,17 +25,17 @@ def language(name: str, source: str, *aliases: str, compile: list[str] | None = 
         tools={"x": [name]},
         run=["{x}", "{source}"],
         smoke=SMOKE,
-        packages=Packages(),
+        packages=Packages(usable=usable),
         version=["{x}"],
         seccomp="native",
-        seccomp_compile="compiler" if compile else None,
-        compile=compile,
+        seccomp_compile="compiler" if command else None,
+        compile=command,
     )
 
 
 BUN, TS = language("bun", "main.ts"), language("typescript", "main.ts", "ts")
-PYTHON, R = language("python", "main.py", "py", "python3"), language("r", "main.R", "rscript")
-C = language("c", "main.c", compile=["{x}", "{source}", "{sources}"])
+PYTHON, R = language("python", "main.py", "py", "python3", usable="python"), language("r", "main.R", "rscript")
+C = language("c", "main.c", command=["{x}", "{source}", "{sources}"])
 GROUPS = [
     Group("tex", "TeX", Packages(), SMOKE, ["pdflatex"]),
     Group("office", "Office", Packages(), SMOKE, ["soffice"]),
@@ -46,7 +50,9 @@ def table(*installed: Language) -> LanguageTable:
         for each in installed
     }
     policy = load_policies()["default"]
-    return language_table([TS, R, PYTHON, C, BUN], GROUPS, found, {"office"}, policy)
+    return language_table(
+        [TS, R, PYTHON, C, BUN], GROUPS, found, Stock({"office"}, {"python"}, {"python": {"more": "9"}}), policy
+    )
 
 
 def test_all_of_the_catalogue_is_there_by_name_with_what_is_installed() -> None:
@@ -62,10 +68,11 @@ def test_all_of_the_catalogue_is_there_by_name_with_what_is_installed() -> None:
         "version": "3.1",
         "warm": True,
         "compiled": False,
-        "packages": {"a": "1", "b": "2"},
+        "tested": True,
+        "packages": {"a": "1", "b": "2", "more": "9"},
         "install_command": None,
     }
-    assert list(by_name["python"]["packages"]) == ["a", "b"]
+    assert list(by_name["python"]["packages"]) == ["a", "b", "more"]
     assert (by_name["c"]["compiled"], by_name["c"]["warm"]) == (True, False)
     assert by_name["r"]["install_command"] == "gaoler image build --languages r"
     assert [(each["name"], each["installed"], each["install_command"]) for each in plain["groups"]] == [
@@ -108,7 +115,7 @@ def test_an_extension_may_tell_none(file: str) -> None:
 def test_every_language_of_ours_is_told_by_its_own_extension() -> None:
     ours = load_languages()
     found = {each.name: InstalledLanguage(each, {}) for each in ours}
-    whole = language_table(ours, (), found, (), load_policies()["default"])
+    whole = language_table(ours, (), found, Stock(), load_policies()["default"])
     for each in ours:
         expected = "typescript" if each.name == "bun" else each.name
         assert whole.of_file(each.source) == expected

@@ -206,6 +206,27 @@ def test_npm_installs_into_the_session_and_it_stays(installing: Daemon) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("stateful", [False, True])
+def test_who_lacks_a_package_is_told_that_the_session_can_install_it(installing: Daemon, stateful: bool) -> None:
+    said = installing.execute("import cowsay", stateful=stateful)["stderr"]
+    assert "pip install cowsay puts it into this session" in said
+    refused = installing.execute("pip install six==0.0.0", "bash", stateful=stateful)["stderr"]
+    assert "No matching distribution found for six==0.0.0" in refused
+    # The index has answered: there is nothing to add.
+    assert "[gaoler] this sandbox" not in refused
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("stateful", [False, True])
+def test_who_has_given_the_network_up_is_told_that_there_is_none(installing: Daemon, stateful: bool) -> None:
+    said = installing.execute("echo $PIP_RETRIES; pip install six", "bash", egress=[], stateful=stateful)
+    assert said["stdout"].startswith("0\n")
+    assert "this sandbox has no network" in said["stderr"]
+    own = installing.execute("echo $PIP_RETRIES", "bash", egress=[], env={"PIP_RETRIES": "7"}, stateful=stateful)
+    assert own["stdout"] == "7\n"
+
+
+@pytest.mark.root
 def test_removed_packages_are_gone(installing: Daemon) -> None:
     session = installing.execute("mkdir -p .packages/x && echo 1 > .packages/x/y", "bash")["session_id"]
     assert installing.execute("cat .packages/x/y", "bash", session_id=session)["stdout"] == "1\n"
