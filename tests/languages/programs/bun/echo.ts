@@ -1,4 +1,4 @@
 Bun.argv.slice(2).forEach((argument, index) => console.log(`argument ${index + 1}: [${argument}]`));
 
-let number = 0;
-for await (const line of console) console.log(`line ${++number}: [${line}]`);
+const lines = (await Bun.stdin.text()).split("\n");
+lines.forEach((line, index) => console.log(`line ${index + 1}: [${line}]`));

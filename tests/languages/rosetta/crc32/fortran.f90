@@ -7,7 +7,7 @@ program checksums
   do
     read (*, '(a)', iostat=status) line
     if (status /= 0) exit
-    print '(z8.8)', crc32(trim(line))
+    print '(a)', hexadecimal(crc32(trim(line)))
   end do
 
 contains
@@ -26,5 +26,16 @@ contains
     end do
     crc32 = ieor(crc32, ones)
   end function crc32
+
+  function hexadecimal(number) result(digits)
+    integer(int64), intent(in) :: number
+    character(len=*), parameter :: all_digits = '0123456789abcdef'
+    character(len=8) :: digits
+    integer :: position, digit
+    do position = 1, len(digits)
+      digit = int(ibits(number, 4 * (len(digits) - position), 4))
+      digits(position:position) = all_digits(digit + 1:digit + 1)
+    end do
+  end function hexadecimal
 
 end program checksums

@@ -11,7 +11,7 @@ function distance(source: string, target: string): number {
   return rows[source.length][target.length];
 }
 
-for await (const line of console) {
+for (const line of (await Bun.stdin.text()).trimEnd().split("\n")) {
   const [source, target] = line.split(" ");
   console.log(`${source} ${target} ${distance(source, target)}`);
 }

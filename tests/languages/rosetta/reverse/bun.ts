@@ -1,1 +1,4 @@
-for await (const line of console) console.log(Array.from(line).reverse().join(""));
+const reverse = (text: string) => Array.from(text).reverse().join("");
+
+const lines = (await Bun.stdin.text()).trimEnd().split("\n");
+for (const line of lines) console.log(reverse(line));

@@ -1,0 +1,6 @@
+#ifndef REPORT_H
+#define REPORT_H
+
+void describe(const char *name, double area);
+
+#endif

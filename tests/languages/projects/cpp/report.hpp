@@ -1,0 +1,5 @@
+#pragma once
+
+#include "shapes.hpp"
+
+void describe(const Shape& shape);

@@ -1,0 +1,9 @@
+package main
+
+import "fmt"
+
+func main() {
+	for _, shape := range []Shape{Square{3}, Circle{2}} {
+		fmt.Println(describe(shape))
+	}
+}

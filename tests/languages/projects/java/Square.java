@@ -1,0 +1,11 @@
+public record Square(double side) implements Shape {
+    @Override
+    public String name() {
+        return "square";
+    }
+
+    @Override
+    public double area() {
+        return side * side;
+    }
+}

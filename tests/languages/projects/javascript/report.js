@@ -1,0 +1,1 @@
+exports.describe = (shape) => `${shape.name}: ${shape.area.toFixed(2)}`;

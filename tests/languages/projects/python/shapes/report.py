@@ -1,0 +1,2 @@
+def describe(shape):
+    return f"{shape.name}: {shape.area():.2f}"
