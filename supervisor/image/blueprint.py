@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
-from supervisor.image import debian
 from supervisor.image.ground import Ground
 from supervisor.image.layers import LayerPlan, key_of
 from supervisor.image.manifest import FORMAT
 from supervisor.image.npm import LIBRARIES, NpmFolder, npm_layer, read_folder
-from supervisor.image.plan import ALWAYS, ImagePlan
+from supervisor.image.own_root import build_root, identity
+from supervisor.image.plan import ALWAYS, HOST_PACKAGES, ImagePlan
 from supervisor.image.prepared import all_prepared
 from supervisor.image.python_layer import extra_layer, fonts_layer, python_layer
 from supervisor.image.selection import chosen_groups, chosen_languages
 from supervisor.image.steps import ImageError, Runner
 from supervisor.progress import BuildProgress
 from supervisor.runtimes.catalogue import Group, Language, Packages
+
+DEBS: Final = "debs"
+"""Where downloads for an own root are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +69,25 @@ def debian_packages(plan: ImagePlan, wanted: Wanted) -> list[str]:
 
 
 def missing_packages(plan: ImagePlan, wanted: Wanted, ground: Ground) -> list[str]:
-    """Give what is to be installed on the host."""
+    """Give what is to be installed on the host, if the image stands on it."""
     replaced = {
         each.packages.debian[0]
         for each in wanted.languages
-        if each.packages.debian and _tools_missing(each, wanted, ground) == []
+        if each.packages.debian and not _tools_missing(each, wanted, ground)
     }
     return [name for name in debian_packages(plan, wanted) if name not in ground.packages and name not in replaced]
+
+
+def root_layer(plan: ImagePlan, wanted: Wanted, progress: BuildProgress, run: Runner) -> LayerPlan:
+    """Plan the root of an image that does not stand on the host."""
+    names = [name for name in debian_packages(plan, wanted) if name not in HOST_PACKAGES]
+    names.append("python3")
+    suite = plan.selection.suite
+
+    def fill(building: Path) -> None:
+        build_root(building / "root", names, progress, run, suite=suite, debs=plan.directory / DEBS)
+
+    return LayerPlan("root", key_of(*identity(names, suite)), fill)
 
 
 def draw(plan: ImagePlan, wanted: Wanted, ground: Ground, progress: BuildProgress, run: Runner) -> Blueprint:
@@ -96,11 +113,6 @@ def draw(plan: ImagePlan, wanted: Wanted, ground: Ground, progress: BuildProgres
     keys = [layer.key for layer in layers]
     inputs = key_of(FORMAT, plan.selection, ground.key, keys, seen, list(wanted.groups), versions)
     return Blueprint(inputs, layers, present, wanted)
-
-
-def install_missing(plan: ImagePlan, wanted: Wanted, ground: Ground, progress: BuildProgress, run: Runner) -> None:
-    """Install on the host what the image needs of it."""
-    debian.install(missing_packages(plan, wanted, ground), progress, run)
 
 
 def _tools_missing(language: Language, wanted: Wanted, ground: Ground) -> list[str]:

@@ -8,24 +8,26 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from supervisor.errors import ConfigurationError
-from supervisor.image.blueprint import Blueprint, draw, install_missing, missing_packages, wanted_of
-from supervisor.image.ground import Ground, host_ground
-from supervisor.image.inside import Inside
-from supervisor.image.inventory import group_records, language_records
-from supervisor.image.layers import Layer, have_layer
+from supervisor.image import debian
+from supervisor.image.blueprint import Blueprint, Wanted, draw, missing_packages, root_layer, wanted_of
+from supervisor.image.ground import Ground, host_ground, own_ground
+from supervisor.image.inside import Inside, inside
+from supervisor.image.inventory import group_records, language_records, with_answers
+from supervisor.image.layers import Layer, complete_layer, have_layer
 from supervisor.image.manifest import CURRENT, FILES, FORMAT, MANIFEST, Image, Manifest, current_image
-from supervisor.image.plan import ImagePlan
+from supervisor.image.own_root import suite_of_host
+from supervisor.image.plan import HOST_PACKAGES, ImagePlan
 from supervisor.image.steps import ImageError, Runner, run_program
 from supervisor.image.store import check_room, locked, publish, remove_unused, tidy
 from supervisor.image.tree import content_of, link_tree, merged
-from supervisor.image.trial import Answer, Attempt, Trial, attempts_for
+from supervisor.image.trial import Trial, attempts_for
 from supervisor.progress import BuildProgress
 
 BUILDING: Final = "building"
@@ -45,14 +47,12 @@ def build_image(
     """
     runner = run or run_program
     wanted = wanted_of(plan)
-    ground = host_ground()
-    if missing_packages(plan, wanted, ground):
-        install_missing(plan, wanted, ground, progress, runner)
-        ground = host_ground()
-    blueprint = draw(plan, wanted, ground, progress, runner)
-    existing = usable_image(plan.directory)
-    if existing is not None and existing.manifest.inputs == blueprint.inputs and not plan.fresh:
-        return existing
+    ground = _ground_there(plan, wanted, progress, runner)
+    if ground is not None and not plan.fresh:
+        blueprint = draw(plan, wanted, ground, progress, runner)
+        existing = usable_image(plan.directory)
+        if existing is not None and existing.manifest.inputs == blueprint.inputs:
+            return existing
     with locked(plan.directory):
         for name in (BUILDING, TRIAL):
             shutil.rmtree(plan.directory / name, ignore_errors=True)
@@ -60,16 +60,44 @@ def build_image(
         check_room(plan.directory)
         previous = os.umask(0o022)
         try:
-            layers = [have_layer(plan.directory, layer, fresh=plan.fresh) for layer in blueprint.layers]
-            with progress.step("Putting the image together"):
-                image = _put_together(plan, blueprint, ground, layers)
+            image = _build(plan, wanted, ground, progress, runner)
             if trial is not None:
-                image = _tried(plan.directory, image, blueprint, trial, progress)
+                image = _tried(plan, image, wanted, trial, progress)
         finally:
             os.umask(previous)
         built = publish(plan.directory, image.path, image)
         tidy(plan.directory, built)
         return built
+
+
+def _ground_there(plan: ImagePlan, wanted: Wanted, progress: BuildProgress, run: Runner) -> Ground | None:
+    """Give what the image will stand on; ``None``: it has to be made first."""
+    ground = host_ground()
+    if plan.selection.base == "own":
+        debian.install(
+            [name for name in HOST_PACKAGES if name in plan.debian_packages and name not in ground.packages],
+            progress,
+            run,
+        )
+        root = complete_layer(plan.directory, root_layer(plan, wanted, progress, run))
+        return None if root is None else own_ground(root)
+    missing = missing_packages(plan, wanted, ground)
+    if not missing:
+        return ground
+    debian.install(missing, progress, run)
+    return host_ground()
+
+
+def _build(plan: ImagePlan, wanted: Wanted, ground: Ground | None, progress: BuildProgress, run: Runner) -> Image:
+    """Make the layers that are not there yet, and the image."""
+    if plan.selection.base == "own":
+        ground = own_ground(have_layer(plan.directory, root_layer(plan, wanted, progress, run), fresh=plan.fresh))
+    assert ground is not None
+    blueprint = draw(plan, wanted, ground, progress, run)
+    layers = [] if ground.root is None else [ground.root]
+    layers += [have_layer(plan.directory, layer, fresh=plan.fresh) for layer in blueprint.layers]
+    with progress.step("Putting the image together"):
+        return _put_together(plan, blueprint, ground, layers)
 
 
 def usable_image(directory: Path) -> Image | None:
@@ -94,40 +122,33 @@ def _put_together(plan: ImagePlan, blueprint: Blueprint, ground: Ground, layers:
         inputs=blueprint.inputs,
         content=content_of(entries),
         base=ground.base,
-        suite=plan.selection.suite,
+        suite=(plan.selection.suite or suite_of_host()) if ground.base == "own" else "",
         python=ground.python_version(),
         selection=plan.selection,
-        languages=language_records(blueprint, trees, {}),
+        languages=language_records(blueprint, trees),
         groups=group_records(blueprint),
         layers=[layer.path.name for layer in layers],
     )
     return _write(building, manifest)
 
 
-def _tried(directory: Path, image: Image, blueprint: Blueprint, trial: Trial, progress: BuildProgress) -> Image:
+def _tried(plan: ImagePlan, image: Image, wanted: Wanted, trial: Trial, progress: BuildProgress) -> Image:
     """Try it; give it with what has been found.
 
     Raises:
         ImageError: something that was chosen does not work.
     """
-    trees = Inside(image.local, image.usr, image.etc)
-    attempts = attempts_for(blueprint.present, blueprint.wanted.groups, trees)
+    present = [each for each in plan.languages if each.name in image.manifest.languages]
+    attempts = attempts_for(present, wanted.groups, inside(image))
     with progress.step("Trying languages in sandboxes", len(attempts)) as step:
-        place = directory / TRIAL
+        place = plan.directory / TRIAL
         place.mkdir(mode=0o755)
         (place / CURRENT).symlink_to(f"../{BUILDING}")
         answers = dict(zip(attempts, trial(place, attempts), strict=True))
         shutil.rmtree(place)
         for attempt in attempts:
             step.advance(attempt.name)
-    _refuse_broken(blueprint, answers)
-    records = language_records(blueprint, trees, answers)
-    return _write(image.path, msgspec.structs.replace(image.manifest, languages=records))
-
-
-def _refuse_broken(blueprint: Blueprint, answers: Mapping[Attempt, Answer]) -> None:
-    """What nobody has chosen, but the host has, may be broken: then it is not worse than before."""
-    wanted = blueprint.wanted
+    # What nobody has chosen, but the host has, may be broken: then it is not worse than before.
     chosen = {each.name for each in wanted.languages} | {each.name for each in wanted.groups}
     faults = [
         f"{attempt.kind} {attempt.name}: its smoke test {answer.fault}"
@@ -136,6 +157,8 @@ def _refuse_broken(blueprint: Blueprint, answers: Mapping[Attempt, Answer]) -> N
     ]
     if faults:
         raise ImageError("the new image is not used, for it does not work:\n    " + "\n    ".join(faults))
+    records = with_answers(image.manifest.languages, answers)
+    return _write(image.path, msgspec.structs.replace(image.manifest, languages=records))
 
 
 def _trees(building: Path, ground: Ground) -> Inside:

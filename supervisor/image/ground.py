@@ -10,6 +10,7 @@ from supervisor.image import debian
 from supervisor.image.inside import Inside
 from supervisor.image.layers import Layer
 from supervisor.image.manifest import Base
+from supervisor.image.own_root import STATUS
 from supervisor.image.plan import python_version
 
 _NOWHERE = Path("/nonexistent")
@@ -53,3 +54,9 @@ class Ground:
 def host_ground() -> Ground:
     """Give the host as it is now."""
     return Ground("host", Path("/usr"), Path("/etc"), debian.installed_versions())
+
+
+def own_ground(root: Layer) -> Ground:
+    """Give a root of the image's own."""
+    tree = root.path / "root"
+    return Ground("own", tree / "usr", tree / "etc", debian.installed_versions(tree / STATUS), root)

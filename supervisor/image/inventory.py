@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from supervisor.image.blueprint import Blueprint
 from supervisor.image.inside import Inside
 from supervisor.image.manifest import GroupRecord, LanguageRecord
@@ -18,19 +20,25 @@ from supervisor.runtimes.catalogue import Language, installed_languages
 _R_LIBRARIES: Final = ("lib/R/library", "lib/R/site-library", "share/R/library")
 
 
-def language_records(blueprint: Blueprint, trees: Inside, tried: Mapping[Attempt, Answer]) -> dict[str, LanguageRecord]:
-    """Record the languages that the image has; ``tried``: what was asked of it in sandboxes, if it was."""
-    versions = {each.name: version_in(answer.stdout) for each, answer in tried.items() if each.kind == "version"}
-    good = {each.name for each, answer in tried.items() if each.kind == "language" and not answer.fault}
+def language_records(blueprint: Blueprint, trees: Inside) -> dict[str, LanguageRecord]:
+    """Record the languages that the image has, as far as its files tell."""
     found = installed_languages(blueprint.present, trees.find)
     return {
         each.name: LanguageRecord(
-            version=versions.get(each.name, ""),
             packages=_packages(each, blueprint, trees),
             tools={path: trees.identity(path) for path in found[each.name].tools.values()},
-            tried=each.name in good,
         )
         for each in blueprint.present
+    }
+
+
+def with_answers(records: Mapping[str, LanguageRecord], answers: Mapping[Attempt, Answer]) -> dict[str, LanguageRecord]:
+    """Add what was found out in sandboxes."""
+    versions = {each.name: version_in(answer.stdout) for each, answer in answers.items() if each.kind == "version"}
+    good = {each.name for each, answer in answers.items() if each.kind == "language" and not answer.fault}
+    return {
+        name: msgspec.structs.replace(record, version=versions.get(name, ""), tried=name in good)
+        for name, record in records.items()
     }
 
 

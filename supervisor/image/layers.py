@@ -69,11 +69,21 @@ def have_layer(images: Path, plan: LayerPlan, *, fresh: bool = False) -> Layer:
         make_plain(building / "local")
         (building / FILES).write_bytes(msgspec.json.encode(list_tree(building)))
         building.rename(final)
+    return _read(plan, final)
+
+
+def complete_layer(images: Path, plan: LayerPlan) -> Layer | None:
+    """Give the layer if it is there."""
+    final = images / LAYERS / plan.directory
+    return _read(plan, final) if final.exists() else None
+
+
+def _read(plan: LayerPlan, path: Path) -> Layer:
     try:
-        entries = msgspec.json.decode((final / FILES).read_bytes(), type=list[Entry])
+        entries = msgspec.json.decode((path / FILES).read_bytes(), type=list[Entry])
     except (OSError, msgspec.DecodeError) as error:
-        raise ImageError(f"{final} is broken ({error}): run 'gaoler image build --fresh'") from None
-    return Layer(plan.name, final, entries)
+        raise ImageError(f"{path} is broken ({error}): run 'gaoler image build --fresh'") from None
+    return Layer(plan.name, path, entries)
 
 
 def remove_layers(images: Path, kept: set[str]) -> None:

@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from supervisor.errors import ConfigurationError
-from supervisor.image import ImageError, current_image, hold
+from supervisor.image import ImageError, blueprint, current_image, hold
 from supervisor.image.build import build_image
 from supervisor.image.manifest import Selection
 from supervisor.image.plan import SANDBOX_FILES, ImagePlan
@@ -242,6 +243,38 @@ def test_a_selection_is_kept_and_part_of_what_decides(tmp_path: Path) -> None:
     again = Programs()
     assert build_image(replace(work, selection=Selection(languages=["tiny"])), Quiet(), run=again) == asked
     assert again.calls == []
+
+
+def test_an_image_with_a_root_of_its_own_brings_usr_and_etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[Sequence[str]] = []
+
+    def build_root(target: Path, wanted: Sequence[str], *_rest: object, **_named: object) -> None:
+        built.append(wanted)
+        for name in ("usr/bin/python3.99", "usr/bin/bash", "usr/bin/sh", "etc/passwd", "var/lib/dpkg/status"):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).touch()
+        (target / "usr/bin/python3").symlink_to("python3.99")
+        (target / "var/lib/dpkg/status").write_text("Package: bash\nStatus: install ok installed\nVersion: 5\n\n")
+
+    monkeypatch.setattr(blueprint, "build_root", build_root)
+    work = plan(tmp_path / "w", tiny())
+    on_host = build_image(work, Quiet(), run=Programs())
+    own = replace(work, selection=Selection(base="own", suite="trixie", debian=["jq"]))
+    first = Programs()
+    image = build_image(own, Quiet(), run=first)
+    assert (image.manifest.base, image.manifest.suite, image.manifest.python) == ("own", "trixie", "3.99")
+    assert (image.usr / "bin" / "bash").is_file()
+    assert (image.etc / "passwd").is_file()
+    assert set(image.manifest.languages) == {"bash", "python", "tiny"}
+    # Debian's packages go into the root, and none onto the host.
+    assert set(built[0]) == {"bash", "python3", "jq"}
+    assert not first.having("apt-get")
+    assert image.manifest.content != on_host.manifest.content
+    assert first.having("--python-version")
+    again = Programs()
+    assert build_image(own, Quiet(), run=again) == image
+    assert (again.calls, len(built)) == ([], 1)
+    assert build_image(work, Quiet(), run=Programs()).usr == Path("/usr")
 
 
 def test_the_built_image_has_what_it_promises(image_dir: Path) -> None:
