@@ -98,10 +98,11 @@ def extra_layer(plan: ImagePlan, ground: Ground, python: LayerPlan, progress: Bu
         constraints.write_text("".join(f"{name}=={each}\n" for name, each in there.items()), encoding="utf-8")
         _install(plan, version, site, ["--constraint", str(constraints), *wanted], len(wanted), progress, run)
         constraints.unlink()
-        _drop_those_of(site, there)
+        drop_those_of(site, there)
         _move_programs(site, local / "bin")
-        run_enclosed(run, _spec(ground, local, [below], _COMPILE))
-        run_enclosed(run, _spec(ground, local, [below], ("-B", "-c", _try_imports(site))))
+        with progress.step("Compiling and trying what was added"):
+            run_enclosed(run, _spec(ground, local, [], _COMPILE))
+            run_enclosed(run, _spec(ground, local, [below], ("-B", "-c", _try_imports(site))))
 
     return LayerPlan("extra", key_of(_VERSION, python.key, wanted), fill)
 
@@ -172,29 +173,20 @@ def _add_our_files(site: Path) -> None:
     (site / "gaoler_start.pth").write_text("import gaoler_start\n")
 
 
-def _drop_those_of(site: Path, there: dict[str, str]) -> None:
+def drop_those_of(site: Path, there: dict[str, str]) -> None:
     """Take away the packages that the layer below has: by what each says that it consists of."""
     for info in site.glob("*.dist-info"):
         name = info.name.removesuffix(".dist-info").rpartition("-")[0].replace("_", "-").lower()
         if name in there:
             with (info / "RECORD").open(encoding="utf-8", newline="") as record:
-                paths = [site / row[0] for row in csv.reader(record) if row and ".." not in row[0].split("/")]
-            programs = [site / "bin" / row.name for row in _programs(info)]
-            for path in (*paths, *programs):
-                path.unlink(missing_ok=True)
+                rows = [row[0].split("/") for row in csv.reader(record) if row]
+            for parts in rows:
+                # Programs and manuals are named where they would be without a target: above, and here in it.
+                site.joinpath(*(part for part in parts if part != "..")).unlink(missing_ok=True)
             shutil.rmtree(info, ignore_errors=True)
     for directory in sorted((path for path in site.rglob("*") if path.is_dir()), reverse=True):
         if not any(directory.iterdir()):
             directory.rmdir()
-
-
-def _programs(info: Path) -> list[Path]:
-    """Give the programs that a package declares: its record names them where they would be without a target."""
-    declared = info / "entry_points.txt"
-    if not declared.exists():
-        return []
-    text = declared.read_text(encoding="utf-8").partition("[console_scripts]")[2].partition("\n[")[0]
-    return [Path(line.partition("=")[0].strip()) for line in text.splitlines() if "=" in line]
 
 
 def _try_imports(site: Path) -> str:

@@ -22,6 +22,7 @@ from supervisor.image.inside import Inside
 from supervisor.image.inventory import r_packages
 from supervisor.image.manage import list_images, remove, verify
 from supervisor.image.plan import NOTHING
+from supervisor.image.python_layer import drop_those_of
 from supervisor.image.selection import asked_for
 from supervisor.image.trial import Attempt, version_in
 from supervisor.prepare import find_languages
@@ -269,3 +270,22 @@ def test_a_tool_that_was_changed_since_the_build_has_no_version_and_it_is_said(
     changed = msgspec.structs.replace(built.manifest, languages={**records, "bash": other})
     assert find_languages(Image(built.path, changed), {})["bash"].version == ""
     assert [message for message in caplog.messages if "bash" in message and "gaoler image build" in message]
+
+
+def test_what_the_image_has_already_is_not_added_twice(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    files = {
+        "both/__init__.py": "",
+        "both-1.0.dist-info/RECORD": "both/__init__.py,,\n../../bin/both,,\n../../share/man/man1/both.1,,\n../../../etc/x,,\n",
+        "bin/both": "",
+        "share/man/man1/both.1": "",
+        "new/__init__.py": "",
+        "new-1.0.dist-info/RECORD": "new/__init__.py,,\n",
+    }
+    for name, text in files.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text(text)
+    drop_those_of(site, {"both": "1.0"})
+    left = {str(path.relative_to(site)) for path in site.rglob("*") if path.is_file()}
+    assert left == {"new/__init__.py", "new-1.0.dist-info/RECORD"}
+    assert not (site / "share").exists()
