@@ -12,6 +12,7 @@ import pytest
 
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from tests.daemon import Daemon, daemon_with, end_daemons
+from tests.own_root import own_image
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -28,6 +29,12 @@ def image_dir() -> Path:
     path = Path(os.environ.get("GAOLER_TEST_IMAGE_DIR", ROOT / ".cache" / "images"))
     assert (path / "current").exists(), f"no runtime image in {path}: run 'make test', which builds it"
     return path
+
+
+@pytest.fixture(scope="session")
+def own_dir(image_dir: Path) -> Path:
+    """The directory of an image with a root of its own, which is made at the first time."""
+    return own_image(image_dir)
 
 
 @pytest.fixture
