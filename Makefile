@@ -47,7 +47,7 @@ tools:
 
 bench: $(VENV)/installed-dev
 	@$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
-	@for each in latency mcp waiting fairness neighbours transfer egress load soak; do $(VENV)/bin/python -m benchmarks.$$each --image-dir $(TEST_IMAGE_DIR) && echo || exit 1; done
+	@for each in latency languages mcp waiting fairness neighbours transfer egress load soak; do $(VENV)/bin/python -m benchmarks.$$each --image-dir $(TEST_IMAGE_DIR) && echo || exit 1; done
 	@$(VENV)/bin/python -m benchmarks.seccomp
 
 # INPUTS inputs, guided by coverage, for the egress proxy's parsers, and as many for doors, names and the jailer protocol.
