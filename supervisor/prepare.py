@@ -36,6 +36,7 @@ from supervisor.runtimes.catalogue import (
     load_groups,
     load_languages,
     profiles_wanted,
+    sized,
 )
 from supervisor.settings import Settings
 from supervisor.shared_manifest import read_added
@@ -337,7 +338,7 @@ def prepare(
     image = find_image(settings)
     profiles = load_profiles(policy_directory(settings))
     network = prepare_network(settings, policy)
-    languages = find_languages(image, profiles, network.environment)
+    languages = sized(find_languages(image, profiles, network.environment), policy.limits.memory_bytes)
     catalogue = _catalogue(settings, image, languages, policy)
     plan = setup_plan(settings, image, policies, profiles, languages, network.authority)
     token_keys = _token_keys(settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from supervisor.errors import ConfigurationError
-from supervisor.policy import PlainName
+from supervisor.policy import AbsolutePath, PlainName
 
 LANGUAGES: Final = Path(__file__).resolve().parent / "languages"
 GROUPS: Final = Path(__file__).resolve().parent / "groups"
@@ -20,6 +20,8 @@ NPM_PROJECTS: Final = Path(__file__).resolve().parent / "npm"
 BUILD_DIRECTORY: Final = "/tmp"
 SOURCE_DIRECTORY: Final = "/code"
 WORKSPACE: Final = "/mnt/data"
+HEAP_SHARE: Final = 0.75
+"""Of a sandbox's memory, for the heap of a runtime that collects garbage; the rest is its own, and that of /tmp."""
 
 COMMON_ENVIRONMENT: Final[Mapping[str, str]] = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -33,11 +35,12 @@ COMMON_ENVIRONMENT: Final[Mapping[str, str]] = {
     "TMPDIR": "/tmp",
     "TERM": "dumb",
     # What the operator has installed for every sandbox; Python looks there by itself.
-    "NODE_PATH": "/mnt/data/node_modules:/opt/packages/node_modules",
+    "NODE_PATH": "/mnt/data/node_modules:/opt/packages/node_modules:/usr/local/lib/npm/javascript/node_modules",
 }
 
 DebianName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9+.-]{1,80}$")]
 Alias = Annotated[str, Meta(pattern=r"^[a-z0-9+#_.-]{1,24}$")]
+Extension = Annotated[str, Meta(pattern=r"^\.[A-Za-z0-9+]{1,8}$")]
 
 
 class Smoke(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +81,8 @@ class Language(Struct, frozen=True, forbid_unknown_fields=True):
 
     In ``compile`` and ``run`` ``{name}`` is the path of tool ``name``; ``{source}`` the program's file, ``{stem}`` its
     name without directory and extension, ``{directory}`` where it lies; ``{build}`` where to put what is made of it.
-    ``{sources}``, alone, stands for all further files that are compiled with it: none, one or many.
+    ``{heap_mib}`` is how large a heap may grow. ``{sources}``, alone, stands for all further files that are compiled with
+    it: none, one or many.
     """
 
     name: Alias
@@ -87,6 +91,8 @@ class Language(Struct, frozen=True, forbid_unknown_fields=True):
     source: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.]+$")]
     tools: Annotated[dict[str, list[str]], Meta(min_length=1)]
     """For each tool the program names that will do, the best first. All tools are needed."""
+    extensions: list[Extension]
+    """Of files in it; one belongs to one language at most."""
     run: Annotated[list[str], Meta(min_length=1)]
     smoke: Smoke
     packages: Packages
@@ -98,6 +104,8 @@ class Language(Struct, frozen=True, forbid_unknown_fields=True):
     seccomp_compile: PlainName | None = None
     """The profile of ``compile``, where there is one."""
     compile: list[str] | None = None
+    source_directory: AbsolutePath = SOURCE_DIRECTORY
+    """Where its programs see themselves: ``/code``, or another mount of it."""
     environment: dict[str, str] = {}
     prepare: str = ""
     """What the image's build runs once for it (``sh -eu``): it may write below ``/usr/local``; caches, for example."""
@@ -122,6 +130,8 @@ class InstalledLanguage:
     """As found when the image was built; empty: its tools have changed since, or do not tell."""
     packages: Mapping[str, str] = field(default_factory=dict)
     """What its programs can import without installing it: versions by name."""
+    memory_bytes: int = 1 << 30
+    """Of its sandboxes."""
 
     @property
     def source_name(self) -> bytes:
@@ -148,7 +158,7 @@ class InstalledLanguage:
 
     def source_path(self, main: str | None = None) -> str:
         """Where the program's file lies in a sandbox; ``main`` names one of the workspace."""
-        return f"{SOURCE_DIRECTORY}/{self.language.source}" if main is None else f"{WORKSPACE}/{main}"
+        return f"{self.language.source_directory}/{self.language.source}" if main is None else f"{WORKSPACE}/{main}"
 
     def version_arguments(self) -> list[str]:
         """Give the command line that tells its version."""
@@ -163,6 +173,7 @@ class InstalledLanguage:
             "directory": directory,
             "stem": name.rpartition(".")[0] or name,
             "build": BUILD_DIRECTORY,
+            "heap_mib": int(self.memory_bytes * HEAP_SHARE) >> 20,
         }
         filled: list[str] = []
         for part in template:
@@ -194,10 +205,10 @@ def load_languages(directory: Path = LANGUAGES) -> tuple[Language, ...]:
             raise ConfigurationError(
                 f"languages/{path.name}: seccomp_compile belongs to compile, and each needs the other"
             )
-        for alias in (language.name, *language.aliases):
-            if alias in claimed:
-                raise ConfigurationError(f"languages/{path.name}: alias {alias!r} belongs to {claimed[alias]} already")
-            claimed[alias] = path.name
+        for name in (language.name, *language.aliases, *language.extensions):
+            if name in claimed:
+                raise ConfigurationError(f"languages/{path.name}: {name!r} belongs to {claimed[name]} already")
+            claimed[name] = path.name
         languages.append(language)
     return tuple(languages)
 
@@ -219,8 +230,8 @@ def load_groups(directory: Path = GROUPS) -> tuple[Group, ...]:
 
 def language_of(file: Path, languages: Sequence[Language]) -> str:
     """Name the language that a file's extension tells; Python, if it tells none."""
-    by_suffix = {Path(language.source).suffix: language.name for language in reversed(languages)}
-    return by_suffix.get(file.suffix, "python")
+    by_extension = {extension: language.name for language in languages for extension in language.extensions}
+    return by_extension.get(file.suffix) or by_extension.get(file.suffix.lower(), "python")
 
 
 def profiles_wanted(languages: Sequence[Language]) -> dict[str, str]:
@@ -231,6 +242,11 @@ def profiles_wanted(languages: Sequence[Language]) -> dict[str, str]:
             if name is not None:
                 wanted.setdefault(name, f"language {language.name}: {key} = {name!r}")
     return wanted
+
+
+def sized(languages: Mapping[str, InstalledLanguage], memory_bytes: int) -> dict[str, InstalledLanguage]:
+    """Tell the languages how much memory their sandboxes have."""
+    return {name: replace(each, memory_bytes=memory_bytes) for name, each in languages.items()}
 
 
 def installed_languages(

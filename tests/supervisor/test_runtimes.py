@@ -9,7 +9,7 @@ import pytest
 
 from supervisor.errors import ConfigurationError
 from supervisor.image.inside import Inside
-from supervisor.runtimes.catalogue import LANGUAGES, installed_languages, load_languages
+from supervisor.runtimes.catalogue import LANGUAGES, installed_languages, language_of, load_languages, sized
 
 LIBRECHAT = [
     "py",
@@ -42,10 +42,33 @@ def test_command_lines_are_what_the_data_says(tmp_path: Path) -> None:
         (tmp_path / "bin" / tool).touch()
     found = installed_languages(load_languages(), Inside(tmp_path / "none", tmp_path, tmp_path / "none").find)
     assert set(found) == {"c", "python", "py", "python3"}
-    assert found["c"].compile_arguments() == ["/usr/bin/gcc", "-O1", "-o", "/tmp/main", "/code/main.c", "-lm"]
+    assert found["c"].compile_arguments() == [
+        *("/usr/bin/gcc", "-std=gnu17", "-O2", "-fopenmp", "-o", "/tmp/main", "/code/main.c", "-lm")
+    ]
     assert found["c"].run_arguments(["a b", "{x}"]) == ["/tmp/main", "a b", "{x}"]
     assert found["py"].compile_arguments() is None
     assert found["py"].environment["HOME"] == "/mnt/data"
+
+
+def test_a_heap_is_smaller_than_the_memory_of_a_sandbox(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "node").touch()
+    found = installed_languages(load_languages(), Inside(tmp_path / "none", tmp_path, tmp_path / "none").find)
+    small = sized(found, 400 << 20)["js"]
+    assert small.run_arguments(["x"]) == ["/usr/bin/node", "--max-old-space-size=300", "/mnt/run/code/main.js", "x"]
+
+
+@pytest.mark.parametrize(
+    ("file", "language"),
+    [
+        *(("x.py", "python"), ("x.js", "javascript"), ("x.mjs", "javascript"), ("x.ts", "typescript"), ("x.go", "go")),
+        *(("x.c", "c"), ("x.C", "cpp"), ("x.cc", "cpp"), ("x.cpp", "cpp"), ("X.CPP", "cpp"), ("x.rs", "rust")),
+        *(("x.r", "r"), ("x.R", "r"), ("x.f90", "fortran"), ("x.F90", "fortran"), ("x.d", "d"), ("x.php", "php")),
+        *(("x.sh", "bash"), ("x.java", "java"), ("x", "python"), ("x.txt", "python")),
+    ],
+)
+def test_a_files_extension_tells_its_language(file: str, language: str) -> None:
+    assert language_of(Path(file), load_languages()) == language
 
 
 @pytest.mark.parametrize(
@@ -53,6 +76,7 @@ def test_command_lines_are_what_the_data_says(tmp_path: Path) -> None:
     [
         ('aliases = ["py", "python3"]', 'aliases = ["bash"]', "bash"),
         ("{source}", "{sauce}", "sauce"),
+        ('extensions = [".py", ".pyw"]', 'extensions = [".sh"]', ".sh"),
         ('title = "Python 3"', 'title = "Python 3"\nspeed = 9', "speed"),
         ('source = "main.py"', 'source = "../main.py"', "source"),
         ("run = ", "walk = ", "walk"),

