@@ -28,9 +28,10 @@ REFUSED = {
     "set_mempolicy": "the same",
     "inotify_init1": "watching files: programs look again instead",
     "socket": "netlink, for lists of network interfaces; those are then empty",
+    "fanotify_init": "watching files, by a compiler that is not asked to watch any",
     "mmap": "just-in-time compilers that a compiled program starts; grep -P interprets instead",
 }
-OPTIONAL = {"mmap": {"grep"}, "socket": {"node", "python3"}}
+OPTIONAL = {"fanotify_init": {"tsc"}, "mmap": {"grep"}, "socket": {"node", "python3"}}
 """Who alone is expected to ask."""
 
 
