@@ -13,7 +13,7 @@ from supervisor.image.manifest import FORMAT
 from supervisor.image.npm import LIBRARIES, NpmFolder, npm_layer, read_folder
 from supervisor.image.own_root import build_root, identity
 from supervisor.image.plan import ALWAYS, HOST_PACKAGES, ImagePlan
-from supervisor.image.prepared import all_prepared
+from supervisor.image.prepared import prepared_layer
 from supervisor.image.python_layer import extra_layer, fonts_layer, python_layer
 from supervisor.image.selection import chosen_groups, chosen_languages
 from supervisor.image.steps import ImageError, Runner
@@ -105,9 +105,13 @@ def draw(plan: ImagePlan, wanted: Wanted, ground: Ground, progress: BuildProgres
     layers = [python, fonts_layer(plan, ground, python, progress, run), *npm.values()]
     if plan.selection.python:
         layers.append(extra_layer(plan, ground, python, progress, run))
-    # Of the host's languages those that nobody has chosen stay as they are but for caches; libraries are not fetched.
-    prepare = [each for each in present if each in wanted.languages or not each.packages.npm]
-    layers += all_prepared(plan, ground, [*prepare, *wanted.groups], npm, progress, run)
+    preparing: list[Language | Group] = [*present, *wanted.groups]
+    for each in preparing:
+        chosen = each in wanted.languages or each in wanted.groups
+        # Languages of the host's that nobody has chosen stay as they are but for caches; libraries are not fetched.
+        if each.prepare.strip() and (chosen or not each.packages.npm):
+            below = [npm[name] for name in each.packages.npm]
+            layers.append(prepared_layer(plan, ground, each, below, progress, run, optional=not chosen))
     seen = [(each, ground.identities(each.tools)) for each in present]
     versions = [(name, ground.packages.get(name)) for name in debian_packages(plan, wanted)]
     keys = [layer.key for layer in layers]

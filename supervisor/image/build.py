@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from supervisor.errors import ConfigurationError
+from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.image import debian
 from supervisor.image.blueprint import Blueprint, Wanted, draw, missing_packages, root_layer, wanted_of
 from supervisor.image.ground import Ground, host_ground, own_ground
@@ -95,7 +95,14 @@ def _build(plan: ImagePlan, wanted: Wanted, ground: Ground | None, progress: Bui
     assert ground is not None
     blueprint = draw(plan, wanted, ground, progress, run)
     layers = [] if ground.root is None else [ground.root]
-    layers += [have_layer(plan.directory, layer, fresh=plan.fresh) for layer in blueprint.layers]
+    for layer in blueprint.layers:
+        try:
+            layers.append(have_layer(plan.directory, layer, fresh=plan.fresh))
+        except ImageError as error:
+            if not layer.optional:
+                raise
+            with progress.step(f"Going without it: {str(error).partition(chr(10))[0]}"):
+                continue
     with progress.step("Putting the image together"):
         return _put_together(plan, blueprint, ground, layers)
 
@@ -144,7 +151,12 @@ def _tried(plan: ImagePlan, image: Image, wanted: Wanted, trial: Trial, progress
         place = plan.directory / TRIAL
         place.mkdir(mode=0o755)
         (place / CURRENT).symlink_to(f"../{BUILDING}")
-        answers = dict(zip(attempts, trial(place, attempts), strict=True))
+        try:
+            answers = dict(zip(attempts, trial(place, attempts), strict=True))
+        except GaolerError as error:
+            raise ImageError(
+                f"the new image cannot be tried: {error.message}; 'gaoler doctor' says why, --no-try leaves it out"
+            ) from None
         shutil.rmtree(place)
         for attempt in attempts:
             step.advance(attempt.name)

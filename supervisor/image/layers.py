@@ -31,6 +31,8 @@ class LayerPlan:
     name: str
     key: str
     fill: Callable[[Path], None]
+    optional: bool = False
+    """If it cannot be made, the image goes without."""
 
     @property
     def directory(self) -> str:

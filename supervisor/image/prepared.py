@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from supervisor.image import enclosed
@@ -22,6 +22,8 @@ def prepared_layer(
     below: Sequence[LayerPlan],
     progress: BuildProgress,
     run: Runner,
+    *,
+    optional: bool,
 ) -> LayerPlan:
     """Plan what ``prepare`` makes, which sees the layers ``below`` and can write nothing but its own."""
     environment = environment_with(wanted.environment if isinstance(wanted, Language) else None)
@@ -45,20 +47,4 @@ def prepared_layer(
             except ImageError as error:
                 raise ImageError(f"{kind} {wanted.name}: what it prepares failed: {error}") from None
 
-    return LayerPlan(f"{kind}-{wanted.name}", key_of(enclosed.VERSION, *parts), fill)
-
-
-def all_prepared(
-    plan: ImagePlan,
-    ground: Ground,
-    wanted: Sequence[Language | Group],
-    npm: Mapping[str, LayerPlan],
-    progress: BuildProgress,
-    run: Runner,
-) -> list[LayerPlan]:
-    """Plan the layers of those that prepare something."""
-    return [
-        prepared_layer(plan, ground, each, [npm[name] for name in each.packages.npm if name in npm], progress, run)
-        for each in wanted
-        if each.prepare.strip()
-    ]
+    return LayerPlan(f"{kind}-{wanted.name}", key_of(enclosed.VERSION, *parts), fill, optional)

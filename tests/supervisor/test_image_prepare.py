@@ -96,11 +96,18 @@ def test_files_can_be_read_by_everybody_and_written_by_nobody(tmp_path: Path) ->
     ],
 )
 def test_a_failure_is_told_with_its_end_and_changes_nothing(tmp_path: Path, script: str, said: str) -> None:
-    work = plan(tmp_path / "w", tiny())
+    work = plan(tmp_path / "w", tiny(), names=["tiny"])
     before = build_image(work, Quiet(), run=Programs())
     with pytest.raises(ImageError, match=said):
-        build_image(plan(tmp_path / "w", tiny(script)), Quiet(), run=Programs())
+        build_image(plan(tmp_path / "w", tiny(script), names=["tiny"]), Quiet(), run=Programs())
     assert current_image(work.directory) == before
+
+
+def test_a_language_of_the_hosts_that_nobody_has_chosen_may_fail(tmp_path: Path) -> None:
+    built = build_image(plan(tmp_path / "w", tiny("echo 1 > /usr/local/half; exit 1")), Quiet(), run=Programs())
+    assert not (built.local / "half").exists()
+    assert [name for name in built.manifest.layers if "tiny" in name] == []
+    assert [path.name for path in (built.path.parent / "layers").iterdir() if "tiny" in path.name] == []
 
 
 def test_what_it_starts_ends_with_it(tmp_path: Path) -> None:
