@@ -32,6 +32,7 @@ _FILES: Final = ("package.json", "package-lock.json")
 _PROGRAMS: Final = "programs.toml"
 _VERSION: Final = 1
 """Changes when this module makes something else of the same inputs."""
+_SHOWN_FAULTS: Final = 8
 _OPTIONS: Final = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-progress", "--loglevel=http")
 
 
@@ -92,15 +93,23 @@ def npm_layer(folder: NpmFolder, images: Path, progress: BuildProgress, run: Run
             shutil.copyfile(folder.source / name, target / name)
         npm = _npm(progress, run)
         options = [*_OPTIONS, "--cache", str(images / CACHE), "--prefix", str(target)]
+        faults: list[str] = []
         with progress.step(f"Installing packages of npm: {folder.name}", _size(target)) as step:
 
             def see(line: str) -> None:
                 if line.startswith("npm http"):
                     step.advance(line.rpartition("/")[2])
+                elif line.startswith("npm error"):
+                    faults.append(line.removeprefix("npm error").strip())
 
-            run([npm, "ci", *options], see)
-            if folder.extra:
-                run([npm, "install", "--no-save", *options, *folder.extra], see)
+            try:
+                run([npm, "ci", *options], see)
+                if folder.extra:
+                    run([npm, "install", "--no-save", *options, *folder.extra], see)
+            except ImageError as error:
+                # What is wrong it says first, and then pages about its options.
+                first = "\n    ".join(filter(None, faults[:_SHOWN_FAULTS]))
+                raise ImageError(f"npm/{folder.name}: {first or error}\nRun the build again: it resumes.") from None
         _link_programs(folder, local)
 
     return LayerPlan(f"npm-{folder.name}", folder.key, fill)
