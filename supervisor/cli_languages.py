@@ -58,16 +58,22 @@ def _print_all(table: LanguageTable) -> None:
             " ".join(each.aliases),
             each.extension,
             str(len(each.packages) or ""),
-            "warm" if each.warm else "" if each.installed else each.install_command,
+            "warm" if each.warm else "" if each.installed else "not installed",
         )
+    groups = Table("programs", "", "", box=None, pad_edge=False)
+    groups.columns[1].no_wrap = True
+    for group in table.groups:
+        groups.add_row(group.name, "" if group.installed else "not installed", group.title)
     console = Console()
     console.print(shown)
     if table.groups:
-        groups = Table("programs", "", "", box=None, pad_edge=False)
-        for group in table.groups:
-            groups.add_row(group.name, group.title, "" if group.installed else group.install_command)
         console.print()
         console.print(groups)
+    missing = ",".join(each.name for each in table.languages if not each.installed)
+    if missing:
+        click.echo(f"\nTo install languages: gaoler image build --languages {missing}")
+    if not all(each.installed for each in table.groups):
+        click.echo("To install programs:  gaoler image build --group NAME")
 
 
 def _print_one(view: LanguageView) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +17,22 @@ from tests.daemon import Daemon, daemon_with
 pytestmark = pytest.mark.root
 
 
-def missing(daemon: Daemon) -> str:
-    """A language that is not installed here; the tests below need one."""
-    names = [each["name"] for each in daemon.request("GET", "/v1/languages").json["languages"] if not each["installed"]]
-    if not names:
-        pytest.skip("every language of the catalogue is installed on this host")
-    return str(names[0])
+MISSING = "typescript"
+
+
+@pytest.fixture(scope="module")
+def few(image_dir: Path) -> Iterator[Daemon]:
+    """A daemon with an image that has no compiler of this language, whatever the image of the tests has."""
+    current = (image_dir / "current").resolve()
+    # Of hard links, so beside the image.
+    with tempfile.TemporaryDirectory(dir=image_dir, prefix=".few-") as made:
+        less = Path(made)
+        less.chmod(0o755)
+        shutil.copytree(current, less / current.name, symlinks=True, copy_function=os.link)
+        (less / current.name / "local" / "bin" / "tsc").unlink(missing_ok=True)
+        (less / "current").symlink_to(current.name)
+        with daemon_with(less, {}) as running:
+            yield running
 
 
 @pytest.mark.parametrize("prefix", ["", "/v1"])
@@ -31,6 +45,9 @@ def test_every_language_of_the_catalogue_is_listed(daemon: Daemon, prefix: str) 
     assert (python["installed"], python["warm"], python["extension"]) == (True, True, ".py")
     assert python["install_command"] is None
     assert set(python["aliases"]) >= {"py", "python3"}
+    assert python["version"].startswith("3.")
+    assert python["packages"]["numpy"]
+    assert python["tested"]
     for each in listed.values():
         assert each["installed"] == (each["install_command"] is None), each
         if not each["installed"]:
@@ -70,6 +87,11 @@ def test_asking_is_counted_as_listing(image_dir: Path) -> None:
     assert answers[2].json["error"] == "rate_limited"
 
 
+def test_what_is_missing_is_listed_with_what_installs_it(few: Daemon) -> None:
+    answer = few.request("GET", "/v1/languages/ts").json
+    assert (answer["installed"], answer["install_command"]) == (False, f"gaoler image build --languages {MISSING}")
+
+
 def test_an_unknown_code_is_refused_in_the_words_of_the_contract_with_the_nearest_name(daemon: Daemon) -> None:
     answer = daemon.try_execute("1", "pyhton")
     assert (answer.status, answer.json["error"], answer.json["field"]) == (400, "Unsupported language: pyhton", "lang")
@@ -78,23 +100,21 @@ def test_an_unknown_code_is_refused_in_the_words_of_the_contract_with_the_neares
     assert (far.json["error"], far.json["hint"].startswith("installed are ")) == ("Unsupported language: cobol", True)
 
 
-def test_code_in_a_language_that_is_not_installed_is_answered_in_stderr(daemon: Daemon) -> None:
-    name = missing(daemon)
-    said = daemon.execute("1", name)
+def test_code_in_a_language_that_is_not_installed_is_answered_in_stderr(few: Daemon) -> None:
+    said = few.execute("1", "ts")
     assert said["code"] == 127
-    assert f"gaoler image build --languages {name}. Installed are " in said["stderr"]
+    assert f"gaoler image build --languages {MISSING}. Installed are " in said["stderr"]
     assert (said["stdout"], said["files"], len(said["session_id"])) == ("", [], 21)
-    body = json.dumps({"lang": name, "code": "1"}).encode()
-    stream = daemon.request("POST", "/v1/exec?stream=1", body).body.decode()
+    body = json.dumps({"lang": "ts", "code": "1"}).encode()
+    stream = few.request("POST", "/v1/exec?stream=1", body).body.decode()
     assert "gaoler image build --languages" in stream
     assert '"code":127' in stream
 
 
-def test_in_the_session_dialect_it_is_refused(daemon: Daemon) -> None:
-    name = missing(daemon)
-    session = daemon.request("POST", "/v1/sessions", b"{}").json["session_id"]
-    body = json.dumps({"language": name, "code": "1"}).encode()
-    answer = daemon.request("POST", f"/v1/sessions/{session}/execute", body)
+def test_in_the_session_dialect_it_is_refused(few: Daemon) -> None:
+    session = few.request("POST", "/v1/sessions", b"{}").json["session_id"]
+    body = json.dumps({"language": MISSING, "code": "1"}).encode()
+    answer = few.request("POST", f"/v1/sessions/{session}/execute", body)
     assert (answer.status, answer.json["error"]) == (409, "language_not_installed")
-    made = daemon.request("POST", "/v1/sessions", json.dumps({"language": name}).encode())
+    made = few.request("POST", "/v1/sessions", json.dumps({"language": MISSING}).encode())
     assert (made.status, made.json["error"], made.json["field"]) == (409, "language_not_installed", "language")

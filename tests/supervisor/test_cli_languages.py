@@ -27,8 +27,10 @@ def test_every_language_is_in_the_table(image_dir: Path) -> None:
     assert set(lines) >= {each.name for each in load_languages()}
     assert "warm" in lines["python"]
     plain = json.loads(gaoler("languages", "--json", GAOLER_IMAGE_DIR=str(image_dir)).stdout)
-    for each in plain["languages"]:
-        assert (each["install_command"] is None) or (each["install_command"] in lines[each["name"]])
+    missing = [each["name"] for each in plain["languages"] if not each["installed"]]
+    assert [name for name, line in lines.items() if "not installed" in line][: len(missing)] == missing
+    assert ("gaoler image build --languages " + ",".join(missing) in done.stdout) == bool(missing)
+    assert lines["python"].split()[1].startswith("3.")
 
 
 def test_one_language_is_told_whole(image_dir: Path) -> None:
