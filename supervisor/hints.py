@@ -16,6 +16,7 @@ from supervisor.execution import Exited, Outcome
 from supervisor.results import Collector
 
 READ_BYTES: Final = 6000
+_ANY: Final = "NAME"
 FINAL_LINES: Final = 4
 """An installer's complaint that the program has survived has to be among so many last lines."""
 _NAME: Final = r"(?P<name>@?[A-Za-z0-9][A-Za-z0-9._-]{0,80}(?:/[A-Za-z0-9._-]{1,80}){0,4})"
@@ -128,18 +129,18 @@ def _how_to_install(kind: _Kind, found: re.Match[str], *, network: bool) -> str:
         said += f"; {kind.listed} there"
     if kind is _STANDARD_ONLY:
         return f"{said}; the operator of this server can add programs to its image: gaoler image build --packages FILE"
-    return f"{said}; {_remedy(kind, _package(kind, name or 'NAME'), network=False)}"
+    return f"{said}; {_remedy(kind, _package(kind, name or _ANY), network=False)}"
 
 
 def _remedy(kind: _Kind, name: str, *, network: bool) -> str:
-    places = {"name": name, "lower": name.lower()}
+    places = {"name": name, "lower": name if name == _ANY else name.lower()}
     if network and kind.into_session:
         return (
             f"{kind.into_session.format_map(places)} puts it into this session, where its index may be reached; for "
             f"all sessions the operator of this server runs: gaoler packages add {kind.to_all.format_map(places)}"
         )
     return (
-        "for another package, ask the operator of this server: gaoler image build --packages FILE, where FILE says "
+        "to have it, ask the operator of this server: gaoler image build --packages FILE, where FILE says "
         + kind.in_file.format_map(places)
     )
 

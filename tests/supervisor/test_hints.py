@@ -59,6 +59,7 @@ NOTEBOOK = '  File "/code/main.py", line 1\n    !pip install {0}\n    ^\nSyntaxE
         ('error: Cannot find package "left-pad" from "/code/main.ts"\n', 'npm = ["left-pad"]'),
         (TSC.format("left-pad"), 'npm = ["left-pad"]'),
         (R.format("Rcpp"), 'debian = ["r-cran-rcpp"]'),
+        ("Error in install.packages(x) : unable to install packages\n", 'debian = ["r-cran-NAME"]'),
         (GO.format("github.com/x/y"), "github.com/x/y is not installed: this language has its standard library here"),
         (RUST.format("rand"), "rand is not installed"),
         (NOTEBOOK.format("cowsay"), "belongs to notebooks; this sandbox has no network"),
