@@ -75,7 +75,8 @@ class ExecuteCode(Input, frozen=True):
         | None
     ) = None
     sources: Annotated[
-        list[Path], Meta(description="With main, in C, C++, Fortran, D: more files to compile with it.", max_length=50)
+        list[Path],
+        Meta(description="With main, in C, C++, D, Fortran, Go: more files to compile with it.", max_length=50),
     ] = msgspec.field(default_factory=list)
     language: (
         Annotated[
