@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ HERE: Final = Path(__file__).resolve().parent
 LANGUAGES: Final = {language.name: language for language in load_languages()}
 AT_ONCE: Final = 3
 """A sandbox has one core at most; while one waits for the daemon the others compile."""
+WAITING: Final = 3
+"""Beside them, those that run until their time is over: they sleep. One user has six places by default."""
 
 
 def suffix_of(language: str) -> str:
@@ -39,6 +42,10 @@ class Case:
     """Names of the files that it makes."""
     sent_as: str = ""
     """The name of the language that is sent, if it is another one."""
+    main: str = ""
+    """Which of the files is run, instead of the program as code."""
+    sources: tuple[str, ...] = ()
+    """Which of the files are compiled with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +57,19 @@ class Ran:
     code: int | None
     signal: str | None
     status: str | None
+    phase: str
     made: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def run(daemon: Daemon, case: Case) -> Ran:
     """Upload the input files, run the program, download what was wanted of the files that it made."""
-    sent: dict[str, Any] = {"stdin": case.stdin, "args": list(case.arguments)}
+    sent: dict[str, Any] = {
+        "lang": case.sent_as or case.language,
+        "stdin": case.stdin,
+        "args": list(case.arguments),
+        **({"main": case.main} if case.main else {"code": case.program.read_text()}),
+        **({"sources": list(case.sources)} if case.sources else {}),
+    }
     if case.timeout_milliseconds is not None:
         sent["timeout"] = case.timeout_milliseconds
     if case.files:
@@ -66,7 +80,9 @@ def run(daemon: Daemon, case: Case) -> Ran:
             {"id": file["fileId"], "name": name, "storage_session_id": session}
             for file, (name, _) in zip(answer.json["files"], case.files, strict=True)
         ]
-    result = daemon.execute(case.program.read_text(), case.sent_as or case.language, **sent)
+    reply = daemon.request("POST", "/v1/exec", json.dumps(sent).encode(), {"Content-Type": "application/json"})
+    assert reply.status == 200, reply.body
+    result = reply.json
     files = {file["name"]: f"/v1/download/{file['storage_session_id']}/{file['id']}" for file in result["files"]}
     return Ran(
         result["stdout"],
@@ -74,6 +90,7 @@ def run(daemon: Daemon, case: Case) -> Ran:
         result["code"],
         result["signal"],
         result["status"],
+        result["phase"],
         {name: daemon.request("GET", files[name]).body for name in case.wanted if name in files},
     )
 
@@ -82,8 +99,11 @@ class Ahead:
     """Runs cases in the background, a few at once, in the order in which they will be asked for."""
 
     def __init__(self, runs: Callable[[Case], Ran], cases: Iterable[Case]) -> None:
-        self._pool = ThreadPoolExecutor(AT_ONCE)
-        self._started: dict[Case, Future[Ran]] = {case: self._pool.submit(runs, case) for case in cases}
+        self._working = ThreadPoolExecutor(AT_ONCE)
+        self._waiting = ThreadPoolExecutor(WAITING)
+        self._started: dict[Case, Future[Ran]] = {
+            case: (self._waiting if case.timeout_milliseconds else self._working).submit(runs, case) for case in cases
+        }
 
     def __call__(self, case: Case) -> Ran:
         """Wait for what became of a case; what went wrong in the background is raised here."""
@@ -91,4 +111,5 @@ class Ahead:
 
     def close(self) -> None:
         """Wait for what runs; what nobody will ask for any more does not begin."""
-        self._pool.shutdown(cancel_futures=True)
+        self._working.shutdown(cancel_futures=True)
+        self._waiting.shutdown(cancel_futures=True)

@@ -61,7 +61,7 @@ def test_every_language_has_every_program() -> None:
 @every_language("hello")
 def test_hello(case: Case, ran: Results) -> None:
     result = ran(case)
-    assert (result.stdout, result.stderr, result.code) == ("Hello, world!\n", "", 0)
+    assert (result.stdout, result.stderr, result.code) == ("Hello, world!\n", "", 0), result.stderr
 
 
 @every_language("echo", arguments=ARGUMENTS, stdin="\n".join(LINES))
@@ -75,14 +75,14 @@ def test_arguments_and_standard_input_arrive_as_they_were_sent(case: Case, ran: 
 @every_language("files", files=(("input.txt", b"one\ntwo\nthree\n"),), wanted=("output.txt",))
 def test_an_input_file_is_read_and_an_output_file_comes_back(case: Case, ran: Results) -> None:
     result = ran(case)
-    assert (result.stdout, result.stderr, result.code) == ("3 lines\n", "", 0)
+    assert (result.stdout, result.stderr, result.code) == ("3 lines\n", "", 0), result.stderr
     assert result.made == {"output.txt": b"1: one\n2: two\n3: three\n"}
 
 
 @every_language("unicode", wanted=("grüße 世界.txt",))
 def test_unicode_in_source_output_and_file_names(case: Case, ran: Results) -> None:
     result = ran(case)
-    assert (result.stdout, result.stderr, result.code) == ("Grüße, 世界 🌍\n11 code points\n", "", 0)
+    assert (result.stdout, result.stderr, result.code) == ("Grüße, 世界 🌍\n11 code points\n", "", 0), result.stderr
     assert result.made == {"grüße 世界.txt": "Grüße, 世界 🌍\n".encode()}
 
 
@@ -95,6 +95,7 @@ def test_a_program_that_is_not_valid_does_not_begin_and_the_line_is_named(case: 
     text = lines[number - 1].strip().partition("  ")[0].partition(" #")[0].rpartition(" ")[0]
     assert result.stdout == ""
     assert result.code not in (0, None), result
+    assert result.phase == ("run" if LANGUAGES[case.language].compile is None else "compile")
     assert re.search(rf"(?<!\d){number}(?!\d)", result.stderr) or text in result.stderr, result.stderr
 
 
@@ -113,7 +114,7 @@ def test_a_program_chooses_its_exit_code(case: Case, ran: Results) -> None:
     assert result.stderr == "so long\n[gaoler] the program exited with code 7\n"
 
 
-@every_language("forever", timeout_milliseconds=3000)
+@every_language("forever", timeout_milliseconds=5000)
 def test_a_program_that_does_not_end_is_killed_and_keeps_what_it_said(case: Case, ran: Results) -> None:
     result = ran(case)
     assert (result.stdout, result.status, result.code) == ("started\n", "TO", None), result.stderr
@@ -132,7 +133,7 @@ def test_memory_has_an_end_and_the_caller_is_told(case: Case, ran: Results) -> N
 def test_four_workers_share_the_work(case: Case, ran: Results) -> None:
     """Threads, goroutines, workers or processes: whatever the language has."""
     result = ran(case)
-    assert (result.stdout, result.stderr, result.code) == ("4 workers, total 333338333350000\n", "", 0)
+    assert (result.stdout, result.stderr, result.code) == ("4 workers, total 333338333350000\n", "", 0), result.stderr
 
 
 @every_language("flood", small=True)

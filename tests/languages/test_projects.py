@@ -1,50 +1,63 @@
-"""Programs of several files: ``projects/<language>``. The main one is sent as the code, the others are input files."""
+"""Programs of several files: ``projects/<language>``. Each prints the same, with code and data from all of its files."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.daemon import Daemon
-from tests.languages.cases import HERE, LANGUAGES, Case, run
+from tests.languages.cases import HERE, LANGUAGES, Case, Ran
 
 pytestmark = pytest.mark.root
 
 PROJECTS: Final = HERE / "projects"
 EXPECTED: Final = "square: 9.00\ncircle: 12.57\n"
+FROM_THE_WORKING_DIRECTORY: Final = ("bash", "php", "python", "r")
+"""Their programs find what lies in the working directory, wherever they lie themselves."""
+UNITS: Final = ("c", "cpp", "d", "fortran", "go")
+"""Of these, each file is compiled by itself and named; the others find what they need."""
+ONLY_FROM_THERE: Final = ("bash", "r")
+"""What a program of these sources is looked for in the working directory, not where the program lies."""
 
 
-def main_of(language: str) -> Path:
-    return PROJECTS / language / LANGUAGES[language].source
-
-
-def others(language: str) -> tuple[tuple[str, bytes], ...]:
+def project(language: str, directory: str) -> tuple[Path, tuple[tuple[str, bytes], ...]]:
+    """Give the main file, and all files with their names as in ``directory``: the main one first."""
     root = PROJECTS / language
-    paths = sorted(path for path in root.rglob("*.*") if path != main_of(language))
-    return tuple((path.relative_to(root).as_posix(), path.read_bytes()) for path in paths)
+    main = root / LANGUAGES[language].source
+    paths = sorted(root.rglob("*.*"), key=lambda path: (path != main, path))
+    return main, tuple((directory + path.relative_to(root).as_posix(), path.read_bytes()) for path in paths)
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_the_code_finds_its_siblings_among_the_input_files(
-    language: str, daemon: Daemon, installed: frozenset[str]
-) -> None:
-    if language not in installed:
-        pytest.skip(f"{language} is not in the image: {LANGUAGES[language].install_command}")
-    result = run(daemon, Case(language, main_of(language), files=others(language)))
-    assert (result.stdout, result.stderr, result.code) == (EXPECTED, "", 0)
+def as_code(language: str) -> Case:
+    main, files = project(language, "")
+    return Case(language, main, files=files[1:])
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_a_main_file_is_chosen_and_finds_what_lies_beside_it(
-    language: str, daemon: Daemon, installed: frozenset[str]
-) -> None:
-    """In a directory of its own, so that it is not the working directory that helps."""
-    if language not in installed:
-        pytest.skip(f"{language} is not in the image: {LANGUAGES[language].install_command}")
-    main = main_of(language)
-    files = tuple((f"app/{name}", content) for name, content in ((main.name, main.read_bytes()), *others(language)))
-    units = [name for name, _ in files[1:] if name.endswith(main.suffix)] if language in UNITS else None
-    result = run(daemon, Case(language, main, files=files, more={"main": f"app/{main.name}", "sources": units}))
-    assert (result.stdout, result.stderr, result.code) == (EXPECTED, "", 0)
+def as_main(language: str) -> Case:
+    """In a directory of its own where that can be, so that it is not the working directory that helps."""
+    main, files = project(language, "" if language in ONLY_FROM_THERE else "app/")
+    names = [name for name, _ in files]
+    units = tuple(name for name in names[1:] if name.endswith(main.suffix)) if language in UNITS else ()
+    return Case(language, main, files=files, main=names[0], sources=units)
+
+
+def test_every_language_has_a_project() -> None:
+    assert {path.name for path in PROJECTS.iterdir()} == set(LANGUAGES)
+    for language in LANGUAGES:
+        main, files = project(language, "")
+        assert main.exists()
+        assert len(files) > 1
+
+
+@pytest.mark.parametrize("case", [as_code(each) for each in FROM_THE_WORKING_DIRECTORY], ids=FROM_THE_WORKING_DIRECTORY)
+def test_code_finds_its_other_files_in_the_working_directory(case: Case, ran: Callable[[Case], Ran]) -> None:
+    result = ran(case)
+    assert (result.stdout, result.stderr, result.code) == (EXPECTED, "", 0), result.stderr
+
+
+@pytest.mark.parametrize("case", [as_main(each) for each in LANGUAGES], ids=LANGUAGES)
+def test_a_main_file_is_chosen_and_finds_what_lies_beside_it(case: Case, ran: Callable[[Case], Ran]) -> None:
+    result = ran(case)
+    assert (result.stdout, result.stderr, result.code) == (EXPECTED, "", 0), result.stderr

@@ -39,4 +39,4 @@ def test_every_task_is_written_in_every_language() -> None:
 def test_the_output_is_the_same_in_every_language(case: Case, ran: Callable[[Case], Ran]) -> None:
     result = ran(case)
     expected = (case.program.parent / "expected.txt").read_text()
-    assert (result.stdout, result.stderr, result.code) == (expected, "", 0)
+    assert (result.stdout, result.stderr, result.code) == (expected, "", 0), result.stderr

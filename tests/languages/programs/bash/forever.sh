@@ -1,2 +1,4 @@
 echo "started"
-while :; do :; done
+while :; do
+  sleep 1
+done

@@ -1,2 +1,2 @@
 console.log("started");
-for (;;);
+for (;;) await Bun.sleep(1000);

@@ -1,7 +1,10 @@
+#include <chrono>
 #include <iostream>
+#include <thread>
 
 int main() {
     std::cout << "started" << std::endl;
-    for (volatile unsigned turns = 0;; turns = turns + 1) {
+    for (;;) {
+        std::this_thread::sleep_for(std::chrono::seconds(1));
     }
 }

@@ -1,3 +1,5 @@
+import core.thread : Thread;
+import core.time : seconds;
 import std.stdio;
 
 void main()
@@ -5,6 +7,5 @@ void main()
     writeln("started");
     stdout.flush();
     for (;;)
-    {
-    }
+        Thread.sleep(1.seconds);
 }

@@ -1,9 +1,12 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 func main() {
 	fmt.Println("started")
-	for {
+	for range time.Tick(time.Second) {
 	}
 }

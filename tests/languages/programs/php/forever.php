@@ -1,4 +1,5 @@
 <?php
 echo "started\n";
 while (true) {
+    sleep(1);
 }

@@ -1,3 +1,5 @@
+import time
+
 print("started")
 while True:
-    pass
+    time.sleep(1)

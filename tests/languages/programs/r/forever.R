@@ -1,2 +1,2 @@
 cat("started\n")
-while (TRUE) {}
+repeat Sys.sleep(1)

@@ -1,6 +1,9 @@
+use std::thread;
+use std::time::Duration;
+
 fn main() {
     println!("started");
     loop {
-        std::hint::spin_loop();
+        thread::sleep(Duration::from_secs(1));
     }
 }

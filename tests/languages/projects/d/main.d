@@ -4,7 +4,9 @@ import std.stdio : writeln;
 
 void main()
 {
-    Shape[] all = [new Square(3), new Circle(2)];
+    Shape[] all;
+    all ~= new Square(3);
+    all ~= new Circle(2);
     foreach (shape; all)
         writeln(describe(shape));
 }
