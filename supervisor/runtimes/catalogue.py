@@ -81,8 +81,8 @@ class Language(Struct, frozen=True, forbid_unknown_fields=True):
 
     In ``compile`` and ``run`` ``{name}`` is the path of tool ``name``; ``{source}`` the program's file, ``{stem}`` its
     name without directory and extension, ``{directory}`` where it lies; ``{build}`` where to put what is made of it.
-    ``{heap_mib}`` is how large a heap may grow. ``{sources}``, alone, stands for all further files that are compiled with
-    it: none, one or many.
+    ``{heap_mib}`` is how large a heap may grow. ``{sources}``, alone, stands for all further files that are compiled
+    with it: none, one or many.
     """
 
     name: Alias

@@ -93,6 +93,7 @@ def tiny(prepare: str = "", npm: Sequence[str] = (), tool: str = "sh") -> Langua
         title="Tiny",
         aliases=["ty"],
         source="main.ty",
+        extensions=[".ty"],
         tools={"tool": [tool]},
         run=["{tool}", "{source}"],
         smoke=Smoke("echo 1", "1\n"),

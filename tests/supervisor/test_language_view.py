@@ -22,6 +22,7 @@ def language(
         title=name.title(),
         aliases=list(aliases),
         source=source,
+        extensions=[f".{source.rpartition('.')[2]}"],
         tools={"x": [name]},
         run=["{x}", "{source}"],
         smoke=SMOKE,
