@@ -6,6 +6,8 @@ VENV := .venv
 STATE_DIR ?= /var/lib/gaoler
 BIND ?= 127.0.0.1:8000
 TEST_IMAGE_DIR ?= $(CURDIR)/.cache/images
+# All of them: a test of a group that the image does not have is skipped.
+TEST_GROUPS ?= $(patsubst supervisor/runtimes/groups/%.toml,--group %,$(wildcard supervisor/runtimes/groups/*.toml))
 
 .PHONY: run test lint types imports unit test-v2 crash tools bench fuzz lock clean
 
@@ -26,7 +28,7 @@ imports: $(VENV)/installed-dev
 	$(VENV)/bin/lint-imports
 
 unit: $(VENV)/installed-dev tools
-	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
+	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all $(TEST_GROUPS)
 	GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) $(VENV)/bin/python -m pytest
 
 # Boots a virtual machine with cgroup v2 and runs there what depends on cgroups. Minutes; not a part of the gate.
