@@ -68,7 +68,7 @@ def test_libreoffice_keeps_its_settings_out_of_the_results(daemon: Daemon, group
 
 def test_libreoffice_writes_every_kind(daemon: Daemon, groups: frozenset[str]) -> None:
     need(groups, "office")
-    starts = {"odt": b"PK", "docx": b"PK", "rtf": b"{\\", "epub": b"PK", "pdf": b"%P", "png": b"\x89P"}
+    starts = {"docx": b"PK", "rtf": b"{\\", "png": b"\x89P"}
     code = f"""
 for kind in {" ".join(starts)}; do
     soffice --convert-to $kind --outdir /tmp a.txt > /tmp/log 2>&1

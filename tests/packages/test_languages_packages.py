@@ -17,6 +17,9 @@ pytestmark = pytest.mark.root
 
 NPM = json.loads((NPM_PROJECTS / "javascript" / "package.json").read_text())["dependencies"]
 LIBRARIES = [name for name in NPM if not name.startswith("@types/")]
+# With Debian 12's Node.js 18 an ES module cannot be required, and a package that does not say what it is not imported.
+ONLY_IMPORTED = {"nanoid"}
+ONLY_REQUIRED = {"pptxgenjs"}
 R = [
     "data.table",
     "dplyr",
@@ -47,17 +50,26 @@ PYTHON = [
 
 @pytest.mark.usefixtures("javascript")
 def test_every_library_can_be_required(daemon: Daemon) -> None:
-    code = f"for (const name of {json.dumps(LIBRARIES)}) console.log(name, Object.keys(require(name)).length > 0 || typeof require(name))"
-    lines = run(daemon, "js", code)["stdout"].splitlines()
-    assert [line.split()[0] for line in lines] == LIBRARIES
-    assert {line.split()[1] for line in lines} <= {"true", "function"}
+    names = [name for name in LIBRARIES if name not in ONLY_IMPORTED]
+    code = f"""
+for (const name of {json.dumps(names)}) {{
+  const library = require(name);
+  console.log(name, typeof library === "function" || Object.keys(library).length > 0);
+}}
+"""
+    assert run(daemon, "js", code)["stdout"].splitlines() == [f"{name} true" for name in names]
 
 
 @pytest.mark.usefixtures("javascript")
 def test_every_library_can_be_imported(daemon: Daemon) -> None:
-    code = f"for (const name of {json.dumps(LIBRARIES)}) console.log(name, typeof (await import(name)));"
-    lines = run(daemon, "js", code)["stdout"].splitlines()
-    assert lines == [f"{name} object" for name in LIBRARIES]
+    names = [name for name in LIBRARIES if name not in ONLY_REQUIRED]
+    code = f"""
+async function main() {{
+  for (const name of {json.dumps(names)}) console.log(name, Object.keys(await import(name)).length > 0);
+}}
+main();
+"""
+    assert run(daemon, "js", code)["stdout"].splitlines() == [f"{name} true" for name in names]
 
 
 @pytest.mark.usefixtures("javascript")
