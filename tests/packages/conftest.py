@@ -27,6 +27,16 @@ def javascript(image_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def typescript(image_dir: Path, javascript: Path) -> None:
+    """Skips a test, by name, when there is no TypeScript."""
+    assert javascript.is_dir()
+    image = current_image(image_dir)
+    assert image is not None
+    if "typescript" not in image.manifest.languages:
+        pytest.skip("TypeScript is not installed: gaoler image build --languages typescript")
+
+
+@pytest.fixture(scope="session")
 def r(image_dir: Path) -> None:
     """Skips a test, by name, when there is no R."""
     image = current_image(image_dir)

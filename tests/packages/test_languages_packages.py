@@ -72,6 +72,15 @@ main();
     assert run(daemon, "js", code)["stdout"].splitlines() == [f"{name} true" for name in names]
 
 
+@pytest.mark.usefixtures("typescript")
+def test_typescript_knows_the_types_of_the_libraries(daemon: Daemon) -> None:
+    code = (Path(__file__).resolve().parent / "readers" / "libraries.ts").read_text()
+    assert run(daemon, "ts", code)["stdout"].startswith("3 [ { a: 1 } ] function")
+    wrong = daemon.execute(code.replace("_.sum([1, 2])", '_.capitalize("x")'), "ts")
+    assert "Type 'string' is not assignable to type 'number'" in wrong["stderr"]
+    assert wrong["stdout"] == ""
+
+
 @pytest.mark.usefixtures("javascript")
 def test_sharp_scales_a_picture_and_makes_another_kind_of_it(daemon: Daemon) -> None:
     code = """
