@@ -1,7 +1,7 @@
 must_be(
     "the root",
     sorted(os.listdir("/")),
-    ["bin", "code", "dev", "etc", "lib", "lib64", "mnt", "opt", "proc", "sbin", "tmp", "usr", "workspace"],
+    ["bin", "code", "dev", "etc", "lib", "lib64", "mnt", "node_modules", "opt", "proc", "sbin", "tmp", "usr", "workspace"],
 )
 for path in (
     "/root",
