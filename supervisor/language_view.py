@@ -25,6 +25,8 @@ class LanguageView:
     aliases: tuple[str, ...]
     extension: str
     """Of its main file, with the dot."""
+    extensions: tuple[str, ...]
+    """Of all files that are taken to be in it."""
     install_command: str
     """What an operator runs to have it."""
     installed: bool = False
@@ -69,15 +71,16 @@ class LanguageTable:
         Raises:
             InvalidRequest: it tells none.
         """
-        extension = PurePosixPath(name).suffix.lower()
+        extension = PurePosixPath(name).suffix
         found = [
-            # Two languages may share one: the installed one, and of those the one that is called by it.
-            (not each.installed, extension[1:] not in (each.name, *each.aliases), each.name)
+            # As it is written first. Two may share one: the installed one, and of those the one whose own it is.
+            (wanted != extension, not each.installed, wanted not in each.extensions, each.name)
+            for wanted in (extension, extension.lower())
             for each in self.languages
-            if extension and extension in (each.extension.lower(), *(f".{name}" for name in (each.name, *each.aliases)))
+            if wanted and wanted in (each.extension, *each.extensions)
         ]
         if found:
-            return min(found)[2]
+            return min(found)[-1]
         raise InvalidRequest(f"the name of the file tells no language ({extension or 'no extension'})", field="lang")
 
     def refusal(self, name: str) -> InvalidRequest | Unsupported:
@@ -157,6 +160,7 @@ def _language(language: Language, installed: InstalledLanguage | None, stock: St
         title=language.title,
         aliases=tuple(language.aliases),
         extension=PurePosixPath(language.source).suffix,
+        extensions=tuple(language.extensions),
         install_command=language.install_command,
         compiled=language.compile is not None,
         tested=installed is not None and language.name in stock.tested,
@@ -174,6 +178,7 @@ def described_language(view: LanguageView) -> dict[str, Any]:
         "title": view.title,
         "aliases": list(view.aliases),
         "extension": view.extension,
+        "extensions": list(view.extensions),
         "installed": view.installed,
         "version": view.version or None,
         "warm": view.warm,

@@ -22,7 +22,7 @@ def language(
         title=name.title(),
         aliases=list(aliases),
         source=source,
-        extensions=[f".{source.rpartition('.')[2]}"],
+        extensions=[] if name == "bun" else [f".{source.rpartition('.')[2]}"],
         tools={"x": [name]},
         run=["{x}", "{source}"],
         smoke=SMOKE,
@@ -65,6 +65,7 @@ def test_all_of_the_catalogue_is_there_by_name_with_what_is_installed() -> None:
         "title": "Python",
         "aliases": ["py", "python3"],
         "extension": ".py",
+        "extensions": [".py"],
         "installed": True,
         "version": "3.1",
         "warm": True,
@@ -95,7 +96,7 @@ def test_a_language_is_found_by_every_name_whatever_its_case(name: str) -> None:
     [
         ("src/app.py", [PYTHON], "python"),
         ("a.R", [R], "r"),
-        ("a.r", [R], "r"),
+        ("A.PY", [PYTHON], "python"),
         ("a.ts", [BUN, TS], "typescript"),
         ("a.ts", [BUN], "bun"),
         ("a.ts", [], "typescript"),
@@ -120,6 +121,9 @@ def test_every_language_of_ours_is_told_by_its_own_extension() -> None:
     for each in ours:
         expected = "typescript" if each.name == "bun" else each.name
         assert whole.of_file(each.source) == expected
+        assert [whole.of_file(f"src/a{extension}") for extension in each.extensions] == [each.name] * len(
+            each.extensions
+        )
 
 
 def test_a_name_that_there_is_not_gets_the_nearest_installed_one() -> None:
