@@ -114,7 +114,7 @@ def test_a_program_chooses_its_exit_code(case: Case, ran: Results) -> None:
     assert result.stderr == "so long\n[gaoler] the program exited with code 7\n"
 
 
-@every_language("forever", timeout_milliseconds=5000)
+@every_language("forever", timeout_milliseconds=8000)
 def test_a_program_that_does_not_end_is_killed_and_keeps_what_it_said(case: Case, ran: Results) -> None:
     result = ran(case)
     assert (result.stdout, result.status, result.code) == ("started\n", "TO", None), result.stderr

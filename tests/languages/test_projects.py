@@ -20,6 +20,11 @@ UNITS: Final = ("c", "cpp", "d", "fortran", "go")
 """Of these, each file is compiled by itself and named; the others find what they need."""
 ONLY_FROM_THERE: Final = ("bash", "r")
 """What a program of these sources is looked for in the working directory, not where the program lies."""
+GAPS: Final = {
+    "java": "Java 17 starts one file from its source and sees no class beside it",
+    "typescript": "an import without an extension is not found by what runs the compiled program",
+}
+"""What does not work yet. Whoever mends it has to take it away here."""
 
 
 def project(language: str, directory: str) -> tuple[Path, tuple[tuple[str, bytes], ...]]:
@@ -57,7 +62,11 @@ def test_code_finds_its_other_files_in_the_working_directory(case: Case, ran: Ca
     assert (result.stdout, result.stderr, result.code) == (EXPECTED, "", 0), result.stderr
 
 
-@pytest.mark.parametrize("case", [as_main(each) for each in LANGUAGES], ids=LANGUAGES)
+def known_gap(language: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.xfail(reason=GAPS[language], strict=True)] if language in GAPS else []
+
+
+@pytest.mark.parametrize("case", [pytest.param(as_main(each), marks=known_gap(each), id=each) for each in LANGUAGES])
 def test_a_main_file_is_chosen_and_finds_what_lies_beside_it(case: Case, ran: Callable[[Case], Ran]) -> None:
     result = ran(case)
     assert (result.stdout, result.stderr, result.code) == (EXPECTED, "", 0), result.stderr
