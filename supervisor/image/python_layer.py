@@ -28,7 +28,7 @@ OUR_FILES: Final = (
 PYTHON: Final = "/usr/bin/python3"
 """The interpreter that sandboxes run."""
 FONT_LIST: Final = "share/gaoler/matplotlib"
-_VERSION: Final = 2
+_VERSION: Final = 3
 """Changes when this module makes something else of the same inputs."""
 _REQUIREMENT: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==", re.MULTILINE)
 _PIP_OPTIONS: Final = ("--disable-pip-version-check", "--no-input", "--progress-bar", "off")
@@ -147,7 +147,8 @@ def _spec(ground: Ground, local: Path, below: Sequence[Path], arguments: Sequenc
         local=str(local),
         below=list(map(str, below)),
         command=[PYTHON, *arguments],
-        environment=environment_with(),
+        # What a program makes of a set is the same each time.
+        environment=environment_with({"PYTHONHASHSEED": "0"}),
     )
 
 
@@ -164,6 +165,10 @@ def _move_programs(site: Path, target: Path) -> None:
         (target / program.name).write_bytes(text)
         (target / program.name).chmod(0o755)
     shutil.rmtree(source)
+    for record in site.glob("*.dist-info/RECORD"):
+        # Size and hash of what pip made, which named a place on the host.
+        rows = record.read_text(encoding="utf-8")
+        record.write_text(re.sub(r"^((\.\./)+bin/[^,\n]+),.*$", r"\1,,", rows, flags=re.MULTILINE), encoding="utf-8")
 
 
 def _add_our_files(site: Path) -> None:
