@@ -91,8 +91,6 @@ class Language(Struct, frozen=True, forbid_unknown_fields=True):
     source: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.]+$")]
     tools: Annotated[dict[str, list[str]], Meta(min_length=1)]
     """For each tool the program names that will do, the best first. All tools are needed."""
-    extensions: list[Extension]
-    """Of files in it; one belongs to one language at most."""
     run: Annotated[list[str], Meta(min_length=1)]
     smoke: Smoke
     packages: Packages
@@ -104,6 +102,8 @@ class Language(Struct, frozen=True, forbid_unknown_fields=True):
     seccomp_compile: PlainName | None = None
     """The profile of ``compile``, where there is one."""
     compile: list[str] | None = None
+    extensions: list[Extension] = []
+    """Of files in it; one belongs to one language at most."""
     source_directory: AbsolutePath = SOURCE_DIRECTORY
     """Where its programs see themselves: ``/code``, or another mount of it."""
     environment: dict[str, str] = {}

@@ -43,7 +43,8 @@ def test_command_lines_are_what_the_data_says(tmp_path: Path) -> None:
     found = installed_languages(load_languages(), Inside(tmp_path / "none", tmp_path, tmp_path / "none").find)
     assert set(found) == {"c", "python", "py", "python3"}
     assert found["c"].compile_arguments() == [
-        *("/usr/bin/gcc", "-std=gnu17", "-O2", "-fopenmp", "-o", "/tmp/main", "/code/main.c", "-lm")
+        *("/usr/bin/gcc", "-std=gnu17", "-O2", "-fopenmp", "-iquote", "/mnt/data"),
+        *("-o", "/tmp/main", "/code/main.c", "-lm"),
     ]
     assert found["c"].run_arguments(["a b", "{x}"]) == ["/tmp/main", "a b", "{x}"]
     assert found["py"].compile_arguments() is None
