@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from supervisor.execution import OutOfMemory, TimedOut
+from supervisor.jailer import protocol
+from supervisor.jailer.channels import MESSAGE
 from supervisor.policy import PACKAGED_POLICIES
 from supervisor.wording import explanation
 from tests.daemon import Daemon, daemon_with
+from tests.supervisor.test_jailer_protocol import OPEN, frame
 
 pytestmark = pytest.mark.root
 
@@ -155,3 +159,29 @@ def test_in_words_it_is_said_who_was_ended() -> None:
     assert explanation(TimedOut(3.0), "compile") == "the compiler timed out after 3 s"
     assert explanation(OutOfMemory(1 << 20), "compile") == "the compiler was killed: out of memory (the limit is 1 MiB)"
     assert explanation(TimedOut(3.0)) == "the program timed out after 3 s"
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["kill -STOP -1", "kill -KILL -1", "sleep 1000 & disown; true", "while :; do kill -STOP -1; done"],
+    ids=["stops", "kills", "leaves", "stops for ever"],
+)
+def test_whatever_a_compiler_does_to_who_waits_beside_it_the_program_runs(strict: Daemon, first: str) -> None:
+    """The program's process is made while the compiler works; a captured compiler may do to it what it likes."""
+    alone = "while /usr/bin/grep -qs '^sleep$' /proc/[0-9]*/comm; do :; done; echo it ran"
+    runs = [
+        protocol.Run(
+            arguments=["/bin/bash", "-c", first], environment={}, seccomp="bash", then="sweep", phase="compile"
+        ),
+        protocol.Run(arguments=["/bin/bash", "-c", alone], environment={"PATH": "/usr/bin"}, seccomp="bash"),
+    ]
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(str(strict.state_dir / "run" / "jailer.sock"))
+        link.settimeout(20)
+        link.sendall(frame(1, MESSAGE, OPEN) + b"".join(frame(1, MESSAGE, protocol.encode(run)) for run in runs))
+        received = b""
+        while received.count(b"ended") < 2:
+            piece = link.recv(65_536)
+            assert piece, received
+            received += piece
+    assert b"it ran\n" in received
