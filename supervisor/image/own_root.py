@@ -24,13 +24,18 @@ from supervisor.image.tree import make_plain
 from supervisor.progress import BuildProgress
 
 PACKAGES: Final = (
+    "bc",
     "bzip2",
     "ca-certificates",
     "catatonit",
+    "curl",
     "file",
+    "jq",
+    "less",
     "mawk",
     "media-types",
     "netbase",
+    "patch",
     "procps",
     "tzdata",
     "unzip",

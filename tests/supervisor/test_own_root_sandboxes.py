@@ -22,7 +22,7 @@ from tests.contracts.test_join_equality import PROBE, WHAT
 from tests.daemon import Daemon, daemon_with
 from tests.own_root import MARK
 
-FS_CASES = [case for case in program_cases() if case.id.startswith("FS-") and case.place == "daemon"]
+FILE_CASES = [case for case in program_cases() if case.id.startswith(("FS-", "K12")) and case.place == "daemon"]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_etc_is_the_images_but_for_what_is_the_hosts_to_say(on_own: Daemon, own_
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("case", FS_CASES, ids=[f"{case.id} {case.name}" for case in FS_CASES])
+@pytest.mark.parametrize("case", FILE_CASES, ids=[f"{case.id} {case.name}" for case in FILE_CASES])
 def test_hostile_programs_are_contained_on_an_own_root_too(on_own: Daemon, case: Case) -> None:
     trio.run(case.attack, target_of(on_own))
 
