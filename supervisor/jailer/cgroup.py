@@ -48,7 +48,11 @@ class Counters:
 
 
 def values_v1(limits: LimitTable) -> tuple[tuple[str, str, str], ...]:
-    """Give (controller, file, value) in the order in which they have to be written."""
+    """Give (controller, file, value) in the order in which they have to be written.
+
+    What a jail has not used while it waited it may use later, one period's share at most: compilers have as many
+    threads as the host has cores, and would spend the first period's share in half of it and wait for the next.
+    """
     quota = round(limits.cpu_cores * CPU_PERIOD_MICROSECONDS)
     return (
         ("memory", "memory.limit_in_bytes", str(limits.memory_bytes)),
@@ -60,6 +64,7 @@ def values_v1(limits: LimitTable) -> tuple[tuple[str, str, str], ...]:
         ("pids", "pids.max", str(limits.processes)),
         ("cpu", "cpu.cfs_period_us", str(CPU_PERIOD_MICROSECONDS)),
         ("cpu", "cpu.cfs_quota_us", str(quota)),
+        ("cpu", "cpu.cfs_burst_us", str(quota)),
         ("cpu", "cpu.shares", str(WAITING_WEIGHT)),
     )
 
@@ -74,12 +79,15 @@ def values_v2(limits: LimitTable) -> tuple[tuple[str, str], ...]:
         ("memory.oom.group", "1"),
         ("pids.max", str(limits.processes)),
         ("cpu.max", f"{quota} {CPU_PERIOD_MICROSECONDS}"),
+        ("cpu.max.burst", str(quota)),
         ("cpu.weight", str(WAITING_WEIGHT)),
     )
 
 
-_OPTIONAL: Final = frozenset({"memory.memsw.limit_in_bytes", "memory.swap.max", "memory.swappiness"})
-"""Absent where the kernel was built or booted without swap accounting; ``gaoler doctor`` says so."""
+_OPTIONAL: Final = frozenset(
+    {"memory.memsw.limit_in_bytes", "memory.swap.max", "memory.swappiness", "cpu.cfs_burst_us", "cpu.max.burst"}
+)
+"""Absent where the kernel was built or booted without swap accounting (``gaoler doctor`` says so), or before 5.14."""
 
 
 class Leaf:

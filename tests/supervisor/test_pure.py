@@ -135,6 +135,7 @@ def test_limits_become_these_cgroup_values() -> None:
         ("pids", "pids.max", "128"),
         ("cpu", "cpu.cfs_period_us", "100000"),
         ("cpu", "cpu.cfs_quota_us", "100000"),
+        ("cpu", "cpu.cfs_burst_us", "100000"),
         ("cpu", "cpu.shares", "128"),
     )
     assert values_v2(limits) == (
@@ -143,6 +144,7 @@ def test_limits_become_these_cgroup_values() -> None:
         ("memory.oom.group", "1"),
         ("pids.max", "128"),
         ("cpu.max", "100000 100000"),
+        ("cpu.max.burst", "100000"),
         ("cpu.weight", "128"),
     )
 
