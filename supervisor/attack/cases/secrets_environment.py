@@ -130,19 +130,29 @@ _REFUSED: Final[tuple[dict[str, Any], ...]] = (
     {"session_id": "LD_PRELOAD=/mnt/data/e"},
     {"args": ["a\0b"]},
     {"args": {"LD_PRELOAD": "/mnt/data/evil.so"}},
+    {"env": {"GAOLER_SESSION": "x"}},
+    {"env": {"A=B": "x"}},
+    {"env": {"": "x"}},
+    {"env": {"A\nLD_PRELOAD": "x"}},
+    {"env": {"A": "x\0LD_PRELOAD=/mnt/data/evil.so"}},
+    {"env": ["LD_PRELOAD=/mnt/data/evil.so"]},
+    {"env": "LD_PRELOAD=/mnt/data/evil.so"},
 )
-_IGNORED: Final = ("env", "environment", "environ", "variables", "options", "interpreter_args", "compiler_args", "cwd")
+_IGNORED: Final = ("environment", "environ", "variables", "options", "interpreter_args", "compiler_args", "cwd")
 
 
 @_case(
     "S2",
     "what a request may set",
-    promise="A request sets nothing that a program starts with but arguments and input, in the forms they have.",
+    promise="A request sets nothing that a program starts with but arguments, input and env, in the forms they have.",
     meaning="Who can call at all chooses the loader, the interpreter's options or the shell's start for others' code.",
     mend="Report it with the JSON of this run.",
 )
 async def settable(target: Target) -> str:
-    """Say variables and options under every likely name, and in every field that has a form."""
+    """Say variables and options under every likely name, and in every field that has a form.
+
+    What ``env`` sets is for the caller's own program, and the next execution knows nothing of it.
+    """
     target.need_language("bash")
     plain, _ = await _told(target, "bash")
     evil = {"LD_PRELOAD": "/mnt/data/evil.so", "BASH_ENV": "/mnt/data/evil", "IFS": "x", "ATTACK": "1"}
@@ -161,6 +171,12 @@ async def settable(target: Target) -> str:
         answer = await target.post("/v1/exec", body, user="")
         if answer.status != 400:
             raise Broken(f"a request with {json.dumps(fields)} is answered with {answer.status}")
+    own, _ = await _told(target, "bash", env={"ATTACK": "1"})
+    if own != {**plain, "ATTACK": "1"}:
+        raise Broken(f"env sets something else than it says: {sorted(set(own.items()) ^ set(plain.items()))[:4]}")
+    after, _ = await _told(target, "bash")
+    if after != plain:
+        raise Broken(f"an execution begins with another's env: {sorted(set(after.items()) ^ set(plain.items()))[:4]}")
     return f"{len(_IGNORED)} names, {len(_REFUSED)} forms"
 
 
