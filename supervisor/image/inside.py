@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,8 @@ class Inside:
         return found if found is not None and found.exists() else None
 
     def find(self, names: Sequence[str]) -> str | None:
-        """Give the path inside of the first of these programs that is there."""
-        paths = (f"{directory}/{name}" for name in names for directory in SEARCH)
+        """Give the path inside of the first of these programs that is there; a path names itself."""
+        paths = (posixpath.join(directory, name) for name in names for directory in SEARCH)
         return next((path for path in paths if self.place(path) is not None), None)
 
     def identity(self, path: str) -> str:

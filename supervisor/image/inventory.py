@@ -29,6 +29,7 @@ def language_records(blueprint: Blueprint, trees: Inside) -> dict[str, LanguageR
             tools={path: trees.identity(path) for path in found[each.name].tools.values()},
         )
         for each in blueprint.present
+        if each.name in found  # what the build prepares for a language of the host's may fail
     }
 
 

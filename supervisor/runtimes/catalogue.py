@@ -109,6 +109,8 @@ class Language(Struct, frozen=True, forbid_unknown_fields=True):
     environment: dict[str, str] = {}
     prepare: str = ""
     """What the image's build runs once for it (``sh -eu``): it may write below ``/usr/local``; caches, for example."""
+    needs: list[AbsolutePath] = []
+    """What ``prepare`` makes that is no cache: without these files the language is not installed, tools or not."""
 
     @property
     def install_command(self) -> str:
@@ -257,14 +259,14 @@ def installed_languages(
 ) -> dict[str, InstalledLanguage]:
     """Find the tools; give the installed languages by every name and alias.
 
-    ``find`` gives the path inside a sandbox of the first of these programs that is there. ``profiles``: the runtime
-    profile for each language that has one. ``more``: is added to everybody's environment.
+    ``find`` gives the path inside a sandbox of the first of these programs (or files, by path) that is there.
+    ``profiles``: the runtime profile for each language that has one. ``more``: is added to everybody's environment.
     """
     found: dict[str, InstalledLanguage] = {}
     for language in languages:
         tools = {tool: find(names) for tool, names in language.tools.items()}
         complete = {tool: path for tool, path in tools.items() if path is not None}
-        if len(complete) == len(tools):
+        if len(complete) == len(tools) and all(find([path]) for path in language.needs):
             installed = InstalledLanguage(language, complete, (profiles or {}).get(language.name), more or {})
             found.update(dict.fromkeys((language.name, *language.aliases), installed))
     return found

@@ -51,6 +51,19 @@ def test_command_lines_are_what_the_data_says(tmp_path: Path) -> None:
     assert found["py"].environment["HOME"] == "/mnt/data"
 
 
+def test_a_language_that_needs_what_a_build_prepares_is_not_there_without_it(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    for tool in ("java", "javac"):
+        (tmp_path / "bin" / tool).touch()
+    places = Inside(tmp_path / "local", tmp_path, tmp_path / "none")
+    assert installed_languages(load_languages(), places.find) == {}
+    (jar,) = next(each.needs for each in load_languages() if each.name == "java")
+    prepared = tmp_path / "local" / Path(jar).relative_to("/usr/local")
+    prepared.parent.mkdir(parents=True)
+    prepared.touch()
+    assert set(installed_languages(load_languages(), places.find)) == {"java"}
+
+
 def test_a_heap_is_smaller_than_the_memory_of_a_sandbox(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "node").touch()
