@@ -219,7 +219,7 @@ async def test_what_stands_in_the_way_is_named(daemon: Daemon) -> None:
         ("execute_code", {"code": "1", "timeout": 0}, "timeout: expected float > 0"),
         ("execute_code", {"code": "1", "timeout": "5"}, "timeout: expected float"),
         ("execute_code", {"language": "cobol", "code": "1"}, "unsupported language"),
-        ("execute_code", {}, "code: this argument is required"),
+        ("execute_code", {}, "code: this is required: code, or main"),
         ("execute_code", {"code": "a\0"}, "code: it has a NUL"),
         ("execute_code", {"code": "x" * 1_000_001}, "code: at most 1000000 characters"),
         ("execute_code", {"code": "1", "session": "mine"}, "session: a session id has 21 characters"),
