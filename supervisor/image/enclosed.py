@@ -3,6 +3,10 @@
 It sees ``/usr`` and ``/etc`` as sandboxes will, read-only; ``/usr/local`` is what it may write, perhaps over layers
 that are complete; ``/tmp`` is empty. There is no network, no other process, no capability and nothing else of the host.
 It ends when this program ends, however that happens.
+
+The command runs code of packages, and it is the host's root without capabilities, for the files that it makes are
+root's. To that user ``/etc/shadow`` is readable and ``/proc/sys`` writable, ``kernel.core_pattern`` among it: so of
+``/etc`` it gets a copy of what everybody may read, and all of ``/proc`` is read-only.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +27,7 @@ from supervisor.image.steps import Runner, ignore
 from supervisor.jailer import kernel
 from supervisor.runtimes.catalogue import COMMON_ENVIRONMENT
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Changes when a command finds another world."""
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 _MERGED: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
@@ -99,7 +104,7 @@ def _build_world(spec: Spec, work: Path) -> None:
     for name in ("usr", "etc", "tmp", "proc", "dev", "dev/shm", "host"):
         (root / name).mkdir(mode=0o755)
     kernel.bind(spec.usr, root / "usr", flags=kernel.MS_RDONLY | _CLOSED)
-    kernel.bind(spec.etc, root / "etc", flags=kernel.MS_RDONLY | _CLOSED)
+    _copy_public(Path(spec.etc), root / "etc")
     for name in _MERGED:
         if (root / "usr" / name).is_dir():
             (root / name).symlink_to(f"usr/{name}")
@@ -109,12 +114,30 @@ def _build_world(spec: Spec, work: Path) -> None:
         kernel.bind(f"/dev/{name}", root / "dev" / name, flags=kernel.MS_NOSUID | kernel.MS_NOEXEC, recursive=False)
     kernel.mount("gaoler", root / "tmp", "tmpfs", _CLOSED, "mode=1777")
     kernel.mount("gaoler", root / "dev" / "shm", "tmpfs", _CLOSED, "mode=1777")
-    kernel.mount("proc", root / "proc", "proc", _CLOSED | kernel.MS_NOEXEC)
+    kernel.mount("proc", root / "proc", "proc", _CLOSED | kernel.MS_NOEXEC | kernel.MS_RDONLY)
     os.chdir(root)
     kernel.pivot_root(".", "host")
     os.chdir("/tmp")
     kernel.unmount("/host")
     kernel.mount(None, "/", None, kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | _CLOSED)
+
+
+def _copy_public(source: Path, target: Path) -> None:
+    """Copy what everybody may read, for good: a mask over a file of the host's goes when the file is replaced."""
+    kernel.mount("gaoler", target, "tmpfs", _CLOSED, "size=64m,mode=755")
+
+    def hidden(directory: str, names: list[str]) -> list[str]:
+        return [name for name in names if not _is_public(Path(directory, name))]
+
+    shutil.copytree(source, target, symlinks=True, ignore=hidden, dirs_exist_ok=True)
+    kernel.mount(None, target, None, kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | _CLOSED)
+
+
+def _is_public(path: Path) -> bool:
+    mode = path.lstat().st_mode
+    if stat.S_ISDIR(mode):
+        return bool(mode & stat.S_IXOTH)
+    return stat.S_ISLNK(mode) or (stat.S_ISREG(mode) and bool(mode & stat.S_IROTH))
 
 
 def _mount_local(spec: Spec, work: Path, target: Path) -> None:

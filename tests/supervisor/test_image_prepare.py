@@ -65,6 +65,30 @@ def test_it_sees_what_a_sandbox_will_see_and_can_write_only_its_own(tmp_path: Pa
     assert seen["errors"].count("Read-only file system") == 4
 
 
+SECRETS = """
+mkdir /usr/local/seen
+cd /usr/local/seen
+tried() { for place in /etc/shadow /etc/gshadow; do cat $place; done }
+tried > read 2> unread || true
+find /proc/sys /proc/*/oom_score_adj -type f -perm -200 > settings 2> unread || true
+: > opened
+while read -r place; do (: >> "$place") 2>> refused && echo "$place" >> opened || true; done < settings
+unshare --user --map-root-user --mount --pid --fork sh -c \
+    'mount -o remount,rw /proc; mount -t proc proc /proc; : >> /proc/sys/kernel/core_pattern && echo nested' \
+    >> opened 2>> refused || true
+ls /etc > etc
+"""
+
+
+def test_it_is_roots_user_and_gets_neither_secrets_nor_settings_of_the_host(tmp_path: Path) -> None:
+    built = build_image(plan(tmp_path / "w", tiny(SECRETS)), Quiet(), run=Programs())
+    seen = {path.name: path.read_text() for path in (built.local / "seen").iterdir()}
+    assert seen["read"] == ""
+    assert "/proc/sys/kernel/core_pattern" in seen["settings"].splitlines()
+    assert seen["opened"] == ""
+    assert {"passwd", "alternatives"} <= set(seen["etc"].split())
+
+
 def test_it_cannot_reach_a_server_of_the_host(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
