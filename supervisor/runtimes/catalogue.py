@@ -38,7 +38,8 @@ COMMON_ENVIRONMENT: Final[Mapping[str, str]] = {
     "NODE_PATH": "/mnt/data/node_modules:/opt/packages/node_modules:/usr/local/lib/npm/javascript/node_modules",
 }
 
-DebianName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9+.-]{1,80}$")]
+DebianName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9+.-]{0,79}[a-z0-9+.]\Z")]
+"""To apt a dash at the end means: remove it."""
 Alias = Annotated[str, Meta(pattern=r"^[a-z0-9+#_.-]{1,24}$")]
 Extension = Annotated[str, Meta(pattern=r"^\.[A-Za-z0-9+]{1,8}$")]
 

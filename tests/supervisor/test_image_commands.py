@@ -66,6 +66,8 @@ def test_flags_add_to_what_was_asked_for_before(tmp_path: Path) -> None:
     ("text", "named"),
     [
         ('debian = ["jq; rm"]', "debian"),
+        ('debian = ["systemd-"]', "debian"),
+        ('debian = ["jq\\n"]', "debian"),
         ('python = ["--index-url=x"]', "python"),
         ('npm = ["../x"]', "npm"),
         ('npm = ["x\\n"]', "npm"),
