@@ -62,7 +62,7 @@ def have_layer(images: Path, plan: LayerPlan, *, fresh: bool = False) -> Layer:
     """
     final = images / LAYERS / plan.directory
     if fresh and final.exists():
-        shutil.rmtree(final)
+        _remove(final)
     if not final.exists():
         building = final.with_name(f"{final.name}{_BUILDING}")
         shutil.rmtree(building, ignore_errors=True)
@@ -94,6 +94,16 @@ def remove_layers(images: Path, kept: set[str]) -> None:
     No image loses anything: it has its own links to all files.
     """
     directory = images / LAYERS
-    for path in directory.iterdir() if directory.is_dir() else ():
+    # Halves come before what they are halves of.
+    for path in sorted(directory.iterdir(), reverse=True) if directory.is_dir() else ():
         if path.name not in kept:
-            shutil.rmtree(path)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a layer; first its name, so that half of one is never taken for whole."""
+    if not path.name.endswith(_BUILDING):
+        half = path.with_name(f"{path.name}{_BUILDING}")
+        shutil.rmtree(half, ignore_errors=True)
+        path = path.rename(half)
+    shutil.rmtree(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from supervisor.errors import ConfigurationError
 from supervisor.image import ImageError, blueprint, current_image, hold
 from supervisor.image.build import build_image
+from supervisor.image.layers import remove_layers
 from supervisor.image.manifest import Selection
 from supervisor.image.plan import SANDBOX_FILES, ImagePlan
 from supervisor.image.steps import run_program
@@ -175,6 +177,27 @@ def test_a_killed_build_leaves_a_whole_image_current(tmp_path: Path, where: str)
     if where != "after":
         assert not before.path.exists()
         assert {path.name for path in work.directory.iterdir()} - kept == expected
+
+
+def test_a_layer_whose_removal_was_interrupted_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = plan(tmp_path / "w")
+    build_image(work, Quiet(), run=Programs())
+    whole = shutil.rmtree
+
+    def half(path: Path, *, ignore_errors: bool = False) -> None:
+        if path.name.startswith("python-") and path.exists():
+            (path / "local" / "bin" / "tiny").unlink()
+            raise KeyboardInterrupt
+        whole(path, ignore_errors=ignore_errors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", half)
+        with pytest.raises(KeyboardInterrupt):
+            remove_layers(work.directory, set())
+    assert next((work.directory / "layers").glob("python-*")).exists()
+    built = build_image(plan(tmp_path / "w", tiny()), Quiet(), run=Programs())
+    assert (built.local / "bin" / "tiny").exists()
+    assert [path.name for path in (work.directory / "layers").iterdir() if "building" in path.name] == []
 
 
 def test_images_that_nobody_uses_are_removed_and_one_that_is_used_stays(tmp_path: Path) -> None:
