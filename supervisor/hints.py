@@ -73,7 +73,7 @@ _INSTALLERS: Final[tuple[tuple[_Kind, re.Pattern[str]], ...]] = (
     (_STANDARD_ONLY, re.compile(r"^E: (?:Could not open lock file|Unable to locate package)", re.MULTILINE)),
 )
 _NOTEBOOK: Final = re.compile(
-    rf"^ *[!%] *(?:pip3?|conda|npm)(?: install(?: -\S+)*)?(?: +{_NAME})?.*\n.*\^.*\nSyntaxError: [^\n]*\s*\Z",
+    rf"^ *[!%] *(?:pip3?|conda|npm)(?: install(?: -\S+)*)?(?: +{_NAME})?.*\n[^\n^]*\^.*\nSyntaxError: [^\n]*\s*\Z",
     re.MULTILINE,
 )
 
