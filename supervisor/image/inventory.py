@@ -51,7 +51,7 @@ def group_records(blueprint: Blueprint) -> dict[str, GroupRecord]:
 def _packages(language: Language, blueprint: Blueprint, trees: Inside) -> dict[str, str]:
     match language.packages.usable:
         case "python":
-            return distributions(sorted((trees.local / "lib").glob("python3*/dist-packages")))
+            return distributions(sorted((trees.local / "lib").glob("python3*/*-packages")))
         case "npm":
             folders = blueprint.wanted.folders
             named = [folders[name] for name in language.packages.npm if name in folders]

@@ -28,7 +28,7 @@ OUR_FILES: Final = (
 PYTHON: Final = "/usr/bin/python3"
 """The interpreter that sandboxes run."""
 FONT_LIST: Final = "share/gaoler/matplotlib"
-_VERSION: Final = 3
+_VERSION: Final = 4
 """Changes when this module makes something else of the same inputs."""
 _REQUIREMENT: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==", re.MULTILINE)
 _PIP_OPTIONS: Final = ("--disable-pip-version-check", "--no-input", "--progress-bar", "off")
@@ -40,6 +40,11 @@ sandbox either, for sources cannot change there."""
 def site_of(version: str, local: Path) -> Path:
     """Debian's Python looks for local packages here, in the sandbox below /usr/local."""
     return local / "lib" / f"python{version}" / "dist-packages"
+
+
+def added_site_of(version: str, local: Path) -> Path:
+    """What an operator adds lies here: the zygotes of interpreters, which have rights, do not see it."""
+    return local / "lib" / f"python{version}" / "added-packages"
 
 
 def python_layer(plan: ImagePlan, ground: Ground, progress: BuildProgress, run: Runner) -> LayerPlan:
@@ -91,7 +96,7 @@ def extra_layer(plan: ImagePlan, ground: Ground, python: LayerPlan, progress: Bu
 
     def fill(building: Path) -> None:
         local = building / "local"
-        site = site_of(version, local)
+        site = added_site_of(version, local)
         site.mkdir(mode=0o755, parents=True)
         there = distributions([site_of(version, below)])
         constraints = building / "constraints.txt"

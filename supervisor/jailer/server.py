@@ -204,8 +204,13 @@ def existing_masks(policy: Policy, usr: str, image: str) -> tuple[Mask, ...]:
     return tuple(found)
 
 
+_ADDED: Final = ("bin", "lib/python3.*/added-packages")
+"""Where the code of packages lies that an operator has added to the image, below ``/usr/local``."""
+
+
 def zygote_files(config: JailerConfig) -> dict[str, object]:
     """Say what an interpreter's zygote sees: the files of a sandbox that belong to all sandboxes."""
+    added = [path.relative_to(config.image) for pattern in _ADDED for path in Path(config.image).glob(pattern)]
     masks = {mask for policy in config.policies.values() for mask in existing_masks(policy, config.usr, config.image)}
     return {
         "usr": config.usr,
@@ -217,7 +222,9 @@ def zygote_files(config: JailerConfig) -> dict[str, object]:
             mask.path: config.empty if mask.is_directory else f"{config.dev}/null"
             for mask in sorted(masks, key=lambda mask: mask.path)
             if mask.path.startswith(_USR)
-        },
+        }
+        # A zygote has the jailer's rights: it runs only code that is pinned by a hash.
+        | {f"{_USR}local/{path}": config.empty for path in added},
     }
 
 

@@ -406,6 +406,7 @@ def settle():
     for place in sys.path[:2]:
         sys.path_importer_cache.pop(place, None)
     gaoler_start.see_packages()
+    gaoler_start.see_added()
     gc.enable()
 
 

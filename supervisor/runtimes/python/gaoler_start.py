@@ -8,6 +8,7 @@ import os
 
 SHARED = "/opt/packages"
 FONT_LISTS = "/usr/local/share/gaoler/matplotlib"
+ADDED = "added-packages"
 
 
 def link_font_lists(directory):
@@ -43,6 +44,22 @@ def see_packages():
         sys.path_importer_cache.pop(place, None)
 
 
+def see_added():
+    """Look for what the operator has added to the image: after the image's own, with its .pth files.
+
+    It has a place of its own, which is empty where interpreters are made: what runs there has more rights than a sandbox.
+    """
+    import sys
+
+    place = "/usr/local/lib/python%d.%d/%s" % (*sys.version_info[:2], ADDED)
+    if os.path.isdir(place):
+        import site
+
+        sys.path_importer_cache.pop(place, None)
+        site.addsitedir(place)
+
+
 see_packages()
+see_added()
 if "MPLCONFIGDIR" in os.environ:
     link_font_lists(os.environ["MPLCONFIGDIR"])
