@@ -9,7 +9,11 @@ from msgspec import Meta
 PYTHON_PATTERN: Final = (
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}(\[[A-Za-z0-9,._-]{1,100}\])?([<>=!~]=?[A-Za-z0-9.*,<>=!~+-]{1,100})?"
 )
-NODE_PATTERN: Final = r"(@[a-z0-9._-]{1,100}/)?[a-z0-9][a-z0-9._-]{0,100}(@[A-Za-z0-9.^~<>=*x-]{1,60})?"
+# To npm "name@.." is a directory, and "name.tgz" a file.
+NODE_PATTERN: Final = (
+    r"(?!.*\.(tgz|tar|tar\.gz)(@|\Z))"
+    r"(@[a-z0-9._-]{1,100}/)?[a-z0-9][a-z0-9._-]{0,100}(@[A-Za-z0-9^<>=*][A-Za-z0-9.^~<>=*x-]{0,59}|@~[0-9][A-Za-z0-9.x-]{0,58})?"
+)
 
 PythonRequirement = Annotated[str, Meta(pattern=f"^{PYTHON_PATTERN}\\Z")]
 NodeRequirement = Annotated[str, Meta(pattern=f"^{NODE_PATTERN}\\Z")]
