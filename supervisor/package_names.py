@@ -6,7 +6,9 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
+# To pip "name.whl" and "name.zip" are files.
 PYTHON_PATTERN: Final = (
+    r"(?!.*\.(whl|zip|tgz|tbz|txz|tar(\.[a-z0-9]+)?)\Z)"
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,100}(\[[A-Za-z0-9,._-]{1,100}\])?([<>=!~]=?[A-Za-z0-9.*,<>=!~+-]{1,100})?"
 )
 # To npm "name@.." is a directory, and "name.tgz" a file.

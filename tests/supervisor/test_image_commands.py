@@ -73,6 +73,7 @@ def test_flags_add_to_what_was_asked_for_before(tmp_path: Path) -> None:
         ('npm = ["x@.."]', "npm"),
         ('npm = ["x@~"]', "npm"),
         ('npm = ["x.tgz"]', "npm"),
+        ('python = ["x.whl"]', "python"),
         ('npm = ["x\\n"]', "npm"),
         ("ruby = []", "ruby"),
         ("debian = 1", "debian"),
