@@ -57,6 +57,8 @@ async def test_who_is_busy_while_files_are_looked_at_is_stopped_and_not_killed(d
         assert int(counted.data["output"].split()[0]) >= 13
         listed = (await agent.call("list_processes")).data["processes"]
         assert listed[0]["status"] == "running"
+        # All tests share this daemon, and would share its core with them for as long as the session lasts.
+        await agent.call("signal_process", process="p1", signal="KILL")
 
 
 async def test_it_works_while_nothing_else_runs(daemon: Daemon) -> None:
