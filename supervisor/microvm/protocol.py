@@ -9,8 +9,8 @@ first          what it is
 ============  ==========================================================================================================
 ``Begin``     once, before all others: start the jailer. ``Begun``, or ``Failed`` with the reason
 ``Clock``     set the clock: at the start it came with ``Begin``, this one is for after a pause. ``Begun``
-``Egress``    the guest tells here of connections that programs want (``Wanted``), and of datagrams (``Datagram``), which
-              are answered by ``Datagram`` with the same number
+``Egress``    the guest tells here of connections that programs want (``Wanted``), and of datagrams (``Datagram``),
+              which are answered by ``Datagram`` with the same number
 ``Carry``     one of those connections: data both ways; ``Finished`` instead of an end of file, by either side
 others        the jailer protocol, passed on as it is; the ``jail`` of a ``Background`` is translated at every hop
 ============  ==========================================================================================================
@@ -38,7 +38,7 @@ MAX_DATAGRAM_BYTES: Final = 4096
 
 # Where things lie in the guest's root, which is read-only.
 GAOLER: Final = "/opt/gaoler"
-"""The jailer and what it needs: laid out as a virtual environment whose interpreter is the guest's ``/usr/bin/python3``."""
+"""The jailer and what it needs, laid out as a virtual environment of the guest's ``/usr/bin/python3``."""
 PROGRAM: Final = f"{GAOLER}/bin/gaoler-guest"
 """What the virtual machine executes first."""
 PYTHON: Final = f"{GAOLER}/bin/python3"
