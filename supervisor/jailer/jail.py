@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from supervisor.jailer.cgroup import Counters, Layout, Leaf, open_leaf
 from supervisor.jailer.enclosure import Enclosure, JailError
 from supervisor.jailer.inhabitants import Inhabitants
 from supervisor.jailer.interpreters import InterpreterSource
+from supervisor.jailer.jail_network import JailNetwork
 from supervisor.jailer.launcher import LaunchError, Zygote
 from supervisor.jailer.nsjail_config import Mask, Places, SandboxSpec
 from supervisor.jailer.program_run import CellRun, Emit, EmitCalls, ProgramRun, Run, ScriptRun, ToolRun
@@ -112,10 +112,9 @@ class Jail:
         """Code of the caller's has run in it."""
         self.display: Display | None = None
         """What the last run has shown."""
-        self._listeners: dict[int, list[socket.socket]] = {}
-        """By port, in the jail's network; the proxy gets copies."""
-        self._wanted: tuple[str, list[int]] | None = None
-        """A grant that waits for the jail to be built."""
+        self._network: JailNetwork | None = None
+        if yard.egress is not None and policy.network == "egress":
+            self._network = JailNetwork(yard.egress)
 
     async def build(self, spec: SandboxSpec, *, modest: bool) -> None:
         """Have nsjail make it and somebody wait in it. A failure is kept for whoever waits for the jail."""
@@ -123,16 +122,15 @@ class Jail:
             async with self._yard.modest_building if modest else nullcontext(), self._yard.building:
                 with trio.fail_after(BUILD_SECONDS):
                     await self._enclosure.build(self._yard.nsjail, spec)
-                    if self._yard.egress is not None and self.policy.network == "egress":
-                        plumb = partial(netns.plumb, self._yard.egress.plumbing)
-                        self._keep(await netns.inside(self._enclosure.init_pidfd, plumb))
+                    if self._network is not None:
+                        await self._network.make(self._enclosure.init_pidfd)
                     await self.inside.first()
         except (LaunchError, JailError, OSError, trio.TooSlowError) as error:
             self._failure = f"the jail could not be built: {error}"
         finally:
             self._built.set()
-        if self._wanted is not None and self._failure is None:
-            await self.connect(*self._wanted)
+        if self._network is not None and self._failure is None:
+            await self._network.open()
 
     async def wait_built(self) -> None:
         """Wait until the jail can be used.
@@ -146,23 +144,8 @@ class Jail:
 
     async def connect(self, grant: str, ports: list[int]) -> None:
         """Give the jail's network to the proxy, once the jail is built. What fails leaves it without one."""
-        self._wanted = (grant, ports)
-        if not self._built.is_set() or self._yard.egress is None or self._failure is not None:
-            return
-        missing = [port for port in ports if port not in self._listeners]
-        if missing:
-            made, faults = await netns.inside(self._enclosure.init_pidfd, partial(netns.listen_each, missing))
-            self._keep(made)
-            for port, fault in faults.items():
-                log.warning("port %d of a jail cannot be used: %s", port, fault)
-        try:
-            self._yard.egress.hand_over(grant, [each for made in self._listeners.values() for each in made])
-        except OSError as error:
-            log.error("a jail has no network: the proxy takes nothing: %s", error)
-
-    def _keep(self, made: list[socket.socket]) -> None:
-        for each in made:
-            self._listeners.setdefault(each.getsockname()[1], []).append(each)
+        if self._network is not None:
+            await self._network.connect(grant, ports)
 
     async def run(
         self, request: protocol.Run | protocol.RunScript | protocol.RunCell, emit: Emit, emit_calls: EmitCalls
@@ -255,8 +238,8 @@ class Jail:
     async def close(self) -> None:
         """After :meth:`kill`: take the ends of all processes, and close every descriptor."""
         self.new_display(0)
-        netns.close_all([each for made in self._listeners.values() for each in made])
-        self._listeners.clear()
+        if self._network is not None:
+            self._network.close()
         await self.inside.close()
         await self._enclosure.close()
 
