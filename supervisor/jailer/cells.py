@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Final
@@ -309,6 +309,8 @@ class Cells:
         self._pools: dict[tuple[str, str | None], Pool] = {}
         self._claimed = 0
         self.work = Workload()
+        self.on_spare: Callable[[], None] | None = None
+        """Called when memory has become tight, or is no more."""
 
     def add_pool(self, plan: PoolPlan) -> Pool:
         """Make a pool that somebody runs."""
@@ -335,6 +337,12 @@ class Cells:
     def _look_again(self) -> None:
         for pool in self._pools.values():
             pool.look_again()
+        if self.on_spare is not None:
+            self.on_spare()
+
+    def policy(self, name: str) -> Policy:
+        """Give a policy that is known."""
+        return self._policies[name]
 
     def knows(self, policy: str, profile: str | None) -> bool:
         """There is such a pool."""

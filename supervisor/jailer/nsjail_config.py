@@ -32,6 +32,12 @@ class Places:
     """Packages that every sandbox finds; an empty directory if there are none."""
     init: str
     """The reaping init: a static ``catatonit`` from Debian."""
+    guest: str = ""
+    """The root of a virtual machine."""
+    machine: str = ""
+    """The libraries that make one."""
+    machine_dev: str = ""
+    """The devices that they need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,8 @@ class SandboxSpec:
     code: str
     masks: tuple[Mask, ...]
     """Those of the policy's masks that exist on this host and kernel."""
+    outside_group: int | None = None
+    """A gid that it shares with others, instead of its own."""
 
 
 def rlimits(policy: Policy) -> dict[str, tuple[int, int] | None]:
@@ -79,6 +87,7 @@ def rlimits(policy: Policy) -> dict[str, tuple[int, int] | None]:
 
 def jail_config(spec: SandboxSpec) -> dict[str, object]:
     """Give the configuration of the jail around its init, as a JSON-ready mapping."""
+    group = spec.outside_id if spec.outside_group is None else spec.outside_group
     config: dict[str, object] = {
         "name": "gaoler",
         "mode": "ONCE",
@@ -100,7 +109,7 @@ def jail_config(spec: SandboxSpec) -> dict[str, object]:
         "cloneNewcgroup": True,
         "ifaceNoLo": False,
         "uidmap": [{"insideId": str(INSIDE_ID), "outsideId": str(spec.outside_id), "count": 1}],
-        "gidmap": [{"insideId": str(INSIDE_ID), "outsideId": str(spec.outside_id), "count": 1}],
+        "gidmap": [{"insideId": str(INSIDE_ID), "outsideId": str(group), "count": 1}],
         "mountProc": False,
         "mount": [_mount(entry, spec) for entry in spec.policy.mounts.mount]
         + [_mask(mask, spec) for mask in spec.masks],
@@ -144,9 +153,12 @@ def _mount(entry: MountEntry, spec: SandboxSpec) -> dict[str, object]:
         "@shared": spec.places.shared,
         "@workspace": spec.workspace,
         "@code": spec.code,
+        "@guest": spec.places.guest,
+        "@machine": spec.places.machine,
+        "@machine-dev": spec.places.machine_dev,
     }
     source = entry.source or ""
-    if entry.source == "@dev":
+    if entry.source in ("@dev", "@machine-dev"):
         mount["nodev"] = False
     return mount | {"src": places.get(source, source), "isBind": True}
 

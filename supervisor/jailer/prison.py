@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 from supervisor.errors import ConfigurationError
 from supervisor.jailer import kernel
+from supervisor.microvm import places
 
 if TYPE_CHECKING:
     from supervisor.jailer.cgroup import Layout
-    from supervisor.jailer.setup import SetupPlan
+    from supervisor.jailer.setup import MicrovmPlan, SetupPlan
 
 HOST_USR: Final = Path("/usr")
 HOST_ETC: Final = Path("/etc")
@@ -29,6 +30,10 @@ ETC: Final = "/sandbox/etc"
 DEV: Final = "/sandbox/dev"
 EMPTY: Final = "/sandbox/empty"
 SHARED: Final = "/sandbox/packages"
+GUEST: Final = "/sandbox/guest"
+"""The root of a virtual machine."""
+MACHINE: Final = "/sandbox/machine"
+MACHINE_DEV: Final = "/sandbox/machine-dev"
 WORK: Final = "/sandbox/workspaces"
 """Mount points of the workspaces."""
 CGROUP: Final = "/sandbox/cgroup"
@@ -37,6 +42,9 @@ RUN: Final = "/run"
 """nsjail puts the roots of its jails below /run/user."""
 
 _READ_ONLY: Final = kernel.MS_RDONLY | kernel.MS_NOSUID | kernel.MS_NODEV
+_USR_LINKS: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+_GUEST_DIRECTORIES: Final = ("dev", "proc", "sys", "run", "tmp", "mnt", "guest", "machine", places.PACKAGES.lstrip("/"))
+_MACHINE_DEVICES: Final = ("null", "zero", "urandom")
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 _DEVICE_LINKS: Final = {
     "fd": "/proc/self/fd",
@@ -85,6 +93,9 @@ def build(plan: SetupPlan, layout: Layout) -> None:
         _bind_at(plan.shared_packages, root / SHARED.lstrip("/"), _READ_ONLY)
     _make_etc(plan, root / ETC.lstrip("/"), plan.etc)
     _make_dev(root / DEV.lstrip("/"))
+    if plan.microvm is not None:
+        _make_guest(plan, plan.microvm, root)
+        _make_machine_dev(root / MACHINE_DEV.lstrip("/"), plan.first_subordinate_uid + plan.microvm.machines.group)
     if plan.etc == HOST_ETC:
         (root / "etc").symlink_to(ETC)
     else:
@@ -207,6 +218,39 @@ def _make_dev(directory: Path) -> None:
     for name, target in _DEVICE_LINKS.items():
         (directory / name).symlink_to(target)
     (directory / "shm").mkdir(mode=0o755)
+
+
+def _make_guest(plan: SetupPlan, microvm: MicrovmPlan, root: Path) -> None:
+    """Put the root of a virtual machine together: what sandboxes see, and the jailer that makes them there."""
+    guest = root / GUEST.lstrip("/")
+    guest.mkdir(mode=0o755)
+    for name in _GUEST_DIRECTORIES:
+        (guest / name).mkdir(mode=0o755)
+    _bind_at(plan.usr, guest / "usr", _READ_ONLY)
+    for name in _USR_LINKS:
+        if (plan.usr / name).is_dir():
+            (guest / name).symlink_to(f"usr/{name}")
+    _bind_at(root / ETC.lstrip("/"), guest / "etc", _READ_ONLY)
+    _bind_at(plan.image, guest / places.IMAGE.lstrip("/"), _READ_ONLY)
+    _bind_at(microvm.guest, guest / places.GAOLER.lstrip("/"), _READ_ONLY)
+    if plan.shared_packages is not None:
+        _bind_at(plan.shared_packages, guest / places.PACKAGES.lstrip("/"), _READ_ONLY)
+    _bind_at(microvm.machine, root / MACHINE.lstrip("/"), _READ_ONLY)
+
+
+def _make_machine_dev(directory: Path, group: int) -> None:
+    """Make the devices of a virtual machine's helper, KVM's of its own: for ``group``, and seen by nobody else."""
+    directory.mkdir(mode=0o755)
+    kernel.mount("gaoler", directory, "tmpfs", kernel.MS_NOSUID | kernel.MS_NOEXEC, "size=64k,mode=755")
+    for name in _MACHINE_DEVICES:
+        (directory / name).touch(mode=0o600)
+        kernel.bind(f"/dev/{name}", directory / name, flags=kernel.MS_NOSUID | kernel.MS_NOEXEC, recursive=False)
+    host, own = Path("/dev/kvm"), directory / "kvm"
+    if host.exists():
+        os.mknod(own, stat.S_IFCHR | 0o660, host.stat().st_rdev)
+        own.chmod(0o660)
+        os.chown(own, 0, group)
+    kernel.mount(None, directory, None, kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | kernel.MS_NOSUID)
 
 
 def _make_etc(plan: SetupPlan, directory: Path, base: Path) -> None:

@@ -42,6 +42,7 @@ Variables = Annotated[dict[Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{
 Area = Literal["workspace", "code"]
 Then = Literal["destroy", "sweep", "pause"]
 Phase = Literal["compile", "run"]
+Tier = Literal["nsjail", "microvm"]
 StreamName = Literal["stdout", "stderr"]
 
 
@@ -56,13 +57,14 @@ class OpenJail(Message, frozen=True, tag="open"):
     """First message of a channel: have a jail of this policy, with an interpreter of the profile if one is named.
 
     ``share`` as in :class:`Weigh`. ``modest``: whoever asks has much running already and leaves the last jails that
-    wait to others.
+    wait to others. ``tier`` may raise the policy's, never lower it.
     """
 
     policy: PlainName
     profile: PlainName | None = None
     share: Share = 1.0
     modest: bool = False
+    tier: Tier = "nsjail"
 
 
 class PutFile(Message, frozen=True, tag="put"):

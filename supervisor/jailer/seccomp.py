@@ -131,6 +131,8 @@ class Filters:
     own: bytes
     policies: Mapping[str, bytes]
     languages: Mapping[str, bytes]
+    machine: bytes = b""
+    """Of a virtual machine's helper, if there are any."""
 
     def programs(self, *, watched: bool) -> dict[str, bytes]:
         """Give what a zygote has to know; ``watched``: for logging mode, all that are stacked as one that asks.

@@ -35,9 +35,12 @@ from supervisor.jailer.launcher import ZygoteDied, open_launcher
 from supervisor.jailer.netns import EgressLink
 from supervisor.jailer.nsjail_config import Mask, Places
 from supervisor.jailer.orphans import Orphans
-from supervisor.jailer.seccomp import Filters, SeccompError, compile_profiles
+from supervisor.jailer.seccomp import Filters, SeccompError, compile_policy, compile_profiles
 from supervisor.jailer.watch import Watch, open_watch
 from supervisor.log_limit import limit_logging
+from supervisor.microvm.machine import Machine, MachinePlan, machine_program
+from supervisor.microvm.machines import Machines, open_machines
+from supervisor.microvm.placement import serve_background, serve_jail
 from supervisor.policy import Policy
 
 log: Final = logging.getLogger("gaoler.jailer")
@@ -82,14 +85,20 @@ class JailerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     max_jails: Annotated[int, Meta(ge=1, le=4096)]
     own_filter: bytes
     """The seccomp program (BPF) that the jailer puts on itself, and on all that it starts."""
+    guest: str = ""
+    machine: str = ""
+    machine_dev: str = ""
+    machines: MachinePlan | None = None
+    """How virtual machines are made, if this host can: the tier ``microvm``."""
     log_level: str = "INFO"
 
 
 class Jailer:
     """Serves connections. Everything it needs comes in; it looks nothing up."""
 
-    def __init__(self, cells: Cells) -> None:
+    def __init__(self, cells: Cells, machines: Machines | None = None) -> None:
         self._cells = cells
+        self._machines = machines
 
     async def serve_connection(self, stream: trio.SocketStream) -> None:
         """Serve one connection to its end; a broken one is closed and logged, nothing else is harmed."""
@@ -102,7 +111,7 @@ class Jailer:
             pass
 
     async def _accept_channels(self, connection: Connection) -> None:
-        jails: dict[int, Jail] = {}
+        jails: dict[int, Jail | Machine] = {}
         async with trio.open_nursery() as nursery:
             try:
                 while True:
@@ -110,7 +119,7 @@ class Jailer:
             except ChannelClosed:
                 nursery.cancel_scope.cancel()
 
-    async def _serve_channel(self, channel: Channel, jails: dict[int, Jail]) -> None:
+    async def _serve_channel(self, channel: Channel, jails: dict[int, Jail | Machine]) -> None:
         try:
             await self._until_closed(channel, jails)
         except* ChannelClosed:
@@ -128,7 +137,7 @@ class Jailer:
         finally:
             await channel.aclose()
 
-    async def _until_closed(self, channel: Channel, jails: dict[int, Jail]) -> None:
+    async def _until_closed(self, channel: Channel, jails: dict[int, Jail | Machine]) -> None:
         """Serve the channel; when the peer closes it, cancel whatever is going on, which destroys the jail."""
         async with trio.open_nursery() as nursery:
 
@@ -140,7 +149,7 @@ class Jailer:
             await self._serve_first(channel, jails)
             nursery.cancel_scope.cancel()
 
-    async def _serve_first(self, channel: Channel, jails: dict[int, Jail]) -> None:
+    async def _serve_first(self, channel: Channel, jails: dict[int, Jail | Machine]) -> None:
         """A channel is a jail, a program in the background of a jail of the same connection, or tight memory."""
         request = decode(await channel.receive_message())
         if isinstance(request, protocol.OpenJail):
@@ -149,6 +158,8 @@ class Jailer:
             jail = jails.get(request.jail)
             if jail is None:
                 await send(channel, protocol.Refused(reason="there is no such jail"))
+            elif isinstance(jail, Machine):
+                await serve_background(jail, channel, request)
             else:
                 await BackgroundProgram(channel, jail).run(request)
         elif isinstance(request, protocol.Spare):
@@ -158,13 +169,17 @@ class Jailer:
         else:
             raise ConversationError(f"channel {channel.number}: no first message is a {type(request).__name__}")
 
-    async def _serve_jail(self, channel: Channel, request: protocol.OpenJail, jails: dict[int, Jail]) -> None:
+    async def _serve_jail(self, channel: Channel, request: protocol.OpenJail, jails: dict[int, Jail | Machine]) -> None:
         if not self._cells.knows(request.policy, request.profile):
             reason = f"no policy named {request.policy!r}, or no profile named {request.profile!r}"
             await send(channel, protocol.Refused(reason=reason))
             return
         if self._cells.full:
             await send(channel, protocol.Refused(reason="all places for jails are taken"))
+            return
+        policy = self._cells.policy(request.policy)
+        if "microvm" in (policy.tier, request.tier):
+            await self._serve_in_guest(channel, request, policy, jails)
             return
         async with self._cells.claim(request.policy, request.profile, modest=request.modest) as jail:
             jail.weigh(request.share)
@@ -174,6 +189,23 @@ class Jailer:
                 await Conversation(channel, jail, self._cells.work).run()
             finally:
                 del jails[channel.number]
+
+    async def _serve_in_guest(
+        self, channel: Channel, request: protocol.OpenJail, policy: Policy, jails: dict[int, Jail | Machine]
+    ) -> None:
+        if self._machines is None:
+            await send(channel, protocol.Refused(reason="this host gives no virtual machines"))
+            return
+        if self._machines.full:
+            await send(channel, protocol.Refused(reason="all places for virtual machines are taken"))
+            return
+        with self._cells.work:
+            async with self._machines.claim() as machine:
+                jails[channel.number] = machine
+                try:
+                    await serve_jail(machine, channel, request, policy)
+                finally:
+                    del jails[channel.number]
 
     async def _tell_fault(self, channel: Channel, reason: str) -> None:
         with trio.move_on_after(1):
@@ -238,6 +270,8 @@ async def _open_yard(
             watch = await stack.enter_async_context(open_watch(watch_fd, filters))
         for name, code in filters.programs(watched=watch is not None).items():
             await launcher.add_program(name, code)
+        if config.machines is not None:
+            await launcher.add_program(machine_program(config.machines.policy.name), filters.machine)
         files = zygote_files(config)
         sources = {
             profile.name: await stack.enter_async_context(
@@ -255,6 +289,9 @@ async def _open_yard(
                 empty=config.empty,
                 shared=config.shared,
                 init=config.init,
+                guest=config.guest,
+                machine=config.machine,
+                machine_dev=config.machine_dev,
             ),
             layout=config.layout,
             work=Path(config.work),
@@ -267,6 +304,16 @@ async def _open_yard(
             seccomp_profiles=frozenset(filters.languages),
             watch=watch,
         )
+
+
+@asynccontextmanager
+async def _open_machines(yard: Yard, plan: MachinePlan | None, cells: Cells) -> AsyncIterator[Machines | None]:
+    if plan is None:
+        yield None
+        return
+    async with open_machines(yard, plan, cells.work) as machines:
+        cells.on_spare = machines.look_again
+        yield machines
 
 
 def remove_empty_leaves(layout: Layout) -> None:
@@ -299,10 +346,11 @@ async def serve(
             async with (
                 _open_yard(config, filters, orphans, egress, watch_fd) as yard,
                 open_cells(yard, config.policies, masks, config.pools, max_jails=config.max_jails) as cells,
+                _open_machines(yard, config.machines, cells) as machines,
                 trio.open_nursery() as serving,
             ):
                 serving.start_soon(_stop_at_signal, serving.cancel_scope)
-                jailer = Jailer(cells)
+                jailer = Jailer(cells, machines)
                 log.info("jailer ready policies=%s", ",".join(sorted(config.policies)))
                 incoming = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
                 await serving.start(trio.serve_listeners, jailer.serve_connection, [incoming])
@@ -346,6 +394,7 @@ def main() -> None:
     listener.set_inheritable(False)
     try:
         policies, languages = compile_profiles(config.nsjail, config.policies, config.seccomp_profiles)
+        machine = compile_policy(config.nsjail, config.machines.policy.seccomp_source) if config.machines else b""
     except SeccompError as error:
         log.critical("refusing to start: seccomp policy: %s", error)
         raise SystemExit(78) from None
@@ -360,7 +409,7 @@ def main() -> None:
     ready_fd = int(sys.argv[3])
     os.set_inheritable(ready_fd, False)
     egress = _egress_link(sys.argv[5:])
-    filters = Filters(config.own_filter, policies, languages)
+    filters = Filters(config.own_filter, policies, languages, machine)
     trio.run(serve, config, listener, filters, ready_fd, egress, watch_fd if watch_fd >= 0 else None)
 
 

@@ -30,6 +30,7 @@ from supervisor.jailer.cgroup import Layout
 from supervisor.jailer.cgroup_subtree import enter_subtree, make_subtree, remove_subtree_named, subtree_name
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.server import FIRST_OUTSIDE_ID, JailerConfig
+from supervisor.microvm.machine import MachinePlan
 from supervisor.policy import Policy
 
 READY_SECONDS: Final = 60
@@ -38,6 +39,17 @@ MAX_SOCKET_PATH_BYTES: Final = 100
 _HOLDER: Final = re.compile(r"(?P<name>gaoler-[0-9a-f]{8}) (?P<identity>\d+:\d+)\n")
 NOFILE: Final = 1 << 17
 """A jail costs the jailer about ten descriptors, a connection one."""
+
+
+@dataclass(frozen=True, slots=True)
+class MicrovmPlan:
+    """What virtual machines are made of. Paths are the host's."""
+
+    guest: Path
+    """What a guest sees as ``/opt/gaoler``."""
+    machine: Path
+    """The libraries of the helper."""
+    machines: MachinePlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,8 @@ class SetupPlan:
     """A certificate (PEM) that sandboxes trust beside the host's; empty: none."""
     watch_fd: int | None = None
     """Logging mode: a file of ours for what the seccomp filters would not allow."""
+    microvm: MicrovmPlan | None = None
+    """There are virtual machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +288,10 @@ def _jailer_config(plan: SetupPlan, layout: Layout) -> JailerConfig:
         max_jails=plan.max_jails,
         log_level=plan.log_level,
         own_filter=plan.filters["jailer"],
+        guest=prison.GUEST,
+        machine=prison.MACHINE,
+        machine_dev=prison.MACHINE_DEV,
+        machines=None if plan.microvm is None else plan.microvm.machines,
     )
 
 

@@ -27,26 +27,21 @@ from msgspec import Meta, Struct
 
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.interpreters import RuntimeProfile
+from supervisor.microvm import places
 from supervisor.policy import Policy
 
-PORT: Final = "agent"
-GREETING: Final = b"GAOLER GUEST 1\r\n"
+PORT: Final = places.PORT
+GREETING: Final = places.GREETING
+GAOLER: Final = places.GAOLER
+PROGRAM: Final = places.PROGRAM
+PYTHON: Final = places.PYTHON
+POLICIES: Final = places.POLICIES
+IMAGE: Final = places.IMAGE
+PACKAGES: Final = places.PACKAGES
 ENTROPY_BYTES: Final = 64
 MAX_CARRIED: Final = 256
 """Connections of one guest at a time; more are closed by the host."""
 MAX_DATAGRAM_BYTES: Final = 4096
-
-# Where things lie in the guest's root, which is read-only.
-GAOLER: Final = "/opt/gaoler"
-"""The jailer and what it needs, laid out as a virtual environment of the guest's ``/usr/bin/python3``."""
-PROGRAM: Final = f"{GAOLER}/bin/gaoler-guest"
-"""What the virtual machine executes first."""
-PYTHON: Final = f"{GAOLER}/bin/python3"
-POLICIES: Final = f"{GAOLER}/policies"
-IMAGE: Final = "/image"
-"""The runtime image's part that sandboxes see as ``/usr/local``."""
-PACKAGES: Final = "/packages"
-"""What sandboxes find at ``/opt/packages``; empty if there is nothing."""
 
 Number = Annotated[int, Meta(ge=1, le=(1 << 62))]
 Address = Annotated[str, Meta(max_length=45)]

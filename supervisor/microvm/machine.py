@@ -1,0 +1,342 @@
+"""One virtual machine on the host: its jail, its helper process, the way to the jailer inside, and its end.
+
+The helper (:mod:`supervisor.microvm.vmm`) becomes the virtual machine inside a jail of its own, made by nsjail like any
+other: a mount namespace with what a VM needs, an empty network, a uid of its own, a seccomp policy, a cgroup. Success
+is only what comes over the port: an exit status can be forged inside, and is 0 after some crashes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+import msgspec
+import trio
+from msgspec import Meta, Struct
+
+from supervisor.jailer.cells import first
+from supervisor.jailer.cgroup import Leaf, open_leaf
+from supervisor.jailer.channels import ChannelClosed, Connection, ProtocolError, open_connection
+from supervisor.jailer.enclosure import Enclosure, JailError
+from supervisor.jailer.jail import LEAF_PREFIX, Yard
+from supervisor.jailer.jail_network import JailNetwork
+from supervisor.jailer.join import JoinSpec
+from supervisor.jailer.launcher import LaunchError, Process
+from supervisor.jailer.nsjail_config import INSIDE_ID, SandboxSpec, rlimits
+from supervisor.microvm import protocol
+from supervisor.microvm.guard import GuestFault
+from supervisor.microvm.outward import serve_outward
+from supervisor.policy import Policy
+
+log: Final = logging.getLogger("gaoler.microvm")
+
+LOG_BYTES: Final = 64 << 10
+"""Of what guest and helper have said last."""
+READ_BYTES: Final = 16 << 10
+CLOCK_SECONDS: Final = 30.0
+"""A guest's clock stands still while the host sleeps."""
+LAST_WORDS_SECONDS: Final = 1.0
+SHOWN_CHARACTERS: Final = 300
+
+
+class MachinePlan(Struct, frozen=True, forbid_unknown_fields=True):
+    """How virtual machines are made. Paths are those of the machine's own jail."""
+
+    program: Annotated[list[str], Meta(min_length=1)]
+    """The helper; it gets the numbers of its descriptors: configuration, port, console."""
+    config: bytes
+    """For the helper."""
+    policy: Policy
+    """Of the machine's own jail."""
+    group: int
+    """That may use the host's KVM, an id of the jailer's user namespace."""
+    guest: protocol.GuestPlan
+    boot_seconds: Annotated[float, Meta(gt=0, le=600)]
+    waiting: Annotated[int, Meta(ge=0, le=1024)]
+    """So many booted ones wait."""
+    most: Annotated[int, Meta(ge=1, le=4096)]
+    """At a time, those that wait too."""
+
+
+class LogRing:
+    """The last :data:`LOG_BYTES` of what was written; untrusted."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Keep it, and forget what is older."""
+        self._kept += data
+        del self._kept[:-LOG_BYTES]
+
+    def last_words(self) -> str:
+        """Give the last line that says anything, in printable ASCII."""
+        lines = [line.strip() for line in self._kept.decode("ascii", "replace").splitlines()]
+        shown = "".join(each if " " <= each <= "~" else "?" for each in next(filter(None, reversed(lines)), ""))
+        return shown[-SHOWN_CHARACTERS:]
+
+
+class Machine:
+    """One virtual machine. Somebody runs :meth:`live`; who uses it sets ``released`` at the end."""
+
+    def __init__(self, yard: Yard, plan: MachinePlan) -> None:
+        self._yard = yard
+        self._plan = plan
+        self._connection: Connection | None = None
+        self._process: Process | None = None
+        self._leaf: Leaf | None = None
+        self._console, self._errors = LogRing(), LogRing()
+        self._silent = 0
+        """How many of its two ways to write are closed."""
+        self._quiet = trio.Event()
+        self._network: JailNetwork | None = None
+        if yard.egress is not None and plan.guest.egress:
+            self._network = JailNetwork(yard.egress)
+        self.settled = trio.Event()
+        """It can be used, or has failed."""
+        self.released = trio.Event()
+        self.ended = trio.Event()
+        """Nothing of it is left."""
+        self.failure: str | None = None
+        """Why it cannot be used any more."""
+        self.numbers: dict[int, int] = {}
+        """Channels of jails: here, by those of whoever asked for them."""
+
+    @property
+    def connection(self) -> Connection:
+        """The way to the guest; valid once ``settled`` without a ``failure``."""
+        assert self._connection is not None
+        return self._connection
+
+    @property
+    def usable(self) -> bool:
+        """It has booted and lives."""
+        return self.settled.is_set() and self.failure is None and not self.ended.is_set()
+
+    def weigh(self, share: float) -> None:
+        """Set its part of the CPU when others want it too."""
+        if self._leaf is not None:
+            self._leaf.weigh(share)
+
+    async def connect(self, grant: str, ports: list[int]) -> None:
+        """Give its network to the egress proxy."""
+        if self._network is not None:
+            await self._network.connect(grant, ports)
+
+    async def live(self) -> None:
+        """Boot, serve until released, end. A failure is kept; whatever happens, nothing of it is left afterwards."""
+        outside_id = self._yard.ids.take()
+        try:
+            async with open_leaf(self._yard.layout, f"{LEAF_PREFIX}{outside_id}", self._plan.policy.limits) as leaf:
+                self._leaf = leaf
+                enclosure = Enclosure(leaf, self._yard.launcher)
+                try:
+                    await self._serve(enclosure, outside_id)
+                finally:
+                    try:
+                        await enclosure.kill()
+                    finally:
+                        self._close()
+                        await enclosure.close()
+        except* (JailError, LaunchError, OSError, GuestFault, ProtocolError, ChannelClosed, trio.TooSlowError) as group:
+            self._fail(first(group))
+        finally:
+            self._leaf = None
+            self.settled.set()
+            self.ended.set()
+            self._yard.ids.give_back(outside_id)
+
+    def _fail(self, error: BaseException) -> None:
+        reason = str(error)
+        if isinstance(error, trio.TooSlowError):
+            reason = f"the guest was not ready in {self._plan.boot_seconds:g} s{self._words()}"
+        elif isinstance(error, ChannelClosed):
+            reason = f"the guest closed its port{self._words()}"
+        self.failure = reason
+        log.error("virtual machine lost reason=%s", ascii(reason))
+
+    def _close(self) -> None:
+        if self._network is not None:
+            self._network.close()
+        if self._process is not None:
+            self._process.close()
+
+    # -- its life --
+
+    async def _serve(self, enclosure: Enclosure, outside_id: int) -> None:
+        async with trio.open_nursery() as nursery:
+            with trio.fail_after(self._plan.boot_seconds):
+                await enclosure.build(self._yard.nsjail, self._spec(outside_id))
+                if self._network is not None:
+                    await self._network.make(enclosure.init_pidfd)
+                port = await self._launch(enclosure, nursery)
+                self._connection = await nursery.start(self._talk, port)
+            if self._network is not None:
+                nursery.start_soon(serve_outward, self._connection, enclosure.init_pidfd)
+                await self._network.open()
+            self.settled.set()
+            nursery.start_soon(self._keep_time)
+            await self.released.wait()
+            nursery.cancel_scope.cancel()
+
+    def _spec(self, outside_id: int) -> SandboxSpec:
+        return SandboxSpec(
+            policy=self._plan.policy,
+            places=self._yard.places,
+            outside_id=outside_id,
+            outside_group=self._plan.group,
+            workspace="",
+            code="",
+            masks=(),
+        )
+
+    async def _launch(self, enclosure: Enclosure, nursery: trio.Nursery) -> socket.socket:
+        """Start the helper in the jail; give our end of the port."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        console_read, console_write = os.pipe()
+        errors_read, errors_write = os.pipe()
+        nursery.start_soon(self._hear, console_read, self._console)
+        nursery.start_soon(self._hear, errors_read, self._errors)
+        config = os.memfd_create("machine-config", os.MFD_CLOEXEC)
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.write(config, self._plan.config)
+            self._process = await self._yard.launcher.launch(
+                [*self._plan.program, "3", "4", "5"],
+                {},
+                stdio=(null, errors_write, errors_write),
+                cgroups=enclosure.procs,
+                passed=[config, theirs.fileno(), console_write],
+                join=self._join(),
+                jail_pidfd=enclosure.init_pidfd,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            for fd in (console_write, errors_write, config, null):
+                os.close(fd)
+        nursery.start_soon(self._watch, self._process)
+        return ours
+
+    def _join(self) -> JoinSpec:
+        policy = self._plan.policy
+        return JoinSpec(
+            inside_id=INSIDE_ID, working_directory="/", rlimits=rlimits(policy), seccomp=machine_program(policy.name)
+        )
+
+    async def _talk(self, port: socket.socket, *, task_status: trio.TaskStatus[Connection]) -> None:
+        """Wait for the guest, have it begin, and serve its connection to the end, which is never a good one."""
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(port))
+        async with stream:
+            said = b""
+            while len(said) < len(protocol.GREETING):
+                data = await stream.receive_some(len(protocol.GREETING) - len(said))
+                if not data:
+                    raise ChannelClosed
+                said += data
+            if said != protocol.GREETING:
+                raise GuestFault(f"the guest greets with {said!a}")
+            async with open_connection(stream, accepts=False) as connection:
+                await _ask(connection, self._begin())
+                task_status.started(connection)
+                await connection.ended.wait()
+                # The helper may be on its way out, and its status says more.
+                await self._last_words()
+                raise ChannelClosed
+
+    def _begin(self) -> protocol.Begin:
+        entropy = os.urandom(protocol.ENTROPY_BYTES)
+        return protocol.Begin(clock_nanoseconds=time.time_ns(), entropy=entropy, plan=self._plan.guest)
+
+    async def _keep_time(self) -> None:
+        while True:
+            await trio.sleep(CLOCK_SECONDS)
+            await self.set_clock()
+
+    async def set_clock(self) -> None:
+        """Set the guest's clock to the host's.
+
+        Raises:
+            GuestFault: the guest cannot, or does not answer.
+            ChannelClosed: the guest has gone.
+        """
+        with trio.move_on_after(CLOCK_SECONDS) as patience:
+            await _ask(self.connection, protocol.Clock(clock_nanoseconds=time.time_ns()))
+        if patience.cancelled_caught:
+            raise GuestFault("the guest does not set its clock")
+
+    # -- its end --
+
+    async def _hear(self, fd: int, ring: LogRing) -> None:
+        async with trio.lowlevel.FdStream(fd) as stream:
+            while data := await stream.receive_some(READ_BYTES):
+                ring.feed(data)
+        self._silent += 1
+        if self._silent == 2:
+            self._quiet.set()
+
+    async def _last_words(self) -> None:
+        with trio.move_on_after(LAST_WORDS_SECONDS):
+            await self._quiet.wait()
+
+    async def _watch(self, process: Process) -> None:
+        await process.ended.wait()
+        await self._last_words()
+        raise JailError(self._why(process.status))
+
+    def _why(self, status: int) -> str:
+        """Say why the helper has ended. Its own status is a hint and nothing more: a guest can choose it."""
+        if self._leaf is not None and self._leaf.counters().oom_kills:
+            return "the virtual machine needed more memory than it may have, and was killed"
+        fault = _fault(self._errors.last_words())
+        if fault:
+            return fault
+        what = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.WEXITSTATUS(status)}"
+        return f"the virtual machine ended, with {what}{self._words()}"
+
+    def _words(self) -> str:
+        said = self._errors.last_words() or self._console.last_words()
+        return f"; it said last: {said}" if said else ""
+
+
+def machine_program(policy: str) -> str:
+    """Give the name under which the bare zygote knows the seccomp program of a machine; no sandbox's is named so."""
+    return f"machine/{policy}"
+
+
+def _fault(line: str) -> str:
+    """Give the reason that the helper gave before it became a virtual machine, if this line is one."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return ""
+    reason = told.get("reason") if isinstance(told, Mapping) else None
+    return reason if isinstance(reason, str) else ""
+
+
+async def _ask(connection: Connection, order: protocol.Order) -> None:
+    """Give an order and wait until it is done.
+
+    Raises:
+        GuestFault: it is not.
+        ChannelClosed: the guest has gone.
+    """
+    channel = await connection.open_channel()
+    try:
+        await channel.send_message(protocol.encode(order))
+        word = protocol.decode_word(await channel.receive_message())
+    except (msgspec.DecodeError, UnicodeDecodeError, ProtocolError) as error:
+        raise GuestFault(f"the guest breaks the protocol: {error}") from None
+    finally:
+        await channel.aclose()
+    if isinstance(word, protocol.Failed):
+        raise GuestFault(f"the guest cannot begin: {word.reason!a}")
+    if not isinstance(word, protocol.Begun):
+        raise GuestFault(f"{type(word).__name__} from the guest, where something else was due")

@@ -1,0 +1,123 @@
+"""Virtual machines that have booted and wait, each for one session, thrown away afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from supervisor.jailer.cells import BACK_OFF_SECONDS, Workload
+from supervisor.jailer.enclosure import JailError
+from supervisor.jailer.jail import Yard
+from supervisor.microvm.machine import Machine, MachinePlan
+
+log: Final = logging.getLogger("gaoler.microvm.machines")
+
+
+class Machines:
+    """Those that wait and those in use. Use :func:`open_machines`."""
+
+    def __init__(self, yard: Yard, plan: MachinePlan, work: Workload) -> None:
+        self._yard = yard
+        self._plan = plan
+        self._work = work
+        self._waiting: list[Machine] = []
+        """Unclaimed, the oldest first."""
+        self._living = 0
+        self._failures = 0
+        self._changed = trio.Event()
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def full(self) -> bool:
+        """No more may be claimed."""
+        return not self._waiting and self._living >= self._plan.most
+
+    @asynccontextmanager
+    async def claim(self) -> AsyncIterator[Machine]:
+        """Have a virtual machine for the block; it is ended when the block is left, which is not waited for.
+
+        Raises:
+            JailError: there is no room for one more, or it did not boot.
+        """
+        machine = self._take()
+        try:
+            await machine.settled.wait()
+            if machine.failure is not None:
+                raise JailError(f"no virtual machine: {machine.failure}")
+            yield machine
+        finally:
+            machine.released.set()
+
+    def _take(self) -> Machine:
+        waiting = next((each for each in self._waiting if each.usable), None)
+        waiting = waiting or next(iter(self._waiting), None)
+        if waiting is None:
+            if self._living >= self._plan.most:
+                raise JailError(f"all {self._plan.most} virtual machines of this host are in use")
+            waiting = self._begin()
+        else:
+            self._waiting.remove(waiting)
+        self._changed.set()
+        return waiting
+
+    def _begin(self) -> Machine:
+        assert self._nursery is not None
+        machine = Machine(self._yard, self._plan)
+        self._living += 1
+        self._nursery.start_soon(self._live, machine)
+        return machine
+
+    async def _live(self, machine: Machine) -> None:
+        try:
+            await machine.live()
+        finally:
+            self._living -= 1
+            if machine in self._waiting:
+                self._waiting.remove(machine)
+                self._failures += 1
+            elif machine.failure is None:
+                self._failures = 0
+            self._changed.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Replace what is missing, one at a time, for ever; while memory is tight, none waits."""
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            while True:
+                self._changed = trio.Event()
+                wanted = 0 if self._work.spared else self._plan.waiting
+                for extra in self._waiting[wanted:]:
+                    self._waiting.remove(extra)
+                    extra.released.set()
+                if self._failures:
+                    await trio.sleep(BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS)) - 1])
+                booting = any(not each.settled.is_set() for each in self._waiting)
+                if len(self._waiting) < wanted and not booting and self._living < self._plan.most:
+                    machine = self._begin()
+                    self._waiting.append(machine)
+                    self._nursery.start_soon(self._note_settled, machine)
+                await self._changed.wait()
+
+    async def _note_settled(self, machine: Machine) -> None:
+        await machine.settled.wait()
+        if machine.usable:
+            self._failures = 0
+        self._changed.set()
+
+    def look_again(self) -> None:
+        """Have what has changed for all looked at."""
+        self._changed.set()
+
+
+@asynccontextmanager
+async def open_machines(yard: Yard, plan: MachinePlan, work: Workload) -> AsyncIterator[Machines]:
+    """Keep virtual machines for the block; at its end all are ended."""
+    machines = Machines(yard, plan, work)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(machines.run)
+        yield machines
+        nursery.cancel_scope.cancel()

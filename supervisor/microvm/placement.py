@@ -1,0 +1,100 @@
+"""A jail that is asked for and lies in a guest: the same conversation, passed on and watched."""
+
+from __future__ import annotations
+
+import msgspec
+import trio
+
+from supervisor.jailer import protocol
+from supervisor.jailer.channels import MESSAGE, Channel, ChannelClosed
+from supervisor.jailer.conversation import ConversationError, decode
+from supervisor.jailer.enclosure import JailError
+from supervisor.microvm.guard import Guard, GuestFault
+from supervisor.microvm.machine import Machine
+from supervisor.microvm.relay import splice, translated
+from supervisor.policy import Policy
+
+
+async def serve_jail(machine: Machine, near: Channel, request: protocol.OpenJail, policy: Policy) -> None:
+    """Have the guest's jailer serve the channel ``near`` until one side closes it, or the policy's lifetime is over.
+
+    Raises:
+        JailError: the virtual machine has ended, or the guest breaks a rule; with the reason.
+        ConversationError: who asks breaks a rule.
+    """
+    far = await _open(machine)
+    try:
+        inside = msgspec.structs.replace(request, tier="nsjail", share=1.0, modest=False)
+        await far.send_message(protocol.encode(inside), hold=near.pending)
+        machine.numbers[near.number] = far.number
+        await _converse(machine, near, far, request, policy)
+    except* ChannelClosed:
+        raise JailError(await _reason(machine)) from None
+    except* GuestFault as group:
+        raise JailError(str(group.exceptions[0])) from None
+    finally:
+        machine.numbers.pop(near.number, None)
+        await far.aclose()
+
+
+async def _converse(machine: Machine, near: Channel, far: Channel, request: protocol.OpenJail, policy: Policy) -> None:
+    with trio.move_on_after(policy.limits.lifetime_seconds) as lifetime, trio.CancelScope() as scope:
+        guard = Guard(policy.limits, scope)
+        guard.asked(request)
+        machine.weigh(request.share)
+        async with trio.open_nursery() as nursery:
+
+            def asked(kind: int, payload: bytes) -> None:
+                if kind != MESSAGE:
+                    return
+                told = decode(payload)
+                guard.asked(told)
+                if isinstance(told, protocol.Weigh):
+                    machine.weigh(told.share)
+                elif isinstance(told, protocol.Connect):
+                    if policy.network != "egress":
+                        raise ConversationError(f"channel {near.number}: the policy has no network")
+                    nursery.start_soon(machine.connect, told.grant, told.ports)
+
+            await splice(near, far, asked=asked, answered=guard.answered)
+            nursery.cancel_scope.cancel()
+    if lifetime.cancelled_caught:
+        raise JailError("the sandbox's lifetime is over")
+    if scope.cancelled_caught:
+        raise guard.late()
+    if not near.peer_gone.is_set():
+        raise JailError(await _reason(machine))
+
+
+async def serve_background(machine: Machine, near: Channel, request: protocol.Background) -> None:
+    """Have the guest's jailer run a program in the background of one of its jails, on the channel ``near``.
+
+    Raises:
+        JailError: the virtual machine has ended.
+        ConversationError: there is no such jail.
+    """
+    inside = translated(request, machine.numbers)
+    if inside is None:
+        raise ConversationError(f"channel {near.number}: there is no such jail")
+    far = await _open(machine)
+    try:
+        await far.send_message(protocol.encode(inside), hold=near.pending)
+        await splice(near, far)
+    except* ChannelClosed:
+        raise JailError(await _reason(machine)) from None
+    finally:
+        await far.aclose()
+
+
+async def _open(machine: Machine) -> Channel:
+    try:
+        return await machine.connection.open_channel()
+    except ChannelClosed:
+        raise JailError(await _reason(machine)) from None
+
+
+async def _reason(machine: Machine) -> str:
+    """Say why the guest is gone; what it was is known a moment after its port has closed."""
+    with trio.move_on_after(2):
+        await machine.ended.wait()
+    return machine.failure or "the guest's jailer closed the jail"
