@@ -147,14 +147,14 @@ def load_profiles(directory: Path = PACKAGED_POLICIES) -> Mapping[str, Profile]:
     return profiles
 
 
-def load_policies(directory: Path = PACKAGED_POLICIES) -> Mapping[str, Policy]:
-    """Read every policy of ``directory``.
+def load_policies(directory: Path = PACKAGED_POLICIES, folder: str = "sandbox") -> Mapping[str, Policy]:
+    """Read every policy of ``directory``; ``folder``: ``sandbox``, or ``machines`` for the jails of virtual machines.
 
     Raises:
         ConfigurationError: a file is missing, is not TOML, or breaks a rule; the message names file and key.
     """
     policies: dict[str, Policy] = {}
-    for path in sorted((directory / "sandbox").glob("*.toml")):
+    for path in sorted((directory / folder).glob("*.toml")):
         written = _convert(path, _extended(path), SandboxFile)
         _check_limits(path, written.limits)
         if written.egress and written.network != "egress":
@@ -172,7 +172,7 @@ def load_policies(directory: Path = PACKAGED_POLICIES) -> Mapping[str, Policy]:
             egress=written.egress,
         )
     if not policies:
-        raise ConfigurationError(f"no policy in {directory / 'sandbox'}: at least default.toml is needed")
+        raise ConfigurationError(f"no policy in {directory / folder}")
     return policies
 
 

@@ -62,7 +62,7 @@ def test_every_case_says_what_it_means_and_what_to_do() -> None:
 
 
 def test_every_line_of_a_sandbox_policy_has_a_claim() -> None:
-    for path in (POLICIES / "sandbox").glob("*.toml"):
+    for path in (*(POLICIES / "sandbox").glob("*.toml"), *(POLICIES / "machines").glob("*.toml")):
         for line in path.read_text().splitlines():
             if re.match(r"[a-z_]+ = ", line) and not line.startswith("extends"):
                 found = re.findall(r"\[claim: ([A-Z0-9-]+)\]", line)
