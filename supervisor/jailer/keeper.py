@@ -69,8 +69,8 @@ def _become_jailer(python: list[str], fds: list[int], parent: int) -> None:
         os._exit(127)
 
 
-def start_proxy(python: list[str], own_filter: bytes, daemon_fd: int, jailer_fd: int, level: str) -> int:
-    """Fork the egress proxy: the host's network, and no right but to use it. Return its pid.
+def start_proxy(python: list[str], program: str, own_filter: bytes, daemon_fd: int, jailer_fd: int, level: str) -> int:
+    """Fork the egress proxy, a module: the host's network, and no right but to use it. Return its pid.
 
     Its uid is one of the range that no sandbox gets.
     """
@@ -95,7 +95,7 @@ def start_proxy(python: list[str], own_filter: bytes, daemon_fd: int, jailer_fd:
             told = os.memfd_create("filter", 0)
             os.write(told, own_filter)
             os.lseek(told, 0, os.SEEK_SET)
-            os.execve(python[0], [*python, "-m", "egress.proxy", *map(str, (daemon_fd, jailer_fd, told)), level], {})
+            os.execve(python[0], [*python, "-m", program, *map(str, (daemon_fd, jailer_fd, told)), level], {})
         except OSError as error:
             os.write(2, f"the egress proxy cannot be started: {error}\n".encode())
         finally:
@@ -223,11 +223,12 @@ def main() -> None:
     """Keep the jailer, and the egress proxy if there is one.
 
     In argv: the descriptors of control pipe, configuration, listening socket, readiness pipe and the proxy's seccomp
-    program; the daemon's way to the proxy, the file for logging mode (-1: none) and the log level; the interpreter.
+    program; the daemon's way to the proxy, the file for logging mode (-1: none) and the log level; the module
+    that is the proxy; the interpreter.
     """
     kernel.set_process_name("gaoler-keeper")
     control_fd, config_fd, listener_fd, ready_fd, filter_fd, egress_fd, watch_fd = map(int, sys.argv[1:8])
-    level, python = sys.argv[8], sys.argv[9:]
+    level, proxy, python = sys.argv[8], sys.argv[9], sys.argv[10:]
     with os.fdopen(filter_fd, "rb") as file:
         file.seek(0)
         own_filter = file.read()
@@ -244,7 +245,7 @@ def main() -> None:
         # Both ends stay here, so that either side can be started anew.
         jailers, proxys = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         fds.append(jailers.fileno())
-        start = partial(start_proxy, python, own_filter, egress_fd, proxys.fileno(), level)
+        start = partial(start_proxy, python, proxy, own_filter, egress_fd, proxys.fileno(), level)
         everybody.append(Kept("the egress proxy", start))
     everybody.insert(0, Kept("the jailer", partial(_start, python, fds)))
     sys.exit(keep(everybody, control_fd))

@@ -83,6 +83,8 @@ class SetupPlan:
     """Seccomp programs (BPF) of our own processes: ``daemon``, ``jailer`` and ``proxy``."""
     egress: bool = False
     """The policy in force has a network: there is an egress proxy."""
+    proxy: str = "egress.proxy"
+    """Module of the program that serves what sandboxes connect to."""
     shared_packages: Path | None = None
     """What every sandbox finds at ``/opt/packages``."""
     trusted_authority: str = ""
@@ -319,7 +321,7 @@ def _become_keeper(
         for fd in all_fds:
             if fd >= 0:
                 os.set_inheritable(fd, True)
-        told = [*map(str, all_fds), plan.log_level, *plan.python]
+        told = [*map(str, all_fds), plan.log_level, plan.proxy, *plan.python]
         os.execve(plan.python[0], [*plan.python, "-m", "supervisor.jailer.keeper", *told], {})
     except (OSError, ConfigurationError) as error:
         os.write(2, f"CRITICAL gaoler.setup {error}\n".encode())
