@@ -432,6 +432,18 @@ class RemoteJail:
         return answer
 
 
+@asynccontextmanager
+async def open_jail_on(channel: Channel, request: protocol.OpenJail) -> AsyncIterator[RemoteJail]:
+    """Have a jail on a new channel for the block; see :meth:`JailerClient.open_jail`."""
+    jail = RemoteJail(channel)
+    try:
+        with LostIsTyped():
+            await jail._ask(request, protocol.Opened)  # noqa: SLF001
+        yield jail
+    finally:
+        await channel.aclose()
+
+
 class JailerClient:
     """A connection to the jailer, made anew when it is lost. Use :func:`open_jailer`."""
 
@@ -482,15 +494,9 @@ class JailerClient:
             SandboxFailed: there is no jailer, or it was lost.
             JailRefused: (at the first answer) the jailer knows no such policy or has no place.
         """
-        channel = await self._open_channel()
-        jail = RemoteJail(channel)
-        try:
-            with LostIsTyped():
-                request = protocol.OpenJail(policy=policy, profile=profile, share=share, modest=modest)
-                await jail._ask(request, protocol.Opened)  # noqa: SLF001
+        opening = protocol.OpenJail(policy=policy, profile=profile, share=share, modest=modest)
+        async with open_jail_on(await self._open_channel(), opening) as jail:
             yield jail
-        finally:
-            await channel.aclose()
 
     async def keep_spare(self) -> None:
         """Have the jailer, and every later one, keep no cell waiting until cancelled."""
