@@ -1,0 +1,144 @@
+"""For tests: a guest of one's own on QEMU, without the jailer of the host, and the jailer inside over its port."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import trio
+
+from supervisor.image import current_image
+from supervisor.jailer import protocol as jailer
+from supervisor.jailer.channels import Channel, Connection, open_connection
+from supervisor.jailer.client import RemoteJail, open_jail_on
+from supervisor.microvm import protocol
+from supervisor.microvm.protocol import Begin, Begun, Clock, GuestPlan
+from supervisor.prepare import find_image, find_languages, own_filters, setup_plan
+from supervisor.policy import PACKAGED_POLICIES, load_policies, load_profiles
+from supervisor.settings import ExecutionSettings, Settings
+
+ROOT: Final = Path(__file__).resolve().parent.parent.parent
+LOG_LINES: Final = 1000
+BOOT_SECONDS: Final = 120
+"""An emulated processor that others use too; on a quiet machine it takes three."""
+
+
+def guest_plan(image_dir: Path, *, policy: str = "default") -> GuestPlan:
+    """Say what a daemon with these images would have its guests do."""
+    settings = Settings(image_dir=str(image_dir), execution=ExecutionSettings(policy=policy))
+    policies, profiles = load_policies(PACKAGED_POLICIES), load_profiles(PACKAGED_POLICIES)
+    image = find_image(settings)
+    plan = setup_plan(settings, image, policies, profiles, find_languages(image, profiles), None)
+    return GuestPlan(
+        policies=dict(plan.policies),
+        seccomp_profiles=dict(plan.seccomp_profiles),
+        profiles=list(plan.profiles),
+        pools=[msgspec.structs.replace(pool, floor=1, ceiling=1) for pool in plan.pools],
+        filters={name: plan.filters[name] for name in ("jailer", "proxy")},
+        init=str(plan.init),
+        egress=plan.egress,
+        log_level="INFO",
+    )
+
+
+@dataclass
+class Machine:
+    """A guest that has greeted."""
+
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
+
+    async def begin(self, plan: GuestPlan, *, clock_nanoseconds: int | None = None) -> protocol.Word:
+        """Have the jailer started; give the answer."""
+        now = time.time_ns() if clock_nanoseconds is None else clock_nanoseconds
+        order = Begin(clock_nanoseconds=now, entropy=os.urandom(protocol.ENTROPY_BYTES), plan=plan)
+        return await self.ask(order)
+
+    async def set_clock(self, nanoseconds: int) -> None:
+        """Set the guest's clock."""
+        assert await self.ask(Clock(clock_nanoseconds=nanoseconds)) == Begun()
+
+    async def ask(self, order: protocol.Order) -> protocol.Word:
+        """Send an order on a channel of its own; give the answer."""
+        channel = await self.connection.open_channel()
+        try:
+            await channel.send_message(protocol.encode(order))
+            return protocol.decode_word(await channel.receive_message())
+        finally:
+            await channel.aclose()
+
+    async def channel(self, order: protocol.Order) -> Channel:
+        """Open a channel with this order; closing it is the caller's."""
+        channel = await self.connection.open_channel()
+        await channel.send_message(protocol.encode(order))
+        return channel
+
+    @asynccontextmanager
+    async def jail(self, policy: str = "default", profile: str | None = None) -> AsyncIterator[RemoteJail]:
+        """Have a jail in the guest for the block."""
+        opening = jailer.OpenJail(policy=policy, profile=profile)
+        async with open_jail_on(await self.connection.open_channel(), opening) as jail:
+            yield jail
+
+
+@asynccontextmanager
+async def boot(image: Path, krunfw: Path, *, memory_mib: int = 1024, vcpus: int = 2) -> AsyncIterator[Machine]:
+    """Boot a guest for the block, up to its greeting; it is killed at the end, with all that it was."""
+    ours, theirs = socket.socketpair()
+    log_read, log_write = os.pipe()
+    configuration = os.memfd_create("machine", 0)
+    os.write(configuration, msgspec.msgpack.encode({"memory_mib": memory_mib, "vcpus": vcpus}))
+    fds = (configuration, theirs.fileno(), log_write)
+    process = subprocess.Popen(  # noqa: ASYNC220 - it does not wait
+        [sys.executable, "-m", "tests.microvm.root", "-", str(image), *map(str, fds), "--krunfw", str(krunfw)],
+        pass_fds=fds,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+    )
+    theirs.close()
+    os.close(log_write)
+    os.close(configuration)
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+    log: deque[str] = deque(maxlen=LOG_LINES)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_keep_log, log_read, log)
+            with trio.fail_after(BOOT_SECONDS):
+                greeting = await _greeting(stream)
+            assert greeting == protocol.GREETING, "\n".join(log)
+            async with open_connection(stream, accepts=False) as connection:
+                yield Machine(process, connection, log)
+            nursery.cancel_scope.cancel()
+    finally:
+        process.kill()
+        process.wait()
+        ours.close()
+
+
+async def _greeting(stream: trio.SocketStream) -> bytes:
+    data = b""
+    while len(data) < len(protocol.GREETING):
+        piece = await stream.receive_some(len(protocol.GREETING) - len(data))
+        if not piece:
+            break
+        data += piece
+    return data
+
+
+async def _keep_log(fd: int, log: deque[str]) -> None:
+    async with trio.lowlevel.FdStream(fd) as stream:
+        buffer = b""
+        async for data in stream:
+            *lines, buffer = (buffer + data).split(b"\n")
+            log.extend(line.decode(errors="replace").rstrip() for line in lines)
