@@ -7,12 +7,10 @@ is only what comes over the port: an exit status can be forged inside, and is 0 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
 from typing import Annotated, Final
 
 import msgspec
@@ -31,6 +29,7 @@ from supervisor.jailer.nsjail_config import INSIDE_ID, SandboxSpec, rlimits
 from supervisor.microvm import protocol
 from supervisor.microvm.guard import GuestFault
 from supervisor.microvm.outward import serve_outward
+from supervisor.microvm.vmm import describe_end
 from supervisor.policy import Policy
 
 log: Final = logging.getLogger("gaoler.microvm")
@@ -73,6 +72,10 @@ class LogRing:
         """Keep it, and forget what is older."""
         self._kept += data
         del self._kept[:-LOG_BYTES]
+
+    def content(self) -> bytes:
+        """Give all that is kept."""
+        return bytes(self._kept)
 
     def last_words(self) -> str:
         """Give the last line that says anything, in printable ASCII."""
@@ -295,11 +298,9 @@ class Machine:
         """Say why the helper has ended. Its own status is a hint and nothing more: a guest can choose it."""
         if self._leaf is not None and self._leaf.counters().oom_kills:
             return "the virtual machine needed more memory than it may have, and was killed"
-        fault = _fault(self._errors.last_words())
-        if fault:
-            return fault
-        what = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"status {os.WEXITSTATUS(status)}"
-        return f"the virtual machine ended, with {what}{self._words()}"
+        fault = describe_end(status, self._errors.content())
+        words = self._console.last_words()
+        return f"{fault.reason}; its console said last: {words}" if words else fault.reason
 
     def _words(self) -> str:
         said = self._errors.last_words() or self._console.last_words()
@@ -309,16 +310,6 @@ class Machine:
 def machine_program(policy: str) -> str:
     """Give the name under which the bare zygote knows the seccomp program of a machine; no sandbox's is named so."""
     return f"machine/{policy}"
-
-
-def _fault(line: str) -> str:
-    """Give the reason that the helper gave before it became a virtual machine, if this line is one."""
-    try:
-        told = json.loads(line)
-    except ValueError:
-        return ""
-    reason = told.get("reason") if isinstance(told, Mapping) else None
-    return reason if isinstance(reason, str) else ""
 
 
 async def _ask(connection: Connection, order: protocol.Order) -> None:

@@ -8,23 +8,22 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import trio
 
-from supervisor.image import current_image
 from supervisor.jailer import protocol as jailer
 from supervisor.jailer.channels import Channel, Connection, open_connection
 from supervisor.jailer.client import RemoteJail, open_jail_on
 from supervisor.microvm import protocol
 from supervisor.microvm.protocol import Begin, Begun, Clock, GuestPlan
-from supervisor.prepare import find_image, find_languages, own_filters, setup_plan
 from supervisor.policy import PACKAGED_POLICIES, load_policies, load_profiles
+from supervisor.prepare import find_image, find_languages, setup_plan
 from supervisor.settings import ExecutionSettings, Settings
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent

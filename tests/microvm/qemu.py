@@ -178,4 +178,4 @@ def read_configuration(fd: int) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,0 +1,124 @@
+"""From settings, policies and image to what ``setup`` needs for virtual machines: pure, but for files it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from supervisor.errors import ConfigurationError
+from supervisor.jailer.cells import PoolPlan
+from supervisor.jailer.interpreters import RuntimeProfile
+from supervisor.jailer.keeper import PROXY_ID
+from supervisor.jailer.setup import MicrovmPlan, SetupPlan
+from supervisor.microvm import places
+from supervisor.microvm.machine import MachinePlan
+from supervisor.microvm.protocol import GuestPlan
+from supervisor.microvm.vmm import MachineConfig, encode_config
+from supervisor.policy import Policy
+
+KVM_GROUP: Final = PROXY_ID + 1
+"""Of the jailer's user namespace: below the ids of sandboxes."""
+POLICY: Final = "krun"
+"""Of the jail of a virtual machine, ``policies/machines``."""
+GUEST_RESERVE_MIB: Final = 384
+"""What the guest's kernel, its jailer and an imported interpreter need beside a sandbox that uses all it may."""
+HELPER_MIB: Final = 160
+"""What the process of a virtual machine needs beside the guest's memory: 22 MiB of kernel, devices, page tables."""
+_MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class MachineWish:
+    """What the operator wants of virtual machines."""
+
+    vcpus: int
+    memory_mib: int
+    memory_budget_mib: int
+    boot_seconds: float
+    waiting: int
+    most: int
+
+
+def check_memory(wish: MachineWish, policy: Policy) -> None:
+    """Compare the memory of a virtual machine with what its sandbox may use.
+
+    Raises:
+        ConfigurationError: the sandbox's own limit could never be reached: its kernel would fail first.
+    """
+    needed = policy.limits.memory_bytes // _MIB + GUEST_RESERVE_MIB
+    if wish.memory_mib < needed:
+        raise ConfigurationError(
+            f"microvm.memory_mib = {wish.memory_mib}: policy {policy.name} lets a sandbox have "
+            f"{policy.limits.memory_bytes // _MIB} MiB, and its guest needs {GUEST_RESERVE_MIB} beside it: "
+            f"at least {needed}",
+            field="microvm.memory_mib",
+        )
+
+
+def microvm_plan(
+    plan: SetupPlan, wish: MachineWish, policy: Policy, machine_policies: Mapping[str, Policy], parts: tuple[Path, Path]
+) -> MicrovmPlan:
+    """Say how virtual machines are made for the sandboxes of ``policy``. ``parts``: guest and machine of the image.
+
+    Raises:
+        ConfigurationError: the memory does not fit, or there is no policy for the jail of a machine.
+    """
+    check_memory(wish, policy)
+    if POLICY not in machine_policies:
+        raise ConfigurationError(f"machines/{POLICY}.toml is missing: what the jail of a virtual machine may do")
+    own = machine_policies[POLICY]
+    each = wish.memory_mib + HELPER_MIB
+    limits = msgspec.structs.replace(
+        own.limits,
+        memory_bytes=each * _MIB,
+        cpu_cores=float(wish.vcpus),
+        lifetime_seconds=policy.limits.lifetime_seconds,
+    )
+    guest, machine = parts
+    machines = MachinePlan(
+        program=[places.PYTHON, "-I", "-m", "supervisor.microvm.vmm"],
+        config=encode_config(MachineConfig(vcpus=wish.vcpus, memory_mib=wish.memory_mib)),
+        policy=msgspec.structs.replace(own, limits=limits),
+        group=KVM_GROUP,
+        guest=_guest_plan(plan, policy),
+        boot_seconds=wish.boot_seconds,
+        waiting=wish.waiting,
+        most=max(1, min(wish.most, wish.memory_budget_mib // each)),
+    )
+    return MicrovmPlan(guest, machine, machines)
+
+
+def _guest_plan(plan: SetupPlan, policy: Policy) -> GuestPlan:
+    return GuestPlan(
+        # Inside, the tier is what jails there are; the machine is what the host has put around them.
+        policies={policy.name: msgspec.structs.replace(policy, tier="nsjail")},
+        seccomp_profiles=dict(plan.seccomp_profiles),
+        profiles=list(plan.profiles),
+        pools=_pools(policy, plan.profiles),
+        filters={name: plan.filters[name] for name in ("jailer", "proxy")},
+        init=str(_in_guest(plan.init, plan.usr)),
+        egress=plan.egress,
+        log_level=plan.log_level,
+    )
+
+
+def _pools(policy: Policy, profiles: Sequence[RuntimeProfile]) -> list[PoolPlan]:
+    """One of each kind waits: a guest is one session's, and nobody knows yet which kind it will want."""
+    names = [None, *(profile.name for profile in profiles)]
+    return [PoolPlan(policy=policy.name, profile=name, floor=1, ceiling=1) for name in names]
+
+
+def _in_guest(init: Path, usr: Path) -> Path:
+    """Say where the guest sees the init of its jails: below what is its ``/usr``.
+
+    Raises:
+        ConfigurationError: it lies elsewhere.
+    """
+    resolved = init.resolve()
+    if not resolved.is_relative_to(usr):
+        raise ConfigurationError(f"{init} is not below {usr}, which is all that a guest sees", field="jailer.init")
+    return Path("/usr") / resolved.relative_to(usr)
