@@ -59,6 +59,7 @@ def execution(result: ExecutionResult) -> dict[str, Any]:
         "wall_time": round(result.usage.wall_seconds * 1000),
         "cpu_time": round(result.usage.cpu_seconds * 1000),
         "memory": result.usage.memory_peak_bytes,
+        "tier": result.tier,
     }
 
 

@@ -115,6 +115,7 @@ def to_request(body: schemas.ExecBody, door: Door, caller: Caller) -> ExecutionR
         environment=check_environment(body.env),
         main=main,
         sources=check_sources(body.sources),
+        tier=body.tier,
     )
 
 

@@ -17,6 +17,7 @@ NUMBER: Final = {"type": "integer"}
 MAYBE_TEXT: Final = {"type": ["string", "null"]}
 _SKIPPED: Final = {"type": "array", "items": object_of(["name", "reason"], name=TEXT, reason=TEXT)}
 NAMES: Final = {"type": "array", "items": TEXT}
+_TIER: Final = {**MAYBE_TEXT, "description": "of the sandbox that it ran in: nsjail or microvm; null: in none"}
 _RESULT_FILE: Final = object_of(
     ["id", "name", "storage_session_id", "size"],
     id=TEXT,
@@ -38,6 +39,7 @@ _LANGUAGE: Final = object_of(
         "warm",
         "compiled",
         "tested",
+        "tier",
         "packages",
         "install_command",
     ],
@@ -51,6 +53,7 @@ _LANGUAGE: Final = object_of(
     warm={"type": "boolean", "description": "its interpreter waits, and can keep variables"},
     compiled={"type": "boolean"},
     tested={"type": "boolean", "description": "its smoke test ran in a sandbox when the image was built"},
+    tier={"type": "string", "enum": ["nsjail", "microvm"], "description": "the least that its executions have"},
     packages={"type": "object", "additionalProperties": TEXT, "description": "versions by name"},
     install_command={**MAYBE_TEXT, "description": "what an operator runs to have it; null: it is installed"},
 )
@@ -80,6 +83,7 @@ COMPONENTS: Final[dict[str, Any]] = {
         wall_time={**NUMBER, "description": "milliseconds"},
         cpu_time={**NUMBER, "description": "milliseconds"},
         memory={**NUMBER, "description": "peak, bytes"},
+        tier=_TIER,
         runtime_session_id=TEXT,
         runtime_status={"type": "string", "enum": ["new", "reused"]},
         runtime_restored={"type": "boolean"},
@@ -152,6 +156,7 @@ COMPONENTS: Final[dict[str, Any]] = {
         signal=MAYBE_TEXT,
         timed_out={"type": "boolean"},
         message=MAYBE_TEXT,
+        tier=_TIER,
         duration={"type": "number", "description": "seconds"},
         files=NAMES,
         deleted_files=NAMES,
@@ -172,7 +177,7 @@ COMPONENTS: Final[dict[str, Any]] = {
     ),
     "Language": _LANGUAGE,
     "Languages": object_of(
-        ["languages", "groups", "limits"],
+        ["languages", "groups", "limits", "tiers"],
         languages={"type": "array", "items": {"$ref": REF.format(name="Language")}},
         groups={
             "type": "array",
@@ -186,6 +191,16 @@ COMPONENTS: Final[dict[str, Any]] = {
             ),
         },
         limits={"type": "object", "additionalProperties": {"type": "number"}},
+        tiers={
+            "type": "array",
+            "items": object_of(
+                ["name", "title", "available", "reason"],
+                name=TEXT,
+                title=TEXT,
+                available={"type": "boolean"},
+                reason={**MAYBE_TEXT, "description": "why it is not to be had; null: it is"},
+            ),
+        },
     ),
     "Health": object_of(["status", "version", "languages"], status=TEXT, version=TEXT, languages=NAMES),
 }

@@ -13,7 +13,7 @@ from http_api.body import read_capped
 from http_api.files import calling
 from http_api.services import Door
 from supervisor.errors import InvalidRequest, Unsupported
-from supervisor.execution import Exited, Outcome, OutOfMemory, OutputLimit, Signalled, TimedOut
+from supervisor.execution import Exited, Outcome, OutOfMemory, OutputLimit, Signalled, Tier, TimedOut
 from supervisor.identity.credentials import Caller
 from supervisor.tool_calls import Broken, CallsWanted, Leg, ProgramRequest, Tool, ToolName, ToolResult
 
@@ -54,7 +54,8 @@ class Body(Struct, frozen=True):
     """Milliseconds."""
     egress: schemas.Egress | None = None
     env: schemas.Environment | None = None
-    """Both as of ``POST /exec``."""
+    tier: Tier | None = None
+    """These three as of ``POST /exec``."""
 
 
 class CancelBody(Struct, frozen=True):
@@ -109,6 +110,7 @@ def _program(body: Body, door: Door, caller: Caller) -> ProgramRequest:
             timeout=body.timeout,
             egress=body.egress,
             env=body.env,
+            tier=body.tier,
         ),
         door,
         caller,

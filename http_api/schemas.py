@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from supervisor.errors import InvalidRequest
+from supervisor.execution import Tier
 
 _T = TypeVar("_T")
 _AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
@@ -61,6 +62,8 @@ class ExecBody(Struct, frozen=True):
     """Run this file, of ``files`` or of the session, instead of ``code``."""
     sources: Annotated[list[Path], Meta(max_length=50)] | None = None
     """Further files to be compiled with ``main``."""
+    tier: Tier | None = None
+    """Have a sandbox of this tier: it may be higher than what applies, never lower."""
 
 
 def decode(body: bytes, kind: type[_T]) -> _T:

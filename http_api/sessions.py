@@ -14,7 +14,7 @@ from http_api.files import calling, deliver
 from http_api.services import Door
 from http_api.uploads import Receiver
 from supervisor.access import owner_of
-from supervisor.execution import ExecutionRequest, Exited, SessionId
+from supervisor.execution import ExecutionRequest, Exited, SessionId, Tier
 from supervisor.identity.credentials import Caller
 from supervisor.names import check_name
 from supervisor.request_rules import check_arguments, check_environment, check_program, check_sources
@@ -42,7 +42,8 @@ class ExecuteBody(Struct, frozen=True):
     env: schemas.Environment | None = None
     main: schemas.Path | None = None
     sources: Annotated[list[schemas.Path], Meta(max_length=50)] | None = None
-    """These four as of ``POST /exec``."""
+    tier: Tier | None = None
+    """These five as of ``POST /exec``."""
 
 
 def _json(value: object, status: int = 200) -> Response:
@@ -110,6 +111,7 @@ async def run(door: Door, caller: Caller, session: str) -> Response:
         environment=check_environment(body.env),
         main=main,
         sources=check_sources(body.sources),
+        tier=body.tier,
     )
     result = await door.executor.execute(execution, None, execute.holding(request))
     flat = answers.execution(result)
@@ -124,6 +126,7 @@ async def run(door: Door, caller: Caller, session: str) -> Response:
             "signal": flat["signal"],
             "timed_out": flat["status"] == "TO",
             "message": flat["message"],
+            "tier": flat["tier"],
             "duration": round(result.usage.wall_seconds, 6),
             "files": [file.name for file in await door.files.listing_or_none(principal, result.session_id)],
             "deleted_files": flat["deleted_files"],

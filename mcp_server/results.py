@@ -27,6 +27,7 @@ from supervisor.execution import (
     SessionId,
     Signalled,
     StoredFile,
+    Tier,
     TimedOut,
 )
 from supervisor.tool_calls import Broken, CallsWanted, Leg
@@ -100,6 +101,8 @@ class ExecutionOutput(Output, frozen=True):
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
+    tier: str | None = None
+    """Of the sandbox that it ran in: ``nsjail``, or ``microvm``, which has a kernel of its own."""
     continuation_token: str | None = None
     tool_calls: list[ToolCallLine] = msgspec.field(default_factory=list)
 
@@ -145,6 +148,7 @@ def _output(
         variables_kept=result.runtime is not None and result.runtime.state_lives,
         wall_seconds=round(result.usage.wall_seconds, 4),
         cpu_seconds=round(result.usage.cpu_seconds, 4),
+        tier=result.tier,
         memory_bytes=result.usage.memory_peak_bytes,
     )
 
@@ -251,7 +255,7 @@ async def _pictures(
     found = found[:MAX_PICTURES]
     if not found:
         return [], set()
-    ready = await _ready_pictures(call, [(kind, content) for kind, content, _ in found])
+    ready = await _ready_pictures(call, [(kind, content) for kind, content, _ in found], result.tier or "nsjail")
     blocks: list[ContentBlock] = []
     inlined: set[int] = set()
     room = call.door.settings.inline_bytes
@@ -267,7 +271,7 @@ async def _pictures(
     return blocks, inlined
 
 
-async def _ready_pictures(call: Call, found: list[tuple[str, bytes | StoredFile]]) -> list[Picture | None]:
+async def _ready_pictures(call: Call, found: list[tuple[str, bytes | StoredFile]], tier: Tier) -> list[Picture | None]:
     """Have each small enough, by a sandbox if need be. What cannot be had is ``None``: the result is more than it."""
     ready: list[Picture | None] = [None] * len(found)
     settings = call.door.settings
@@ -280,6 +284,7 @@ async def _ready_pictures(call: Call, found: list[tuple[str, bytes | StoredFile]
                 [found[index] for index in missing],
                 pixels=settings.image_pixels,
                 limit_bytes=settings.image_bytes,
+                tier=tier,
             )
             for index, picture in zip(missing, made, strict=True):
                 ready[index] = picture

@@ -18,6 +18,7 @@ from supervisor.execution import (
     SessionId,
     SessionInfo,
     StoredFile,
+    Tier,
 )
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.derived import DerivedIds
@@ -161,7 +162,9 @@ class Process(Protocol):
 class Processes(Protocol):
     """Programs in the background of sessions."""
 
-    async def start(self, principal: Principal, session_id: SessionId, command: str) -> ProcessInfo:
+    async def start(
+        self, principal: Principal, session_id: SessionId, command: str, tier: Tier | None = None
+    ) -> ProcessInfo:
         """Start a shell command."""
 
     def list(self, principal: Principal, session_id: SessionId) -> list[ProcessInfo]:
@@ -194,9 +197,15 @@ class Assistants(Protocol):
         """Find lines."""
 
     async def shrink(
-        self, principal: Principal, pictures: Sequence[tuple[str, bytes | StoredFile]], *, pixels: int, limit_bytes: int
+        self,
+        principal: Principal,
+        pictures: Sequence[tuple[str, bytes | StoredFile]],
+        *,
+        pixels: int,
+        limit_bytes: int,
+        tier: Tier,
     ) -> list[Picture | None]:
-        """Make pictures small enough."""
+        """Make pictures small enough, in a sandbox of this tier at least."""
 
 
 class Links(Protocol):

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from supervisor.errors import InvalidRequest, NotFound, SandboxFailed
-from supervisor.execution import Exited, Principal, SessionId, StoredFile, TimedOut
+from supervisor.execution import Exited, Principal, SessionId, StoredFile, Tier, TimedOut
 from supervisor.executor import Assistance, Executor
 from supervisor.files import FileService
 from supervisor.live import LiveSessions
@@ -89,7 +89,7 @@ class Assistants:
             return SearchResult((), 0, left_out, truncated=False)
         wanted = {"pattern": pattern, "regex": regex, "ignore_case": ignore_case, "limit": limit}
         work = Assistance(self._search, msgspec.json.encode(wanted), SEARCH_SECONDS)
-        result, _files = await self._executor.assist(principal, work, inputs)
+        result, _files = await self._executor.assist(principal, work, inputs, self._live.tier(session_id))
         if isinstance(result.outcome, TimedOut):
             raise InvalidRequest(f"the search took more than {SEARCH_SECONDS:g} s", field="pattern")
         lines = (result.stdout.untrusted_head + result.stdout.untrusted_tail).splitlines()
@@ -98,11 +98,17 @@ class Assistants:
         return _search_result(lines, left_out)
 
     async def shrink(
-        self, principal: Principal, pictures: Sequence[tuple[str, bytes | StoredFile]], *, pixels: int, limit_bytes: int
+        self,
+        principal: Principal,
+        pictures: Sequence[tuple[str, bytes | StoredFile]],
+        *,
+        pixels: int,
+        limit_bytes: int,
+        tier: Tier,
     ) -> list[Picture | None]:
         """Make pictures small enough: PNG, JPEG, GIF, WebP and SVG become PNG or JPEG. ``None``: it cannot be read.
 
-        Each comes with its media type, as bytes or as a stored file.
+        Each comes with its media type, as bytes or as a stored file. ``tier``: of the sandbox that they come from.
         """
         inputs: list[StoredFile] = []
         room = PICTURES_BYTES
@@ -121,7 +127,7 @@ class Assistants:
             return [None] * len(pictures)
         limits = msgspec.json.encode({"pixels": pixels, "bytes": limit_bytes})
         work = Assistance(self._pictures, limits, PICTURE_SECONDS)
-        _result, made = await self._executor.assist(principal, work, inputs)
+        _result, made = await self._executor.assist(principal, work, inputs, tier)
         by_number: dict[int, Picture] = {}
         for file in made:
             number = file.name.removeprefix("out/p").partition(".")[0]

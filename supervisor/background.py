@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from supervisor.errors import Unsupported
-from supervisor.execution import Principal, SessionId
+from supervisor.execution import Principal, SessionId, Tier
 from supervisor.files import FileService
 from supervisor.live import LiveSessions
 from supervisor.policy import Policy
 from supervisor.processes import BackgroundProcess, CommandLine
 from supervisor.runtimes.catalogue import InstalledLanguage
+from supervisor.tier import TierRules
 from supervisor.views import ProcessInfo
 
 _UNBUFFERED: Final = {"PYTHONUNBUFFERED": "1"}
@@ -27,17 +28,21 @@ class Background:
         files: FileService,
         policy: Policy,
         languages: Mapping[str, InstalledLanguage],
+        tiers: TierRules,
     ) -> None:
         self._live = live
         self._files = files
         self._policy = policy
         self._shell = languages.get("bash")
+        self._tiers = tiers
 
-    async def start(self, principal: Principal, session_id: SessionId, command: str) -> ProcessInfo:
-        """Start a command with Bash; the session is made if it is not there.
+    async def start(
+        self, principal: Principal, session_id: SessionId, command: str, tier: Tier | None = None
+    ) -> ProcessInfo:
+        """Start a command with Bash; the session is made if it is not there. ``tier`` may raise what applies.
 
         Raises:
-            Unsupported: the policy keeps nothing running, or there is no Bash.
+            Unsupported: the policy keeps nothing running, there is no Bash, or the tier is not to be had.
             GaolerError: as :meth:`supervisor.executor.Executor.execute`.
         """
         if self._policy.state == "never":
@@ -48,7 +53,8 @@ class Background:
             raise Unsupported("there is no Bash here", code="unsupported_language")
         arguments = [self._shell.tools["bash"], "-c", command]
         line = CommandLine(arguments, {**self._shell.environment, **_UNBUFFERED}, self._shell.language.seccomp)
-        return await self._live.start_process(principal, session_id, command, line)
+        chosen = self._tiers.choose(principal, self._shell.language.name, tier)
+        return await self._live.start_process(principal, session_id, command, line, tier=chosen, asked=tier)
 
     def list(self, principal: Principal, session_id: SessionId) -> list[ProcessInfo]:
         """List those of a session.

@@ -16,8 +16,10 @@ from supervisor.cli_image import image
 from supervisor.cli_languages import languages
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
 from supervisor.cli_run import run
-from supervisor.errors import GaolerError
+from supervisor.errors import ConfigurationError, GaolerError
+from supervisor.execution import Tier
 from supervisor.settings import Settings
+from supervisor.tier import TIERS
 
 
 class InOrder(click.Group):
@@ -161,15 +163,20 @@ def keys() -> None:
 @click.argument("name")
 @click.option("--tenant", default="default", show_default=True, help="Whose sessions and files it reaches.")
 @click.option("--admin", is_flag=True, help="It may also change the rules of the network, and read the figures.")
+@click.option(
+    "--tier", type=click.Choice(TIERS), default="nsjail", show_default=True, help="Its executions have this at least."
+)
 @state_dir_option
 @config_option
-def keys_add(name: str, tenant: str, admin: bool, state_dir: str | None, config: Path | None) -> None:
+def keys_add(name: str, tenant: str, admin: bool, tier: Tier, state_dir: str | None, config: Path | None) -> None:
     """Make a key and print it. It is shown this once."""
     from supervisor.identity.keys import add_key
 
     with plain_errors():
         settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
-        click.echo(add_key(_key_file(settings), name, tenant, settings.jailer.daemon_uid, admin=admin))
+        if tier == "microvm" and not settings.microvm.enabled:
+            raise ConfigurationError("tier microvm is not switched on: set microvm.enabled first", field="tier")
+        click.echo(add_key(_key_file(settings), name, tenant, settings.jailer.daemon_uid, admin=admin, tier=tier))
 
 
 @keys.command("list")
@@ -192,6 +199,7 @@ def keys_list(as_json: bool, state_dir: str | None, config: Path | None) -> None
                 "name": key.name,
                 "tenant": key.tenant,
                 "admin": key.admin,
+                "tier": key.tier,
                 "created": datetime.fromtimestamp(key.created_at, UTC).isoformat("T", "seconds"),
             }
             for key in read_keys(_key_file(settings))
@@ -199,7 +207,7 @@ def keys_list(as_json: bool, state_dir: str | None, config: Path | None) -> None
         if as_json:
             click.echo(msgspec.json.format(msgspec.json.encode(rows)).decode())
             return
-        table = Table("name", "tenant", "admin", "created", box=None, pad_edge=False)
+        table = Table("name", "tenant", "admin", "tier", "created", box=None, pad_edge=False)
         for row in rows:
             table.add_row(*(str(value) for value in row.values()))
         Console().print(table)

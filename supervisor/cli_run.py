@@ -12,6 +12,8 @@ from click.shell_completion import CompletionItem
 
 from supervisor.cli_options import config_option, load_settings, plain_errors
 from supervisor.errors import InvalidRequest
+from supervisor.execution import Tier
+from supervisor.tier import TIERS
 
 if TYPE_CHECKING:
     from supervisor.oneshot import Work
@@ -39,6 +41,7 @@ def complete_language(_context: click.Context, _parameter: click.Parameter, inco
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), help="Directory for the files that the program makes."
 )
+@click.option("--tier", type=click.Choice(TIERS), help="Of the sandbox, if the settings do not ask for a higher one.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Kill it after so long; shortens the policy's limit.")
 @config_option
 def run(
@@ -51,6 +54,7 @@ def run(
     variables: tuple[str, ...],
     stdin: BinaryIO | None,
     output: Path | None,
+    tier: Tier | None,
     timeout: float | None,
     config: Path | None,
 ) -> None:
@@ -71,6 +75,7 @@ def run(
             environment=check_environment(_pairs(variables)),
             stdin=stdin.read() if stdin is not None else b"",
             sources=tuple(path.name for path in sources),
+            tier=tier,
         )
         work = _with_program(work, name, source.read())
         sys.exit(oneshot.run(loaded.settings, work, output))

@@ -25,6 +25,7 @@ from supervisor.pressure import Pressure
 from supervisor.programmatic import Programs
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.settings import Settings
+from supervisor.tier import TierRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Prepared:
     oauth_keys: Mapping[str, OAuthKey]
     rule_source: RuleSource
     catalogue: LanguageTable
+    tiers: TierRules
     own_filter: bytes
     """The seccomp program (BPF) that the daemon puts on itself when it serves."""
     bound: socket.socket | None = None

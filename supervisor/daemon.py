@@ -89,6 +89,7 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
                 prepared.languages,
                 catalogue=prepared.catalogue,
                 ids=ids,
+                tiers=prepared.tiers,
             )
             language = next(each for each in prepared.languages.values() if each.language.name == "python")
 
@@ -104,6 +105,7 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
                     language,
                     ids=ids,
                     limits=limits,
+                    tiers=prepared.tiers,
                     nursery=nursery,
                 )
 
@@ -201,6 +203,7 @@ def _live_limits(prepared: Prepared) -> LiveLimits:
         profile=min(profiles),
         process=ProcessLimits(live.process_minutes * 60, live.process_output_bytes),
         processes_per_owner=live.processes_per_user,
+        best_tier=prepared.tiers.best,
     )
 
 

@@ -35,6 +35,10 @@ def is_id(text: str) -> bool:
     return ID_PATTERN.fullmatch(text) is not None
 
 
+Tier = Literal["nsjail", "microvm"]
+"""A sandbox shares the host's kernel, or has one of its own. The later is the higher."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Who calls.
@@ -47,6 +51,8 @@ class Principal:
     tenant: str
     credential: str
     user: str | None = None
+    tier: Tier = field(default="nsjail", compare=False)
+    """The credential's executions have this one at least; no part of who it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,8 @@ class ExecutionRequest:
     """Further files of the workspace that are compiled together with ``main``."""
     display_bytes: int = 0
     """Take what Python shows beside its output (figures, tables, pages), up to so many bytes; 0: do not ask for it."""
+    tier: Tier | None = None
+    """Asked for. It can only raise what applies, see :mod:`supervisor.tier`; ``None``: whatever that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,3 +289,5 @@ class ExecutionResult:
     phase: Phase = "run"
     compiler: CapturedOutput = CapturedOutput()
     """What a compiler has said of a program that it accepted; what it says of one that it does not is ``stderr``."""
+    tier: Tier | None = None
+    """Of the sandbox that it ran in; ``None``: in none."""

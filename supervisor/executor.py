@@ -21,6 +21,7 @@ from supervisor.execution import (
     Principal,
     SessionId,
     StoredFile,
+    Tier,
     new_id,
 )
 from supervisor.hints import give_hint
@@ -35,6 +36,7 @@ from supervisor.network.grants import Network
 from supervisor.policy import Policy
 from supervisor.results import Collector, Input, Inputs, Results
 from supervisor.runtimes.catalogue import InstalledLanguage
+from supervisor.tier import TierRules, highest
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class Executor:
         *,
         catalogue: LanguageTable,
         ids: DerivedIds,
+        tiers: TierRules,
     ) -> None:
         self._jailer = jailer
         self._resolver = resolver
@@ -73,6 +76,7 @@ class Executor:
         self._languages = languages
         self._catalogue = catalogue
         self._ids = ids
+        self._tiers = tiers
 
     async def execute(
         self,
@@ -85,8 +89,10 @@ class Executor:
         ``on_admitted`` is called when it has got its place.
 
         Raises:
-            InvalidRequest: no such language, or an input's name cannot be used; ``field`` says where.
-            Unsupported: a lasting interpreter, which the policy does not have; a language that is not installed.
+            InvalidRequest: no such language, a tier below what applies, or an input's name cannot be used; ``field``
+                says where.
+            Unsupported: a lasting interpreter, which the policy does not have; a language that is not installed; a tier
+                that this host does not give.
             NotFound: a session or an input file is not there for this caller.
             TooLarge: the inputs do not fit into the workspace.
             Busy: no place.
@@ -95,13 +101,15 @@ class Executor:
         if len(request.stdin) > MAX_STDIN_BYTES:
             raise InvalidRequest(f"at most {MAX_STDIN_BYTES} bytes of UTF-8", field="stdin")
         language = self._language(request)
+        tier = self._tiers.choose(request.principal, language.language.name, request.tier)
         self._network.check(request.egress)
         if self._network.enabled and not self._network.reaches(request.egress):
             # The environment of its language is that of a network.
             request = replace(request, environment={**OFFLINE, **request.environment})
         lasting = lasting_session(request, self._policy, self._ids)
         if lasting is not None:
-            return await self._live.execute(replace(request, session_id=lasting), language, listener, on_admitted)
+            request = replace(request, session_id=lasting)
+            return await self._live.execute(request, language, tier, listener, on_admitted)
         inputs = await self._resolver.resolve(request)
         async with self._admission.place(request.principal) as standing:
             if on_admitted is not None:
@@ -109,7 +117,7 @@ class Executor:
             with refusals_typed():
                 async with (
                     self._jailer.open_jail(
-                        self._policy.name, language.profile, share=standing.share, modest=standing.modest
+                        self._policy.name, language.profile, share=standing.share, modest=standing.modest, tier=tier
                     ) as jail,
                     self._network.open_grant(jail, request.principal, inputs.session_id, request.egress) as grant,
                 ):
@@ -125,7 +133,7 @@ class Executor:
                         await output.add(refusal)
                     await give_hint(output, outcome_of(ended.outcome), network=self._network.reaches(request.egress))
             await self._work.keep(inputs, results)
-        return result_of(inputs, ended, output, results)
+        return replace(result_of(inputs, ended, output, results), tier=tier)
 
     def _language(self, request: ExecutionRequest) -> InstalledLanguage:
         """Find the language that is named, or that the main file's name tells."""
@@ -142,18 +150,21 @@ class Executor:
         return language
 
     async def assist(
-        self, principal: Principal, work: Assistance, inputs: Sequence[StoredFile]
+        self, principal: Principal, work: Assistance, inputs: Sequence[StoredFile], least: Tier = "nsjail"
     ) -> tuple[ExecutionResult, tuple[StoredFile, ...]]:
         """Run a Python program of our own over files of a caller, in a sandbox as any other.
 
-        What it writes is stored but belongs to no session: it can be read for some minutes.
+        What it writes is stored but belongs to no session: it can be read for some minutes. ``least``: the tier of the
+        sandbox that the files come from.
 
         Raises:
             Busy: no place.
+            Unsupported: the caller's tier is one that this host does not give.
             TooLarge: the files do not fit into a workspace.
             SandboxFailed: our own fault.
         """
         language = self._languages["python"]
+        tier = highest(least, self._tiers.choose(principal, language.language.name))
         request = ExecutionRequest(
             principal, "python", work.code, stdin=work.stdin, wall_seconds=work.wall_seconds, stateful=False
         )
@@ -163,7 +174,7 @@ class Executor:
         async with self._admission.place(principal) as standing:
             with refusals_typed():
                 async with self._jailer.open_jail(
-                    self._policy.name, language.profile, share=standing.share, modest=standing.modest
+                    self._policy.name, language.profile, share=standing.share, modest=standing.modest, tier=tier
                 ) as jail:
                     present = Present()
                     await self._work.place(request, language, found, jail, present)

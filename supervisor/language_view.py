@@ -9,8 +9,10 @@ from pathlib import PurePosixPath
 from typing import Any, Final, TypeVar
 
 from supervisor.errors import InvalidRequest, Unsupported
+from supervisor.execution import Tier
 from supervisor.policy import Policy
 from supervisor.runtimes.catalogue import Group, InstalledLanguage, Language
+from supervisor.tier import TIERS, TITLES, TierRules, is_below
 
 NOT_INSTALLED: Final = "language_not_installed"
 _Named = TypeVar("_Named", Language, Group)
@@ -37,6 +39,8 @@ class LanguageView:
     compiled: bool = False
     tested: bool = False
     """Its smoke test ran in a sandbox when the image was built."""
+    tier: Tier = "nsjail"
+    """The least that its executions have."""
     packages: Mapping[str, str] = field(default_factory=dict)
     """What its programs can import without installing it: versions by name."""
 
@@ -53,12 +57,22 @@ class GroupView:
 
 
 @dataclass(frozen=True, slots=True)
+class TierView:
+    """A tier of sandboxes. ``reason``: why it is not to be had; empty: it is."""
+
+    name: Tier
+    title: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LanguageTable:
     """All languages and groups, by name. ``limits``: what holds for a program of any of them."""
 
     languages: tuple[LanguageView, ...]
     groups: tuple[GroupView, ...]
     limits: Mapping[str, float]
+    tiers: tuple[TierView, ...]
 
     def find(self, name: str) -> LanguageView | None:
         """Give the language of this name or alias."""
@@ -123,11 +137,12 @@ def language_table(
     installed: Mapping[str, InstalledLanguage],
     stock: Stock,
     policy: Policy,
+    rules: TierRules,
 ) -> LanguageTable:
     """Put the table together."""
     limits = policy.limits
     return LanguageTable(
-        tuple(_language(each, installed.get(each.name), stock) for each in _sorted(languages)),
+        tuple(_language(each, installed.get(each.name), stock, rules) for each in _sorted(languages)),
         tuple(
             GroupView(
                 each.name,
@@ -146,6 +161,7 @@ def language_table(
             "workspace_bytes": limits.workspace_bytes,
             "output_bytes": limits.output_bytes,
         },
+        tuple(TierView(each, TITLES[each], rules.unavailable if is_below(rules.best, each) else "") for each in TIERS),
     )
 
 
@@ -153,7 +169,7 @@ def _sorted(named: Sequence[_Named]) -> list[_Named]:
     return sorted(named, key=lambda each: each.name)
 
 
-def _language(language: Language, installed: InstalledLanguage | None, stock: Stock) -> LanguageView:
+def _language(language: Language, installed: InstalledLanguage | None, stock: Stock, rules: TierRules) -> LanguageView:
     added = stock.added.get(language.packages.usable or "", {})
     return LanguageView(
         name=language.name,
@@ -167,6 +183,7 @@ def _language(language: Language, installed: InstalledLanguage | None, stock: St
         installed=installed is not None,
         version=installed.version if installed else "",
         warm=installed is not None and installed.profile is not None,
+        tier=rules.of_language(language.name),
         packages=dict(sorted({**installed.packages, **added}.items())) if installed else {},
     )
 
@@ -184,6 +201,7 @@ def described_language(view: LanguageView) -> dict[str, Any]:
         "warm": view.warm,
         "compiled": view.compiled,
         "tested": view.tested,
+        "tier": view.tier,
         "packages": dict(view.packages),
         "install_command": None if view.installed else view.install_command,
     }
@@ -202,4 +220,13 @@ def described(table: LanguageTable) -> dict[str, Any]:
         for each in table.groups
     ]
     languages = [described_language(each) for each in table.languages]
-    return {"languages": languages, "groups": groups, "limits": dict(table.limits)}
+    tiers = [
+        {"name": each.name, "title": each.title, "available": not each.reason, "reason": each.reason or None}
+        for each in table.tiers
+    ]
+    return {"languages": languages, "groups": groups, "limits": dict(table.limits), "tiers": tiers}
+
+
+def tier_in_words(view: TierView) -> str:
+    """Say what a tier is, and whether it is to be had."""
+    return f"tier {view.name}: {view.title}" + (f"; not to be had here: {view.reason}" if view.reason else "")

@@ -17,8 +17,8 @@ import trio
 
 from supervisor.access import may_use, owner_of
 from supervisor.admission import Admission
-from supervisor.errors import Busy, InvalidRequest, NotFound, TooLarge
-from supervisor.execution import ExecutionRequest, ExecutionResult, Listener, Owner, Principal, SessionId
+from supervisor.errors import Busy, Conflict, InvalidRequest, NotFound, TooLarge
+from supervisor.execution import ExecutionRequest, ExecutionResult, Listener, Owner, Principal, SessionId, Tier
 from supervisor.files import FileService
 from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
@@ -28,6 +28,7 @@ from supervisor.live_session import Job, LiveSession
 from supervisor.network.grants import Network
 from supervisor.processes import BackgroundProcess, CommandLine
 from supervisor.runtimes.catalogue import InstalledLanguage
+from supervisor.tier import is_below
 from supervisor.views import ProcessInfo
 
 log: Final = logging.getLogger("gaoler.live")
@@ -71,16 +72,19 @@ class LiveSessions:
         self,
         request: ExecutionRequest,
         language: InstalledLanguage,
+        tier: Tier,
         listener: Listener | None,
         on_admitted: Callable[[], None] | None = None,
     ) -> ExecutionResult:
         """Run in the session that the request names. A cancelled one is interrupted; the session lives on.
 
+        ``tier`` is the least that the sandbox has: a session that lives in a lower one is saved and goes on in this.
+
         Raises:
             GaolerError: as :meth:`supervisor.executor.Executor.execute`.
         """
         assert request.session_id is not None
-        session = self._session(request.session_id, request.principal)
+        session = self._session(request.session_id, request.principal, tier)
 
         def interrupt(job: Job) -> None:
             self._nursery.start_soon(session.interrupt, job)
@@ -93,18 +97,23 @@ class LiveSessions:
         session_id: SessionId,
         command: str,
         line: CommandLine,
+        *,
+        tier: Tier,
+        asked: Tier | None,
     ) -> ProcessInfo:
         """Start a program in the background of a session. It ends with the session at the latest.
+
+        ``tier`` as of :meth:`execute`; ``asked`` is what the caller has named.
 
         Raises:
             GaolerError: as :meth:`supervisor.executor.Executor.execute`.
         """
-        session = self._session(session_id, principal)
+        session = self._session(session_id, principal, tier)
         owners = [each for each in self._sessions.values() if each.owner is not None and each.owner == session.owner]
         limit = self._limits.processes_per_owner
         if sum(each.running_processes for each in owners) >= limit:
             raise Busy(f"at most {limit} background processes of one user at once", retry_after_seconds=10.0)
-        return await session.start_process(principal, command, line)
+        return await session.start_process(principal, command, line, asked)
 
     def processes(self, principal: Principal, session_id: SessionId) -> list[ProcessInfo]:
         """List the background programs of a session; one that has no interpreter now has none.
@@ -145,6 +154,11 @@ class LiveSessions:
         """Say what a session is doing: ``live``, with an interpreter or programs in memory, or ``resting``."""
         return "live" if session_id in self._sessions else "resting"
 
+    def tier(self, session_id: SessionId) -> Tier:
+        """Give the tier of a session's sandbox, the lowest if it has none now."""
+        session = self._sessions.get(session_id)
+        return "nsjail" if session is None else session.tier
+
     def discard(self, session_id: SessionId) -> None:
         """End a session that its owner has deleted or closed, at once and without saving it."""
         leaving = self._leaving.get(session_id)
@@ -166,7 +180,7 @@ class LiveSessions:
 
     # -- the table --
 
-    def _session(self, session_id: SessionId, principal: Principal) -> LiveSession:
+    def _session(self, session_id: SessionId, principal: Principal, tier: Tier) -> LiveSession:
         if self._stopping:
             raise Busy("the server is stopping", retry_after_seconds=5.0)
         session = self._sessions.get(session_id)
@@ -174,15 +188,31 @@ class LiveSessions:
             # An owner that is not known yet is being looked up by the first job; the others then check themselves.
             if session.owner is not None and not may_use(principal, session.owner):
                 raise NotFound("no such session", field="session_id")
-            return session
+            if not is_below(session.tier, tier):
+                return session
+            self._leave_tier(session)
         self._means.admission.pressure.check()
         asker = owner_of(principal)
         self._make_room(asker)
         leaving = self._leaving.get(session_id)
         predecessor = None if leaving is None else leaving.gone
-        session = self._sessions[session_id] = LiveSession(session_id, self._means, predecessor, asker)
+        session = self._sessions[session_id] = LiveSession(session_id, self._means, predecessor, asker, tier)
         self._nursery.start_soon(self._serve, session)
         return session
+
+    def _leave_tier(self, session: LiveSession) -> None:
+        """Have a session saved that has to go on in a higher tier. What runs in the background cannot be taken along.
+
+        Raises:
+            Conflict: something does.
+        """
+        if session.running_processes:
+            raise Conflict(
+                f"background processes run in this session's sandbox, which is of tier {session.tier}: end them first, "
+                "or use another session",
+                field="tier",
+            )
+        self._end(session)
 
     async def _serve(self, session: LiveSession) -> None:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from supervisor.admission import Admission
-from supervisor.execution import SessionId
+from supervisor.execution import SessionId, Tier
 from supervisor.files import FileService
 from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
@@ -31,6 +31,8 @@ class LiveLimits:
     """Of the interpreter that every lasting session has, whatever its first execution is."""
     process: ProcessLimits
     processes_per_owner: int
+    best_tier: Tier
+    """The highest that this host gives."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar, cast
 
 import trio
 
-from supervisor.errors import Busy, Conflict, GaolerError, NotFound, SandboxFailed
+from supervisor.errors import Busy, Conflict, GaolerError, InvalidRequest, NotFound, SandboxFailed
 from supervisor.execution import (
     ExecutionRequest,
     ExecutionResult,
@@ -24,6 +24,7 @@ from supervisor.execution import (
     Principal,
     Runtime,
     SessionId,
+    Tier,
 )
 from supervisor.hints import give_hint
 from supervisor.in_jail import Present, outcome_of, refusals_typed, result_of
@@ -35,6 +36,7 @@ from supervisor.network.grants import Grant
 from supervisor.processes import BackgroundProcess, CommandLine
 from supervisor.results import Collector, Inputs, Results
 from supervisor.runtimes.catalogue import InstalledLanguage
+from supervisor.tier import highest, is_below, state_tier
 from supervisor.views import ProcessInfo
 
 log: Final = logging.getLogger("gaoler.live")
@@ -65,8 +67,12 @@ class Job:
 class LiveSession:
     """Made and kept by :class:`supervisor.live.LiveSessions`, which runs :meth:`serve`."""
 
-    def __init__(self, session_id: SessionId, means: Means, predecessor: trio.Event | None, asker: Owner) -> None:
+    def __init__(
+        self, session_id: SessionId, means: Means, predecessor: trio.Event | None, asker: Owner, tier: Tier
+    ) -> None:
         self.id = session_id
+        self.tier = tier
+        """Of its sandbox. It only rises, and only until that is made: see :meth:`_choose_tier`."""
         self.asker = asker
         """Who had it made; known before it is looked up whose it is."""
         self._means = means
@@ -186,6 +192,10 @@ class LiveSession:
 
     def refuse_rest(self) -> None:
         """Answer those who wait, after :meth:`serve`."""
+        if self._current is not None and not self._current.done.is_set():
+            # It was to be the first, and there is no sandbox.
+            self._current.error = SandboxFailed("the sandbox could not be made")
+            self._current.done.set()
         while True:
             try:
                 job = self._inbox.receive_nowait()
@@ -199,8 +209,10 @@ class LiveSession:
         if job is None:
             return
         limits = self._means.limits
+        self._current = job
+        await self._choose_tier()
         async with (
-            self._means.jailer.open_jail(limits.policy, limits.profile) as jail,
+            self._means.jailer.open_jail(limits.policy, limits.profile, tier=self.tier) as jail,
             # Whose it is, and what they want, is known with each job.
             self._means.network.open_grant(jail, NOBODY, self.id, ()) as self._grant,
             trio.open_nursery() as self._nursery,
@@ -219,6 +231,13 @@ class LiveSession:
                 await self._leave(jail)
             self._nursery.cancel_scope.cancel()
 
+    async def _choose_tier(self) -> None:
+        """Go on in the tier of the saved namespace, if that is higher: what has lived apart never meets our kernel."""
+        state = await self._means.files.saved_state(self.id)
+        kept = self.tier if state is None else state_tier(state.profile)
+        if not is_below(self._means.limits.best_tier, kept):
+            self.tier = highest(self.tier, kept)
+
     async def _leave(self, jail: RemoteJail) -> None:
         """Save what can be saved."""
         if self.discarded:
@@ -226,8 +245,10 @@ class LiveSession:
         running = self.running_processes
         if running:
             await self._look_after(jail)
-        if self._used and (why := await save(self._means, self.id, jail, lambda: not self.discarded)) is not None:
-            self._note_loss(why)
+        if self._used:
+            why = await save(self._means, self.id, self.tier, jail, lambda: not self.discarded)
+            if why is not None:
+                self._note_loss(why)
         if running:
             self._means.note_loss(self.id, f"{running} background process(es) were ended")
 
@@ -299,6 +320,7 @@ class LiveSession:
         assert jail is not None
         assert grant is not None
         inputs = await self._enter(request)
+        self._refuse_lower(request.tier)
         output = Collector(listener=hear)
         results = Results(skipped=list(inputs.skipped))
         try:
@@ -327,7 +349,14 @@ class LiveSession:
             self._running = None
             await self._go_on(jail)
         await means.work.keep(inputs, results, self._present)
-        return result_of(inputs, ended, output, results, Runtime(self.id, status, ended.state_lives))
+        result = result_of(inputs, ended, output, results, Runtime(self.id, status, ended.state_lives))
+        return replace(result, tier=self.tier)
+
+    def _refuse_lower(self, asked: Tier | None) -> None:
+        if asked is not None and is_below(asked, self.tier):
+            raise InvalidRequest(
+                f"this session's sandbox is of tier {self.tier}; a request may only raise it", field="tier"
+            )
 
     async def _enter(self, request: ExecutionRequest) -> Inputs:
         """Look the session up, or make it, for this caller."""
@@ -342,7 +371,7 @@ class LiveSession:
         assert self._jail is not None
         if self._fresh:
             self._fresh = False
-            self._used = await restore(self._means, self.id, self._jail, results)
+            self._used = await restore(self._means, self.id, self.tier, self._jail, results)
             return "restored" if self._used else "new"
         if self.running_processes:
             await self._jail.pause()
@@ -385,7 +414,9 @@ class LiveSession:
 
     # -- background programs --
 
-    async def start_process(self, principal: Principal, command: str, line: CommandLine) -> ProcessInfo:
+    async def start_process(
+        self, principal: Principal, command: str, line: CommandLine, asked: Tier | None
+    ) -> ProcessInfo:
         """Start a program that runs until it ends, beside all that the session does.
 
         Raises:
@@ -398,6 +429,7 @@ class LiveSession:
             assert grant is not None
             assert nursery is not None
             inputs = await self._enter(self._bare_request(principal))
+            self._refuse_lower(asked)
             if self.running_processes >= protocol.MAX_PROGRAMS:
                 raise Conflict(
                     f"at most {protocol.MAX_PROGRAMS} processes at once: end one of them first", field="command"

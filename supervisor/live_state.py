@@ -9,17 +9,18 @@ from typing import Final
 import trio
 
 from supervisor.errors import GaolerError, NotFound
-from supervisor.execution import SessionId
+from supervisor.execution import SessionId, Tier
 from supervisor.jailer.client import JailRefused, RemoteJail
 from supervisor.live_means import Means
 from supervisor.results import Results, shown_text
+from supervisor.tier import TIERS, is_below, state_label, state_tier
 
 log: Final = logging.getLogger("gaoler.live")
 
 SHOWN_UNSAVED: Final = 8
 
 
-async def restore(means: Means, session_id: SessionId, jail: RemoteJail, results: Results) -> bool:
+async def restore(means: Means, session_id: SessionId, tier: Tier, jail: RemoteJail, results: Results) -> bool:
     """Bring the saved namespace back, if there is one; what the caller has to know goes into the notes.
 
     Says whether there is a namespace now.
@@ -29,7 +30,13 @@ async def restore(means: Means, session_id: SessionId, jail: RemoteJail, results
     if lost is not None:
         results.notes.append(lost)
     state = await means.files.saved_state(session_id)
-    if state is None or state.profile != limits.profile:
+    if state is None or state.profile not in [state_label(limits.profile, each) for each in TIERS]:
+        return False
+    if is_below(tier, state_tier(state.profile)):
+        results.notes.append(
+            f"the variables of earlier executions are not brought back: they are of tier {state_tier(state.profile)}, "
+            "which is not to be had now"
+        )
         return False
     try:
         with trio.fail_after(limits.save_seconds):
@@ -45,7 +52,7 @@ async def restore(means: Means, session_id: SessionId, jail: RemoteJail, results
 
 
 async def save(
-    means: Means, session_id: SessionId, jail: RemoteJail, wanted: Callable[[], bool] = lambda: True
+    means: Means, session_id: SessionId, tier: Tier, jail: RemoteJail, wanted: Callable[[], bool] = lambda: True
 ) -> str | None:
     """Save the namespace, shielded and within its time; give why it could not be, or ``None``.
 
@@ -59,7 +66,8 @@ async def save(
                 blob = await files.store(content, limits.state_bytes)
             if wanted():
                 unsaved = saved.untrusted_unsaved
-                await files.keep_state(session_id, limits.profile, blob, limits.archive_seconds, unsaved)
+                label = state_label(limits.profile, tier)
+                await files.keep_state(session_id, label, blob, limits.archive_seconds, unsaved)
             log.info("session saved session=%s bytes=%d", session_id, saved.size)
             why = None
         except (JailRefused, GaolerError) as error:

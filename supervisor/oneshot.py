@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 import trio
 
-from supervisor.core import Core
+from supervisor.core import Core, Prepared
 from supervisor.daemon import open_core
 from supervisor.errors import GaolerError, InvalidRequest
 from supervisor.execution import (
@@ -31,6 +31,7 @@ from supervisor.execution import (
     Principal,
     SessionId,
     Signalled,
+    Tier,
 )
 from supervisor.jailer import kernel
 from supervisor.jailer.cgroup_subtree import remove_subtree
@@ -44,6 +45,10 @@ from supervisor.wording import explanation
 
 _ME: Final = Principal("cli", "cli", "cli")
 _OWNER: Final = Owner("cli", "user", "cli")
+_DONE: Final = b"+"
+_FAILED: Final = b"-"
+
+Action = Callable[[Core, Prepared], Awaitable[bytes]]
 
 
 class Report(msgspec.Struct):
@@ -73,6 +78,8 @@ class Work:
     """Run this one of the inputs, beside the others, instead of ``code``."""
     sources: tuple[str, ...] = ()
     """Those of the inputs that are compiled with it."""
+    tier: Tier | None = None
+    """Asked for; ``None``: whatever applies."""
     seccomp: str | None = None
     """The profile that its program runs under instead of its language's."""
 
@@ -123,7 +130,7 @@ def execute(settings: Settings, work: Work, *, keep: bool, watch_fd: int | None 
     ``watch_fd``: logging mode, see :func:`observe`.
 
     Raises:
-        GaolerError: it could not be run; the reason is on standard error.
+        GaolerError: it could not be run.
     """
     return execute_all(settings, [work], keep=keep, watch_fd=watch_fd)[0]
 
@@ -132,7 +139,35 @@ def execute_all(settings: Settings, works: Sequence[Work], *, keep: bool, watch_
     """Run one after the other, each in a sandbox of its own, with one jailer.
 
     Raises:
-        GaolerError: one could not be run; the reason is on standard error.
+        GaolerError: one could not be run.
+    """
+    writable = [work.unpack_to for work in works if work.unpack_to is not None]
+
+    def adapt(prepared: Prepared) -> Prepared:
+        for work in works:
+            if work.seccomp is not None:
+                prepared = replace(prepared, languages=_under_profile(prepared.languages, work.language, work.seccomp))
+        return prepared
+
+    async def run_all(core: Core, _prepared: Prepared) -> bytes:
+        return msgspec.msgpack.encode([await _execute(core, work, keep=keep) for work in works])
+
+    payload = attempt(settings, run_all, adapt=adapt, writable=writable, watch_fd=watch_fd)
+    return msgspec.msgpack.decode(payload, type=list[Report])
+
+
+def attempt(
+    settings: Settings,
+    action: Action,
+    *,
+    adapt: Callable[[Prepared], Prepared] = lambda prepared: prepared,
+    writable: Sequence[Path] = (),
+    watch_fd: int | None = None,
+) -> bytes:
+    """Do something with a jailer of its own, in a child that has become an ordinary user; give what it gives.
+
+    Raises:
+        GaolerError: it could not be done.
     """
     state = Path(tempfile.mkdtemp(prefix="gaoler-run-"))
     state.chmod(0o755)
@@ -142,7 +177,7 @@ def execute_all(settings: Settings, works: Sequence[Work], *, keep: bool, watch_
         pid = os.fork()
         if pid == 0:
             os.close(read_end)
-            _child(settings, works, write_end, keep=keep, watch_fd=watch_fd)
+            _child(settings, action, write_end, adapt=adapt, writable=writable, watch_fd=watch_fd)
         os.close(write_end)
         with os.fdopen(read_end, "rb") as pipe:
             payload = pipe.read()
@@ -152,42 +187,47 @@ def execute_all(settings: Settings, works: Sequence[Work], *, keep: bool, watch_
             remove_subtree(state)
         shutil.rmtree(state)
     if not payload:
-        raise GaolerError("the execution could not be started; the reason is above")
-    return msgspec.msgpack.decode(payload, type=list[Report])
+        raise GaolerError("it could not be started")
+    if payload[:1] == _FAILED:
+        raise GaolerError(payload[1:].decode("utf-8", "replace"))
+    return payload[1:]
 
 
-def _child(settings: Settings, works: Sequence[Work], write_end: int, *, keep: bool, watch_fd: int | None) -> None:
-    """Never returns."""
+def _child(
+    settings: Settings,
+    action: Action,
+    write_end: int,
+    *,
+    adapt: Callable[[Prepared], Prepared],
+    writable: Sequence[Path],
+    watch_fd: int | None,
+) -> None:
+    """Never returns. What became of it goes into the pipe: a byte that says whether it is a reason, and the rest."""
+    answer = b""
     try:
         configure_logging("WARNING")
-        writable = [work.unpack_to for work in works if work.unpack_to is not None]
-        prepared = prepare(msgspec.structs.replace(settings, log_level="WARNING"), writable, watch_fd)
-        for work in works:
-            if work.seccomp is not None:
-                prepared = replace(prepared, languages=_under_profile(prepared.languages, work.language, work.seccomp))
+        prepared = adapt(prepare(msgspec.structs.replace(settings, log_level="WARNING"), writable, watch_fd))
 
-        async def main() -> list[Report]:
+        async def main() -> bytes:
             async with open_core(prepared) as core:
                 if not writable:
                     # As the daemon; what is unpacked has links, which the filter knows nothing of.
                     kernel.install_seccomp(prepared.own_filter, all_threads=True)
-                return [await _execute(core, work, keep=keep) for work in works]
+                return await action(core, prepared)
 
         try:
-            reports = trio.run(main)
+            answer = _DONE + trio.run(main)
         finally:
             os.close(prepared.jailer.control_fd)
             os.waitpid(prepared.jailer.keeper_pid, 0)
-        with os.fdopen(write_end, "wb") as pipe:
-            pipe.write(msgspec.msgpack.encode(reports))
-    except (GaolerError, OSError) as error:
-        print(f"gaoler: {error}", file=sys.stderr)
-    except BaseExceptionGroup as group:
-        found: BaseException = group
+    except (GaolerError, OSError, BaseExceptionGroup) as error:
+        found: BaseException = error
         while isinstance(found, BaseExceptionGroup):
             found = found.exceptions[0]
-        print(f"gaoler: {found}", file=sys.stderr)
+        answer = _FAILED + str(found).encode("utf-8", "replace")
     finally:
+        with os.fdopen(write_end, "wb") as pipe:
+            pipe.write(answer)
         sys.stderr.flush()
         os._exit(0)
 
@@ -220,6 +260,7 @@ async def _execute(core: Core, work: Work, *, keep: bool) -> Report:
             environment=work.environment,
             main=work.main,
             sources=work.sources,
+            tier=work.tier,
         )
     )
     if work.unpack_to is not None and result.outcome == Exited(0):

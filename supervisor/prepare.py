@@ -40,6 +40,8 @@ from supervisor.runtimes.catalogue import (
 )
 from supervisor.settings import Settings
 from supervisor.shared_manifest import read_added
+from supervisor.tier import TierRules
+from supervisor.tiers_in_force import tiers_in_force
 
 log: Final = logging.getLogger("gaoler.prepare")
 
@@ -87,7 +89,7 @@ def read_policy(settings: Settings) -> tuple[Mapping[str, Policy], Policy]:
     """Read all policies and choose the one of the settings.
 
     Raises:
-        ConfigurationError: it does not exist, or asks for a tier that this host does not have.
+        ConfigurationError: it does not exist, or one asks for a tier that is not switched on.
     """
     policies = load_policies(policy_directory(settings))
     name = settings.execution.policy
@@ -96,9 +98,9 @@ def read_policy(settings: Settings) -> tuple[Mapping[str, Policy], Policy]:
             f"execution.policy = {name!r}: there are only {', '.join(policies)}", field="execution.policy"
         )
     for policy in policies.values():
-        if policy.tier != "nsjail":
+        if policy.tier == "microvm" and not settings.microvm.enabled:
             raise ConfigurationError(
-                f"policy {policy.name} asks for tier {policy.tier}, which this version does not have"
+                f"policy {policy.name} asks for tier microvm, which is not switched on: set microvm.enabled"
             )
     return policies, policies[name]
 
@@ -152,18 +154,19 @@ def read_languages(settings: Settings) -> LanguageTable:
     Raises:
         ConfigurationError: there is no image, or a policy or language is wrong.
     """
-    _policies, policy = read_policy(settings)
+    policies, policy = read_policy(settings)
     image = find_image(settings)
     languages = find_languages(image, load_profiles(policy_directory(settings)))
-    return _catalogue(settings, image, languages, policy)
+    tiers = tiers_in_force(settings, policies, image.path, load_languages())
+    return _catalogue(settings, image, languages, policy, tiers)
 
 
 def _catalogue(
-    settings: Settings, image: Image, languages: Mapping[str, InstalledLanguage], policy: Policy
+    settings: Settings, image: Image, languages: Mapping[str, InstalledLanguage], policy: Policy, tiers: TierRules
 ) -> LanguageTable:
     tested = [name for name, record in image.manifest.languages.items() if record.tried]
     stock = Stock(image.manifest.groups, tested, read_added(shared_packages(settings)))
-    return language_table(load_languages(), load_groups(), languages, stock, policy)
+    return language_table(load_languages(), load_groups(), languages, stock, policy, tiers)
 
 
 def runtime_profiles(
@@ -337,9 +340,10 @@ def prepare(
     policies, policy = read_policy(settings)
     image = find_image(settings)
     profiles = load_profiles(policy_directory(settings))
+    tiers = tiers_in_force(settings, policies, image.path, load_languages(), with_keys=True)
     network = prepare_network(settings, policy)
     languages = sized(find_languages(image, profiles, network.environment), policy.limits.memory_bytes)
-    catalogue = _catalogue(settings, image, languages, policy)
+    catalogue = _catalogue(settings, image, languages, policy, tiers)
     plan = setup_plan(settings, image, policies, profiles, languages, network.authority)
     token_keys = _token_keys(settings)
     oauth_keys = load_oauth_keys(Path(settings.mcp.oauth_jwks)) if settings.mcp.authorization_server else {}
@@ -355,5 +359,5 @@ def prepare(
     )
     own_filter = plan.filters["daemon"]
     return Prepared(
-        settings, policy, languages, key, jailer, token_keys, oauth_keys, network, catalogue, own_filter, bound
+        settings, policy, languages, key, jailer, token_keys, oauth_keys, network, catalogue, tiers, own_filter, bound
     )

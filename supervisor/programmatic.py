@@ -17,7 +17,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
@@ -26,7 +26,7 @@ from msgspec import Struct
 
 from supervisor.admission import Admission
 from supervisor.errors import Busy, Conflict, Forbidden, GaolerError, InvalidRequest, NotFound, SandboxFailed, TooLarge
-from supervisor.execution import MAX_STDIN_BYTES, Principal, new_id
+from supervisor.execution import MAX_STDIN_BYTES, Principal, Tier, new_id
 from supervisor.fair_queue import Standing
 from supervisor.hints import give_hint
 from supervisor.identity.derived import DerivedIds
@@ -38,6 +38,7 @@ from supervisor.network.grants import Network
 from supervisor.policy import Policy
 from supervisor.results import Collector, Inputs, Results
 from supervisor.runtimes.catalogue import InstalledLanguage
+from supervisor.tier import TierRules
 from supervisor.tool_calls import (
     MAX_HISTORY_BYTES,
     Broken,
@@ -81,6 +82,7 @@ class _Program:
     id: str
     request: ProgramRequest
     specification: bytes
+    tier: Tier
     on_admitted: Callable[[], None] | None
     """Of the leg that is on its way."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -124,6 +126,7 @@ class Programs:
         *,
         ids: DerivedIds,
         limits: ProgramLimits,
+        tiers: TierRules,
         nursery: trio.Nursery,
     ) -> None:
         self.jailer = jailer
@@ -135,6 +138,7 @@ class Programs:
         self.language = language
         self._ids = ids
         self.limits = limits
+        self._tiers = tiers
         self._nursery = nursery
         self._programs: dict[str, _Program] = {}
 
@@ -146,13 +150,14 @@ class Programs:
         """
         if len(request.execution.stdin) > MAX_STDIN_BYTES:
             raise InvalidRequest(f"at most {MAX_STDIN_BYTES} bytes of UTF-8", field="stdin")
+        tier = self._tiers.choose(request.execution.principal, request.dialect, request.execution.tier)
         self.network.check(request.execution.egress)
         written = specification(request.tools, request.dialect)
         of_principal = sum(each.principal == request.caller for each in self._programs.values())
         limits = self.limits
         if len(self._programs) >= limits.waiting or of_principal >= limits.waiting_per_principal:
             raise Busy("too many programs wait for their tools", retry_after_seconds=5.0)
-        program = _Program(new_id(), request, written, on_admitted)
+        program = _Program(new_id(), request, written, tier, on_admitted)
         self._programs[program.id] = program
         self._nursery.start_soon(self._live, program)
         return await self._leg(program)
@@ -298,7 +303,11 @@ class _Attempt:
             with refusals_typed():
                 async with (
                     programs.jailer.open_jail(
-                        programs.policy.name, programs.language.profile, share=standing.share, modest=standing.modest
+                        programs.policy.name,
+                        programs.language.profile,
+                        share=standing.share,
+                        modest=standing.modest,
+                        tier=self._program.tier,
                     ) as jail,
                     programs.network.open_grant(
                         jail, execution.principal, inputs.session_id, execution.egress
@@ -325,7 +334,7 @@ class _Attempt:
         finally:
             await self._place.aclose()
         await programs.work.keep(inputs, results)
-        return result_of(inputs, ended, self._output, results)
+        return replace(result_of(inputs, ended, self._output, results), tier=self._program.tier)
 
     async def _take_place(self, *, goes_on: bool = False) -> Standing:
         self._place = AsyncExitStack()

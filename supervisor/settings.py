@@ -293,6 +293,32 @@ class EgressSettings(Struct, frozen=True, forbid_unknown_fields=True):
     audit_files: Annotated[int, _meta("files of the audit that are kept", ge=1, le=1000)] = 8
 
 
+_NAMES_RULE: Final = r"^$|^[A-Za-z0-9][A-Za-z0-9_.+#:-]{0,127}(,[A-Za-z0-9][A-Za-z0-9_.+#:-]{0,127})*$"
+
+
+class MicrovmSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[microvm]``: sandboxes with a kernel of their own, see docs/microvm.md.
+
+    Whoever is named here, a policy of that tier and a key of it need ``enabled``; nothing falls back to a lower tier.
+    """
+
+    enabled: Annotated[bool, _meta("give sandboxes in virtual machines to those who ask; the host needs KVM")] = False
+    languages: Annotated[
+        str, _meta("languages whose every execution is in one, separated by commas; empty: none", pattern=_NAMES_RULE)
+    ] = ""
+    tenants: Annotated[
+        str, _meta("tenants whose every execution is in one, separated by commas; empty: none", pattern=_NAMES_RULE)
+    ] = ""
+    memory_mib: Annotated[int, _meta("memory of a machine, of guest and sandbox together", ge=256, le=1 << 18)] = 1024
+    vcpus: Annotated[int, _meta("processors that a machine sees", ge=1, le=32)] = 2
+    waiting: Annotated[int, _meta("booted machines that wait for a session, at least one", ge=1, le=256)] = 1
+    max: Annotated[int, _meta("machines at once, waiting ones too; who wants one more waits", ge=1, le=4096)] = 8
+    memory_budget_mib: Annotated[int, _meta("memory of all machines together", ge=256, le=1 << 26)] = 8192
+    boot_seconds: Annotated[float, _meta("a machine that is not up after it is given up", gt=0, le=600)] = 20.0
+    library: Annotated[str, _meta("libkrun.so, 1.17 or newer; empty: the runtime image's", pattern=r"^$|^/")] = ""
+    kernel: Annotated[str, _meta("libkrunfw.so.5, the guest's kernel; empty: the image's", pattern=r"^$|^/")] = ""
+
+
 class JailerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[jailer]``: users and sizes of the privileged part."""
 
@@ -331,6 +357,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     rates: RatesSettings = RatesSettings()
     jwt: JwtSettings = JwtSettings()
     egress: EgressSettings = EgressSettings()
+    microvm: MicrovmSettings = MicrovmSettings()
     jailer: JailerSettings = JailerSettings()
 
     @property
@@ -526,8 +553,25 @@ def _check(settings: Settings) -> None:
         raise ConfigurationError(
             "mcp.authorization_server needs http.public_url, or mcp.oauth_audience", field="mcp.oauth_audience"
         )
+    _check_microvm(settings.microvm)
     if settings.api_key and len(settings.api_key) < 16:
         raise ConfigurationError("api_key = (hidden) is not allowed: at least 16 characters", field="api_key")
+
+
+def _check_microvm(microvm: MicrovmSettings) -> None:
+    if microvm.waiting > microvm.max:
+        raise ConfigurationError("microvm.waiting is at most microvm.max", field="microvm.waiting")
+    if microvm.waiting * microvm.memory_mib > microvm.memory_budget_mib:
+        raise ConfigurationError(
+            "microvm.memory_budget_mib has to hold the machines that wait: microvm.waiting of microvm.memory_mib each",
+            field="microvm.memory_budget_mib",
+        )
+    if not microvm.enabled and (microvm.languages or microvm.tenants):
+        named = "languages" if microvm.languages else "tenants"
+        raise ConfigurationError(
+            f"microvm.{named} asks for tier microvm, which is not switched on: set microvm.enabled",
+            field=f"microvm.{named}",
+        )
 
 
 def process_environment() -> Mapping[str, str]:

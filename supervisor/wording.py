@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from typing import assert_never
 
 from supervisor.execution import (
@@ -16,11 +17,13 @@ from supervisor.execution import (
     Signalled,
     TimedOut,
 )
+from supervisor.language_view import TierView, tier_in_words
 from supervisor.policy import Policy
 
 
-def policy_in_words(policy: Policy) -> str:
-    """Say what a policy lets a sandbox do."""
+def policy_in_words(policy: Policy, tiers: Sequence[TierView]) -> str:
+    """Say what a policy lets a sandbox do, and which tiers there are."""
+    tier_lines = "\n".join(f"* {tier_in_words(each)}" for each in tiers)
     limits = policy.limits
     kept = {
         "never": "Nothing is kept between executions but files.",
@@ -33,7 +36,7 @@ def policy_in_words(policy: Policy) -> str:
             "There is a network, through a proxy that lets pass what the operator's rules allow; explain_network says "
             "what that is. A refusal says so in stderr: do not work around it."
         )
-    return f"""What a sandbox may do here (policy {policy.name!r}):
+    return f"""What a sandbox may do here (policy {policy.name!r}, tier {policy.tier}):
 
 * One execution takes at most {limits.wall_seconds:g} s, before that {limits.compile_seconds:g} s in a compiler if its
   language has one, {limits.cpu_cores:g} CPU cores, {limits.memory_bytes >> 20} MiB of memory, and {limits.processes}
@@ -45,6 +48,7 @@ def policy_in_words(policy: Policy) -> str:
 * {network}
 * {kept}
 * Programs run without privileges, see nothing of the host, and are killed with all that they have started.
+{tier_lines}
 """
 
 

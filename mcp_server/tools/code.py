@@ -10,7 +10,7 @@ from msgspec import Meta
 from mcp_server import results
 from mcp_server.progress import telling
 from mcp_server.registry import Call, Input, Reply
-from mcp_server.tools.common import REGISTRY, Path, Session, check_text, content_of
+from mcp_server.tools.common import REGISTRY, Path, Session, TierWish, check_text, content_of
 from supervisor.access import owner_of
 from supervisor.errors import InvalidRequest, Unsupported
 from supervisor.execution import ExecutionRequest, SessionId
@@ -98,6 +98,7 @@ class ExecuteCode(Input, frozen=True):
     stdin: Annotated[str, Meta(description="Standard input.", max_length=65_536)] = ""
     timeout: Timeout | None = None
     egress: Egress | None = None
+    tier: TierWish | None = None
     stateful: Annotated[
         bool,
         Meta(description="Keep variables for the next call (default). false: a fresh sandbox with the same files."),
@@ -123,6 +124,7 @@ class RunCommand(Input, frozen=True):
     env: Environment = msgspec.field(default_factory=dict)
     timeout: Timeout | None = None
     egress: Egress | None = None
+    tier: TierWish | None = None
 
 
 @REGISTRY.tool(
@@ -175,6 +177,7 @@ async def execute_code(call: Call, given: ExecuteCode) -> Reply:
         main=main,
         sources=sources,
         display_bytes=call.door.settings.display_bytes,
+        tier=given.tier,
     )
     if given.tools:
         return await _with_tools(call, given, request)
@@ -221,6 +224,7 @@ async def run_command(call: Call, given: RunCommand) -> Reply:
         stateful=call.door.settings.stateful,
         egress=None if given.egress is None else tuple(given.egress),
         environment=check_environment(given.env),
+        tier=given.tier,
     )
     return await _run(call, request)
 

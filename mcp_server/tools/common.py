@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from mcp_server.registry import Registry
 from supervisor.errors import InvalidRequest, TooLarge
+from supervisor.execution import Tier
 
 REGISTRY: Final = Registry()
 
@@ -23,7 +24,13 @@ Path = Annotated[
         description="Path in the workspace, relative to /mnt/data or absolute below it.", min_length=1, max_length=512
     ),
 ]
-
+TierWish = Annotated[
+    Tier,
+    Meta(
+        description="microvm: a sandbox with a kernel of its own, if list_languages says that it is to be had here. "
+        "It can only raise what applies anyway."
+    ),
+]
 
 _NO_SPACE: Final = dict.fromkeys(map(ord, " \t\r\n"))
 

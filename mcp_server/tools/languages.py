@@ -10,7 +10,7 @@ from mcp_server import uris
 from mcp_server.registry import Call, Input, Output, Reply, text
 from mcp_server.tools.common import REGISTRY
 from supervisor.errors import NotFound
-from supervisor.language_view import LanguageView
+from supervisor.language_view import LanguageView, tier_in_words
 
 WELL_KNOWN: Final = (
     *("numpy", "pandas", "matplotlib", "scipy", "scikit-learn", "sympy", "pillow", "plotly", "openpyxl", "python-docx"),
@@ -43,6 +43,8 @@ class LanguageLine(Output, frozen=True):
     extension: str
     package_count: int
     packages: dict[str, str]
+    tier: str = "nsjail"
+    """The least that its executions have."""
     install_command: str | None = None
     """What the operator of the server runs to have it, if it is not installed."""
 
@@ -55,11 +57,21 @@ class GroupLine(Output, frozen=True):
     programs: list[str]
 
 
+class TierLine(Output, frozen=True):
+    """A tier of sandboxes. ``reason``: why it is not to be had."""
+
+    name: str
+    title: str
+    available: bool
+    reason: str | None
+
+
 class LanguageList(Output, frozen=True):
-    """The languages, and groups of programs that are installed beside them."""
+    """The languages, groups of programs that are installed beside them, and tiers of sandboxes."""
 
     languages: list[LanguageLine]
     programs: list[GroupLine]
+    tiers: list[TierLine]
 
 
 @REGISTRY.tool(ListLanguages, LanguageList, title="List languages", rate="listing", read_only=True, idempotent=True)
@@ -88,8 +100,10 @@ async def list_languages(call: Call, given: ListLanguages) -> Reply:
         if not line.installed
     ]
     if given.language is None:
+        said += [tier_in_words(each) for each in table.tiers]
         said.append(f"(all packages with versions: list_languages with language, or the resource {uris.LANGUAGES})")
-    return Reply(LanguageList(lines, [] if given.language else groups), [text("\n".join(said))])
+    tiers = [TierLine(each.name, each.title, not each.reason, each.reason or None) for each in table.tiers]
+    return Reply(LanguageList(lines, [] if given.language else groups, tiers), [text("\n".join(said))])
 
 
 def _line(view: LanguageView, *, everything: bool) -> LanguageLine:
@@ -106,6 +120,7 @@ def _line(view: LanguageView, *, everything: bool) -> LanguageLine:
         extension=view.extension,
         package_count=len(view.packages),
         packages=shown,
+        tier=view.tier,
         install_command=None if view.installed else view.install_command,
     )
 
@@ -116,6 +131,8 @@ def _in_words(line: LanguageLine) -> str:
         parts.append(f"also {', '.join(line.aliases)}")
     if line.keeps_variables:
         parts.append("keeps variables")
+    if line.tier != "nsjail":
+        parts.append(f"tier {line.tier}")
     if line.package_count:
         whole = len(line.packages) == line.package_count
         names = ", ".join(f"{name} {version}".strip() if whole else name for name, version in line.packages.items())

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta
 
 from mcp_server.registry import Call, Input, Output, Reply, text
-from mcp_server.tools.common import REGISTRY, Session, check_text
+from mcp_server.tools.common import REGISTRY, Session, TierWish, check_text
 from supervisor.errors import InvalidRequest, Unsupported
 from supervisor.execution import SessionId
 from supervisor.views import ProcessInfo, ProcessOutput
@@ -28,6 +28,7 @@ class StartProcess(Input, frozen=True):
 
     command: Annotated[str, Meta(description="A Bash command, as 'python -m http.server 8000'.", min_length=1)]
     session: Session | None = None
+    tier: TierWish | None = None
 
 
 class ReadProcess(Input, frozen=True):
@@ -124,7 +125,7 @@ async def start_process(call: Call, given: StartProcess) -> Reply:
         raise InvalidRequest(f"at most {MAX_COMMAND} bytes of UTF-8: write a script with write_file", field="command")
     default = call.visit.default_session(call.door.ids)
     session_id = default if given.session is None and default else await call.session_or_new(given.session)
-    info = await call.door.processes.start(call.principal, session_id, command)
+    info = await call.door.processes.start(call.principal, session_id, command, given.tier)
     process = call.door.processes.get(call.principal, session_id, info.id)
     output = await process.read(position=0, limit=call.door.settings.text_bytes, wait_seconds=FIRST_LOOK_SECONDS)
     return _reply(session_id, output)

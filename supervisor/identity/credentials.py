@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from supervisor.errors import Forbidden, InvalidRequest, Unauthenticated
-from supervisor.execution import Principal
+from supervisor.execution import Principal, Tier
 from supervisor.identity.keys import KeyRing
 from supervisor.identity.oauth import OAuthVerifier
 from supervisor.identity.tokens import TokenVerifier
@@ -42,6 +42,8 @@ class Caller:
     user: str | None = None
     admin: bool = False
     """It may also change what the server allows."""
+    tier: Tier = "nsjail"
+    """Its executions have this one at least."""
 
 
 ANONYMOUS: Final = Caller("anonymous", "default")
@@ -87,7 +89,7 @@ class Credentials:
         key = self._keys.find(secret) if len(secret) <= MAX_CREDENTIAL_CHARACTERS else None
         if key is None:
             raise Unauthenticated("this API key does not hold here")
-        return Caller(key.name, key.tenant, admin=key.admin)
+        return Caller(key.name, key.tenant, admin=key.admin, tier=key.tier)
 
     def _of_authorization(self, header: str) -> Caller:
         scheme, _, value = header.strip().partition(" ")
@@ -162,4 +164,4 @@ def principal_of(
         InvalidRequest: as :func:`named_user`.
     """
     user = caller.user if caller.user is not None else named_user(headers, fallbacks)
-    return Principal(tenant=caller.tenant, credential=caller.credential, user=user)
+    return Principal(tenant=caller.tenant, credential=caller.credential, user=user, tier=caller.tier)

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from supervisor.errors import ConfigurationError
+from supervisor.execution import Tier
 
 KEY_PREFIX: Final = "gk-"
 KEY_FILE: Final = "keys.json"
@@ -40,6 +41,8 @@ class ApiKey(Struct, frozen=True, forbid_unknown_fields=True):
     created_at: float = 0.0
     admin: bool = False
     """It may also change what the server allows."""
+    tier: Tier = "nsjail"
+    """Its executions have this one at least."""
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -137,7 +140,7 @@ def write_keys(path: Path, keys: Sequence[ApiKey], owner: int) -> None:
         raise ConfigurationError(f"the keys cannot be written: {error}", field="keys") from None
 
 
-def add_key(path: Path, name: str, tenant: str, owner: int, *, admin: bool = False) -> str:
+def add_key(path: Path, name: str, tenant: str, owner: int, *, admin: bool = False, tier: Tier = "nsjail") -> str:
     """Make a key and give it: it is shown once and kept as a hash.
 
     Raises:
@@ -155,6 +158,7 @@ def add_key(path: Path, name: str, tenant: str, owner: int, *, admin: bool = Fal
                 "sha256": digest_of(secret),
                 "created_at": time.time(),
                 "admin": admin,
+                "tier": tier,
             },
             ApiKey,
         )

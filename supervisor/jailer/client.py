@@ -10,14 +10,21 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
 import trio
 
 from supervisor.errors import GaolerError, SandboxFailed
 from supervisor.jailer import protocol
-from supervisor.jailer.channels import MAX_PAYLOAD_BYTES, Channel, Connection, ProtocolError, open_connection
+from supervisor.jailer.channels import (
+    MAX_PAYLOAD_BYTES,
+    Channel,
+    ChannelClosed,
+    Connection,
+    ProtocolError,
+    open_connection,
+)
 from supervisor.jailer.remote_program import LostIsTyped, RemoteProgram
 
 log: Final = logging.getLogger("gaoler.jailer.client")
@@ -37,6 +44,8 @@ class JailRefused(Exception):
         super().__init__(reason)
         self.full = full
         self.name = name
+        self.machine = False
+        """It was a virtual machine that could not be had."""
 
 
 class RemoteJail:
@@ -46,8 +55,9 @@ class RemoteJail:
     answer. So filling a workspace and running costs one round trip, and a refused file comes out at the run.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, tier: Literal["nsjail", "microvm"] = "nsjail") -> None:
         self._channel = channel
+        self._tier = tier
         self._owed: deque[tuple[type[protocol.Message], bytes | None]] = deque()
         self._refused_names: list[bytes] = []
         self._scan_asked = False
@@ -396,6 +406,8 @@ class RemoteJail:
                 answer = await self._receive(name)
             except JailRefused:
                 continue
+            except ChannelClosed:
+                return  # a jail that was refused answers nothing else
             if isinstance(answer, protocol.FileContent | protocol.Saved):
                 async for _ in self._channel.receive_data(answer.size):
                     pass
@@ -404,7 +416,11 @@ class RemoteJail:
         """Look at the acknowledgements that are due."""
         while self._owed:
             kind, name = self._owed.popleft()
-            answer = await self._receive(name)
+            try:
+                answer = await self._receive(name)
+            except JailRefused as error:
+                error.machine = kind is protocol.Opened and self._tier == "microvm"
+                raise
             if not isinstance(answer, kind):
                 raise ProtocolError(f"{type(answer).__name__} where {kind.__name__} was due")
 
@@ -435,7 +451,7 @@ class RemoteJail:
 @asynccontextmanager
 async def open_jail_on(channel: Channel, request: protocol.OpenJail) -> AsyncIterator[RemoteJail]:
     """Have a jail on a new channel for the block; see :meth:`JailerClient.open_jail`."""
-    jail = RemoteJail(channel)
+    jail = RemoteJail(channel, request.tier)
     try:
         with LostIsTyped():
             await jail._ask(request, protocol.Opened)  # noqa: SLF001
@@ -484,17 +500,24 @@ class JailerClient:
 
     @asynccontextmanager
     async def open_jail(
-        self, policy: str, profile: str | None = None, *, share: float = 1.0, modest: bool = False
+        self,
+        policy: str,
+        profile: str | None = None,
+        *,
+        share: float = 1.0,
+        modest: bool = False,
+        tier: Literal["nsjail", "microvm"] = "nsjail",
     ) -> AsyncIterator[RemoteJail]:
         """Have a jail for the block. Leaving the block, also by cancellation, destroys it; that is not waited for.
 
-        With a ``profile`` it has an interpreter that waits. ``share``, ``modest``: see :class:`protocol.OpenJail`.
+        With a ``profile`` it has an interpreter that waits. ``share``, ``modest``, ``tier``: see
+        :class:`protocol.OpenJail`.
 
         Raises:
             SandboxFailed: there is no jailer, or it was lost.
-            JailRefused: (at the first answer) the jailer knows no such policy or has no place.
+            JailRefused: (at the first answer) the jailer knows no such policy, has no place, or cannot give the tier.
         """
-        opening = protocol.OpenJail(policy=policy, profile=profile, share=share, modest=modest)
+        opening = protocol.OpenJail(policy=policy, profile=profile, share=share, modest=modest, tier=tier)
         async with open_jail_on(await self._open_channel(), opening) as jail:
             yield jail
 

@@ -194,18 +194,20 @@ class Jailer:
         self, channel: Channel, request: protocol.OpenJail, policy: Policy, jails: dict[int, Jail | Machine]
     ) -> None:
         if self._machines is None:
-            await send(channel, protocol.Refused(reason="this host gives no virtual machines"))
+            await send(channel, protocol.Refused(reason="this host gives no virtual machines: none were prepared"))
             return
-        if self._machines.full:
-            await send(channel, protocol.Refused(reason="all places for virtual machines are taken"))
-            return
-        with self._cells.work:
-            async with self._machines.claim() as machine:
-                jails[channel.number] = machine
-                try:
-                    await serve_jail(machine, channel, request, policy)
-                finally:
-                    del jails[channel.number]
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._cells.work)
+            try:
+                machine = await stack.enter_async_context(self._machines.claim())
+            except JailError as error:
+                await send(channel, protocol.Refused(reason=str(error)[:1000]))
+                return
+            jails[channel.number] = machine
+            try:
+                await serve_jail(machine, channel, request, policy)
+            finally:
+                del jails[channel.number]
 
     async def _tell_fault(self, channel: Channel, reason: str) -> None:
         with trio.move_on_after(1):

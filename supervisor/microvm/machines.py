@@ -31,11 +31,6 @@ class Machines:
         self._changed = trio.Event()
         self._nursery: trio.Nursery | None = None
 
-    @property
-    def full(self) -> bool:
-        """No more may be claimed."""
-        return not self._waiting and self._living >= self._plan.most
-
     @asynccontextmanager
     async def claim(self) -> AsyncIterator[Machine]:
         """Have a virtual machine for the block; it is ended when the block is left, which is not waited for.

@@ -17,7 +17,6 @@ import re
 import signal
 import socket
 import struct
-import sys
 from pathlib import Path
 from typing import Final
 

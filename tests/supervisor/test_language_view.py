@@ -7,9 +7,10 @@ from typing import Literal
 import pytest
 
 from supervisor.errors import InvalidRequest, Unsupported
-from supervisor.language_view import LanguageTable, Stock, described, language_table
+from supervisor.language_view import LanguageTable, Stock, described, language_table, tier_in_words
 from supervisor.policy import load_policies
 from supervisor.runtimes.catalogue import Group, InstalledLanguage, Language, Packages, Smoke, load_languages
+from supervisor.tier import TierRules
 
 SMOKE = Smoke("", "")
 
@@ -43,7 +44,7 @@ GROUPS = [
 ]
 
 
-def table(*installed: Language) -> LanguageTable:
+def table(*installed: Language, rules: TierRules = TierRules(unavailable="no")) -> LanguageTable:  # noqa: B008
     found = {
         each.name: InstalledLanguage(
             each, {"x": "/x"}, "py" if each is PYTHON else None, {}, "3.1", {"b": "2", "a": "1"}
@@ -51,9 +52,26 @@ def table(*installed: Language) -> LanguageTable:
         for each in installed
     }
     policy = load_policies()["default"]
-    return language_table(
-        [TS, R, PYTHON, C, BUN], GROUPS, found, Stock({"office"}, {"python"}, {"python": {"more": "9"}}), policy
-    )
+    stock = Stock({"office"}, {"python"}, {"python": {"more": "9"}})
+    return language_table([TS, R, PYTHON, C, BUN], GROUPS, found, stock, policy, rules)
+
+
+def test_tiers_are_told_with_why_one_is_not_to_be_had() -> None:
+    plain = described(table(PYTHON))
+    assert [(each["name"], each["available"], each["reason"]) for each in plain["tiers"]] == [
+        ("nsjail", True, None),
+        ("microvm", False, "no"),
+    ]
+    assert "; not to be had here: no" in tier_in_words(table(PYTHON).tiers[1])
+    both = table(PYTHON, C, rules=TierRules(languages=frozenset({"c"})))
+    assert [each.reason for each in both.tiers] == ["", ""]
+    assert {each["name"]: each["tier"] for each in described(both)["languages"]} == {
+        "bun": "nsjail",
+        "c": "microvm",
+        "python": "nsjail",
+        "r": "nsjail",
+        "typescript": "nsjail",
+    }
 
 
 def test_all_of_the_catalogue_is_there_by_name_with_what_is_installed() -> None:
@@ -71,6 +89,7 @@ def test_all_of_the_catalogue_is_there_by_name_with_what_is_installed() -> None:
         "warm": True,
         "compiled": False,
         "tested": True,
+        "tier": "nsjail",
         "packages": {"a": "1", "b": "2", "more": "9"},
         "install_command": None,
     }
@@ -117,7 +136,7 @@ def test_an_extension_may_tell_none(file: str) -> None:
 def test_every_language_of_ours_is_told_by_its_own_extension() -> None:
     ours = load_languages()
     found = {each.name: InstalledLanguage(each, {}) for each in ours}
-    whole = language_table(ours, (), found, Stock(), load_policies()["default"])
+    whole = language_table(ours, (), found, Stock(), load_policies()["default"], TierRules())
     for each in ours:
         expected = "typescript" if each.name == "bun" else each.name
         assert whole.of_file(each.source) == expected
