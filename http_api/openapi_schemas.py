@@ -40,6 +40,7 @@ _LANGUAGE: Final = object_of(
         "compiled",
         "tested",
         "tier",
+        "limits",
         "packages",
         "install_command",
     ],
@@ -54,6 +55,11 @@ _LANGUAGE: Final = object_of(
     compiled={"type": "boolean"},
     tested={"type": "boolean", "description": "its smoke test ran in a sandbox when the image was built"},
     tier={"type": "string", "enum": ["nsjail", "microvm"], "description": "the least that its executions have"},
+    limits=object_of(
+        ["wall_seconds"],
+        wall_seconds={"type": "number", "description": "the shorter of the policy's and the language's"},
+        compile_seconds={"type": "number", "description": "where there is a compiler"},
+    ),
     packages={"type": "object", "additionalProperties": TEXT, "description": "versions by name"},
     install_command={**MAYBE_TEXT, "description": "what an operator runs to have it; null: it is installed"},
 )

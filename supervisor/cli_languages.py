@@ -77,9 +77,12 @@ def _print_all(table: LanguageTable) -> None:
 
 
 def _print_one(view: LanguageView) -> None:
+    from supervisor.language_view import time_in_words
+
     click.echo(f"{view.title} {view.version}".rstrip())
     click.echo(f"names      {', '.join((view.name, *view.aliases))}")
     click.echo(f"main file  *{view.extension}")
+    click.echo(f"time       {time_in_words(view.limits)}")
     if not view.installed:
         click.echo(f"not installed: {view.install_command}")
     for name, version in view.packages.items():

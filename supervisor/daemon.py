@@ -91,7 +91,6 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
                 ids=ids,
                 tiers=prepared.tiers,
             )
-            language = next(each for each in prepared.languages.values() if each.language.name == "python")
 
             def make(nursery: trio.Nursery) -> Programs:
                 limits = _program_limits(settings)
@@ -102,7 +101,7 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
                     admission,
                     network,
                     prepared.policy,
-                    language,
+                    prepared.languages,
                     ids=ids,
                     limits=limits,
                     tiers=prepared.tiers,

@@ -119,7 +119,7 @@ class InJail:
         if language.profile is not None:
             script = protocol.RunScript(
                 arguments=list(request.arguments),
-                wall_seconds=request.wall_seconds,
+                wall_seconds=language.wall_seconds(request.wall_seconds),
                 stdin=request.stdin,
                 display_bytes=request.display_bytes,
                 environment=dict(request.environment),
@@ -145,7 +145,7 @@ class InJail:
         if language.profile is not None and request.main is None:
             cell = protocol.RunCell(
                 arguments=list(request.arguments),
-                wall_seconds=request.wall_seconds,
+                wall_seconds=language.wall_seconds(request.wall_seconds),
                 stdin=request.stdin,
                 interrupt_seconds=interrupt_seconds,
                 display_bytes=request.display_bytes,
@@ -172,6 +172,7 @@ class InJail:
             arguments=compiler,
             environment={**language.environment, **request.environment},
             seccomp=language.language.seccomp_compile or language.language.seccomp,
+            wall_seconds=language.language.limits.compile_seconds,
             then=then,
             phase="compile",
         )
@@ -384,7 +385,7 @@ def _program(request: ExecutionRequest, language: InstalledLanguage, then: proto
         arguments=language.run_arguments(request.arguments, request.main),
         environment={**language.environment, **request.environment},
         seccomp=language.language.seccomp,
-        wall_seconds=request.wall_seconds,
+        wall_seconds=language.wall_seconds(request.wall_seconds),
         stdin=request.stdin,
         then=then,
     )

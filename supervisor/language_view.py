@@ -10,8 +10,8 @@ from typing import Any, Final, TypeVar
 
 from supervisor.errors import InvalidRequest, Unsupported
 from supervisor.execution import Tier
-from supervisor.policy import Policy
-from supervisor.runtimes.catalogue import Group, InstalledLanguage, Language
+from supervisor.policy import LimitTable, Policy
+from supervisor.runtimes.catalogue import Group, InstalledLanguage, Language, effective_limits
 from supervisor.tier import TIERS, TITLES, TierRules, is_below
 
 NOT_INSTALLED: Final = "language_not_installed"
@@ -31,6 +31,8 @@ class LanguageView:
     """Of all files that are taken to be in it."""
     install_command: str
     """What an operator runs to have it."""
+    limits: Mapping[str, float]
+    """How long its programs, and its compiler, may take: the shorter of the policy's and its own, in seconds."""
     installed: bool = False
     version: str = ""
     """Empty: nobody has asked since its programs changed."""
@@ -142,7 +144,7 @@ def language_table(
     """Put the table together."""
     limits = policy.limits
     return LanguageTable(
-        tuple(_language(each, installed.get(each.name), stock, rules) for each in _sorted(languages)),
+        tuple(_language(each, installed.get(each.name), stock, limits, rules) for each in _sorted(languages)),
         tuple(
             GroupView(
                 each.name,
@@ -169,7 +171,9 @@ def _sorted(named: Sequence[_Named]) -> list[_Named]:
     return sorted(named, key=lambda each: each.name)
 
 
-def _language(language: Language, installed: InstalledLanguage | None, stock: Stock, rules: TierRules) -> LanguageView:
+def _language(
+    language: Language, installed: InstalledLanguage | None, stock: Stock, limits: LimitTable, rules: TierRules
+) -> LanguageView:
     added = stock.added.get(language.packages.usable or "", {})
     return LanguageView(
         name=language.name,
@@ -178,6 +182,7 @@ def _language(language: Language, installed: InstalledLanguage | None, stock: St
         extension=PurePosixPath(language.source).suffix,
         extensions=tuple(language.extensions),
         install_command=language.install_command,
+        limits=effective_limits(language, limits),
         compiled=language.compile is not None,
         tested=installed is not None and language.name in stock.tested,
         installed=installed is not None,
@@ -202,9 +207,16 @@ def described_language(view: LanguageView) -> dict[str, Any]:
         "compiled": view.compiled,
         "tested": view.tested,
         "tier": view.tier,
+        "limits": dict(view.limits),
         "packages": dict(view.packages),
         "install_command": None if view.installed else view.install_command,
     }
+
+
+def time_in_words(limits: Mapping[str, float]) -> str:
+    """Say how long a language's programs may take."""
+    compiling = limits.get("compile_seconds")
+    return f"at most {limits['wall_seconds']:g} s" + (f", and {compiling:g} s to compile" if compiling else "")
 
 
 def described(table: LanguageTable) -> dict[str, Any]:

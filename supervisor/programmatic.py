@@ -15,7 +15,7 @@ import base64
 import binascii
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -122,7 +122,7 @@ class Programs:
         admission: Admission,
         network: Network,
         policy: Policy,
-        language: InstalledLanguage,
+        languages: Mapping[str, InstalledLanguage],
         *,
         ids: DerivedIds,
         limits: ProgramLimits,
@@ -135,7 +135,7 @@ class Programs:
         self.admission = admission
         self.network = network
         self.policy = policy
-        self.language = language
+        self.languages = languages
         self._ids = ids
         self.limits = limits
         self._tiers = tiers
@@ -295,7 +295,7 @@ class _Attempt:
 
     async def run(self) -> Leg:
         programs, request = self._programs, self._program.request
-        execution = request.execution
+        execution, languages = request.execution, programs.languages
         inputs = self._inputs = await programs.resolver.resolve(execution)
         results = Results(skipped=list(inputs.skipped))
         try:
@@ -304,7 +304,7 @@ class _Attempt:
                 async with (
                     programs.jailer.open_jail(
                         programs.policy.name,
-                        programs.language.profile,
+                        programs.languages["python"].profile,
                         share=standing.share,
                         modest=standing.modest,
                         tier=self._program.tier,
@@ -320,7 +320,7 @@ class _Attempt:
                     await programs.work.place_inputs(inputs, jail, present)
                     script = protocol.RunScript(
                         arguments=list(execution.arguments),
-                        wall_seconds=execution.wall_seconds,
+                        wall_seconds=programs.languages[request.dialect].wall_seconds(execution.wall_seconds),
                         stdin=execution.stdin,
                         tools=request.dialect,
                         environment=dict(execution.environment),

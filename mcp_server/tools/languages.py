@@ -10,7 +10,7 @@ from mcp_server import uris
 from mcp_server.registry import Call, Input, Output, Reply, text
 from mcp_server.tools.common import REGISTRY
 from supervisor.errors import NotFound
-from supervisor.language_view import LanguageView, tier_in_words
+from supervisor.language_view import LanguageView, tier_in_words, time_in_words
 
 WELL_KNOWN: Final = (
     *("numpy", "pandas", "matplotlib", "scipy", "scikit-learn", "sympy", "pillow", "plotly", "openpyxl", "python-docx"),
@@ -43,6 +43,8 @@ class LanguageLine(Output, frozen=True):
     extension: str
     package_count: int
     packages: dict[str, str]
+    limits: dict[str, float]
+    """``wall_seconds`` of one run and, with a compiler, ``compile_seconds`` of that."""
     tier: str = "nsjail"
     """The least that its executions have."""
     install_command: str | None = None
@@ -121,6 +123,7 @@ def _line(view: LanguageView, *, everything: bool) -> LanguageLine:
         package_count=len(view.packages),
         packages=shown,
         tier=view.tier,
+        limits=dict(view.limits),
         install_command=None if view.installed else view.install_command,
     )
 
@@ -129,6 +132,7 @@ def _in_words(line: LanguageLine) -> str:
     parts = [line.title + (f" {line.version}" if line.version else "")]
     if line.aliases:
         parts.append(f"also {', '.join(line.aliases)}")
+    parts.append(time_in_words(line.limits))
     if line.keeps_variables:
         parts.append("keeps variables")
     if line.tier != "nsjail":

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from supervisor.errors import ConfigurationError
-from supervisor.policy import AbsolutePath, PlainName
+from supervisor.policy import AbsolutePath, LimitTable, PlainName, Seconds
 
 LANGUAGES: Final = Path(__file__).resolve().parent / "languages"
 GROUPS: Final = Path(__file__).resolve().parent / "groups"
@@ -77,6 +77,14 @@ class Group(Struct, frozen=True, forbid_unknown_fields=True):
     """As a language's."""
 
 
+class OwnLimits(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[limits]`` of a language: only ever less than the policy's; where it says more, the policy's holds."""
+
+    wall_seconds: Seconds | None = None
+    """Of one run of a program: a script, a cell of a lasting session, a compiled program."""
+    compile_seconds: Seconds | None = None
+
+
 class Language(Struct, frozen=True, forbid_unknown_fields=True):
     """One language.
 
@@ -103,6 +111,7 @@ class Language(Struct, frozen=True, forbid_unknown_fields=True):
     seccomp_compile: PlainName | None = None
     """The profile of ``compile``, where there is one."""
     compile: list[str] | None = None
+    limits: OwnLimits = OwnLimits()
     extensions: list[Extension] = []
     """Of files in it; one belongs to one language at most."""
     source_directory: AbsolutePath = SOURCE_DIRECTORY
@@ -163,6 +172,10 @@ class InstalledLanguage:
         """Where the program's file lies in a sandbox; ``main`` names one of the workspace."""
         return f"{self.language.source_directory}/{self.language.source}" if main is None else f"{WORKSPACE}/{main}"
 
+    def wall_seconds(self, asked: float | None) -> float | None:
+        """Give how long a run may take that was ``asked`` to take so long; ``None``: as long as the policy lets it."""
+        return min(filter(None, (asked, self.language.limits.wall_seconds)), default=None)
+
     def version_arguments(self) -> list[str]:
         """Give the command line that tells its version."""
         return self._fill(self.language.version)
@@ -208,6 +221,8 @@ def load_languages(directory: Path = LANGUAGES) -> tuple[Language, ...]:
             raise ConfigurationError(
                 f"languages/{path.name}: seccomp_compile belongs to compile, and each needs the other"
             )
+        if language.compile is None and language.limits.compile_seconds is not None:
+            raise ConfigurationError(f"languages/{path.name}: limits.compile_seconds: there is no compile")
         for name in (language.name, *language.aliases, *language.extensions):
             if name in claimed:
                 raise ConfigurationError(f"languages/{path.name}: {name!r} belongs to {claimed[name]} already")
@@ -235,6 +250,15 @@ def language_of(file: Path, languages: Sequence[Language]) -> str:
     """Name the language that a file's extension tells; Python, if it tells none."""
     by_extension = {extension: language.name for language in languages for extension in language.extensions}
     return by_extension.get(file.suffix) or by_extension.get(file.suffix.lower(), "python")
+
+
+def effective_limits(language: Language, policy: LimitTable) -> dict[str, float]:
+    """Give the limits of time that hold for its programs under a policy, in seconds by name."""
+    own = language.limits
+    found = {"wall_seconds": min(policy.wall_seconds, own.wall_seconds or policy.wall_seconds)}
+    if language.compile is not None:
+        found["compile_seconds"] = min(policy.compile_seconds, own.compile_seconds or policy.compile_seconds)
+    return found
 
 
 def profiles_wanted(languages: Sequence[Language]) -> dict[str, str]:

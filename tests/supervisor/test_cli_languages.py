@@ -35,7 +35,7 @@ def test_every_language_is_in_the_table(image_dir: Path) -> None:
 
 def test_one_language_is_told_whole(image_dir: Path) -> None:
     done = gaoler("languages", "golang", GAOLER_IMAGE_DIR=str(image_dir))
-    assert "names      go, golang\nmain file  *.go\n" in done.stdout
+    assert "names      go, golang\nmain file  *.go\ntime       at most 60 s, and 30 s to compile\n" in done.stdout
     plain = json.loads(gaoler("languages", "py", "--json", GAOLER_IMAGE_DIR=str(image_dir)).stdout)
     assert plain["name"] == "python"
     unknown = gaoler("languages", "cobol", GAOLER_IMAGE_DIR=str(image_dir))

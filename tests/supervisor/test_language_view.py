@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
 import pytest
 
 from supervisor.errors import InvalidRequest, Unsupported
-from supervisor.language_view import LanguageTable, Stock, described, language_table, tier_in_words
+from supervisor.language_view import LanguageTable, Stock, described, language_table, tier_in_words, time_in_words
 from supervisor.policy import load_policies
-from supervisor.runtimes.catalogue import Group, InstalledLanguage, Language, Packages, Smoke, load_languages
+from supervisor.runtimes.catalogue import Group, InstalledLanguage, Language, OwnLimits, Packages, Smoke, load_languages
 from supervisor.tier import TierRules
 
 SMOKE = Smoke("", "")
@@ -90,6 +91,7 @@ def test_all_of_the_catalogue_is_there_by_name_with_what_is_installed() -> None:
         "compiled": False,
         "tested": True,
         "tier": "nsjail",
+        "limits": {"wall_seconds": 60.0},
         "packages": {"a": "1", "b": "2", "more": "9"},
         "install_command": None,
     }
@@ -101,6 +103,36 @@ def test_all_of_the_catalogue_is_there_by_name_with_what_is_installed() -> None:
         ("tex", False, "gaoler image build --group tex"),
     ]
     assert plain["limits"]["wall_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("own", "shown"),
+    [
+        (OwnLimits(), {"wall_seconds": 60.0, "compile_seconds": 30.0}),
+        (OwnLimits(wall_seconds=2.5), {"wall_seconds": 2.5, "compile_seconds": 30.0}),
+        (OwnLimits(compile_seconds=4), {"wall_seconds": 60.0, "compile_seconds": 4.0}),
+        (OwnLimits(600, 600), {"wall_seconds": 60.0, "compile_seconds": 30.0}),
+    ],
+)
+def test_of_two_limits_of_time_the_shorter_is_shown(own: OwnLimits, shown: dict[str, float]) -> None:
+    whole = language_table([msgspec.structs.replace(C, limits=own)], (), {}, Stock(), load_policies()["default"])
+    assert whole.languages[0].limits == shown
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "sent"),
+    [(None, None, None), (None, 9.0, 9.0), (2.0, None, 2.0), (2.0, 9.0, 2.0), (2.0, 0.5, 0.5)],
+)
+def test_of_what_a_caller_asks_and_the_language_lets_the_shorter_is_taken(
+    own: float | None, asked: float | None, sent: float | None
+) -> None:
+    limited = InstalledLanguage(msgspec.structs.replace(C, limits=OwnLimits(own)), {"x": "/x"})
+    assert limited.wall_seconds(asked) == sent
+
+
+def test_times_are_told_in_words() -> None:
+    assert time_in_words({"wall_seconds": 2.5}) == "at most 2.5 s"
+    assert time_in_words({"wall_seconds": 60.0, "compile_seconds": 30.0}) == "at most 60 s, and 30 s to compile"
 
 
 @pytest.mark.parametrize("name", ["python", "PY", "Python3"])

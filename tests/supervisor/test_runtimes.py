@@ -98,6 +98,13 @@ def test_a_files_extension_tells_its_language(file: str, language: str) -> None:
         ('seccomp = "python"\n', "", "seccomp"),
         ('seccomp = "python"', 'seccomp = "../default"', "seccomp"),
         ('seccomp = "python"', 'seccomp = "python"\nseccomp_compile = "compiler"', "seccomp_compile"),
+        ("[packages]", "[limits]\nwall_seconds = 0\n[packages]", "$.limits.wall_seconds"),
+        ("[packages]", "[limits]\nwall_seconds = -1.5\n[packages]", "$.limits.wall_seconds"),
+        ("[packages]", "[limits]\nwall_seconds = nan\n[packages]", "$.limits.wall_seconds"),
+        ("[packages]", "[limits]\nwall_seconds = inf\n[packages]", "$.limits.wall_seconds"),
+        ("[packages]", '[limits]\nwall_seconds = "9"\n[packages]', "$.limits.wall_seconds"),
+        ("[packages]", "[limits]\nmemory_bytes = 9\n[packages]", "memory_bytes"),
+        ("[packages]", "[limits]\ncompile_seconds = 9\n[packages]", "limits.compile_seconds"),
     ],
 )
 def test_a_broken_language_refuses_and_names_file_and_key(tmp_path: Path, old: str, new: str, named: str) -> None:
@@ -106,4 +113,5 @@ def test_a_broken_language_refuses_and_names_file_and_key(tmp_path: Path, old: s
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(ConfigurationError) as caught:
         load_languages(tmp_path / "l")
+    assert "languages/python.toml: " in caught.value.message
     assert named in caught.value.message
