@@ -26,8 +26,9 @@ from supervisor.jailer.seccomp import SeccompError, compile_profiles
 from supervisor.network.preparation import read_credentials, rule_source
 from supervisor.network.presets import read_presets
 from supervisor.network.rule_files import read_rule_sets
+from supervisor.nsjail_program import nsjail_path
 from supervisor.policy import load_seccomp_profiles
-from supervisor.prepare import find_languages, nsjail_path, policy_directory, read_policy
+from supervisor.prepare import find_languages, policy_directory, read_policy
 from supervisor.runtimes.catalogue import load_languages, profiles_wanted
 from supervisor.settings import Settings
 

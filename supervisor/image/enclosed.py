@@ -6,7 +6,9 @@ It ends when this program ends, however that happens.
 
 The command runs code of packages, and it is the host's root without capabilities, for the files that it makes are
 root's. To that user ``/etc/shadow`` is readable and ``/proc/sys`` writable, ``kernel.core_pattern`` among it: so of
-``/etc`` it gets a copy of what everybody may read, and all of ``/proc`` is read-only.
+``/etc`` it gets a copy of what everybody may read, and all of ``/proc`` is read-only. Its system calls are those of
+every sandbox: the filter is the one of ``seccomp/default.kafel``. So it gets no namespace in which it would have rights
+again, and reaches no more of the kernel than what it makes will reach, when it is used.
 """
 
 from __future__ import annotations
@@ -25,10 +27,17 @@ from msgspec import Struct
 
 from supervisor.image.steps import Runner, ignore
 from supervisor.jailer import kernel
+from supervisor.jailer.seccomp import compile_policy
+from supervisor.nsjail_program import nsjail_path
+from supervisor.policy import PACKAGED_POLICIES
 from supervisor.runtimes.catalogue import COMMON_ENVIRONMENT
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Changes when a command finds another world."""
+FILTER: Final = PACKAGED_POLICIES / "seccomp" / "default.kafel"
+"""That of Gaoler itself, whatever policies an operator has: these are for programs of callers."""
+_HIDDEN: Final = ("keys", "key-users")
+"""Of ``/proc``: what the host's root has in the kernel's keyrings, which no namespace divides."""
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 _MERGED: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _CLOSED: Final = kernel.MS_NOSUID | kernel.MS_NODEV
@@ -69,6 +78,7 @@ def main(arguments: Sequence[str]) -> None:
     spec = msgspec.json.decode(arguments[0], type=Spec)
     work = _work_of(spec)
     work.mkdir(exist_ok=True)
+    wall = compile_policy(str(nsjail_path()), FILTER.read_text(encoding="utf-8"))
     kernel.unshare(
         kernel.CLONE_NEWNS
         | kernel.CLONE_NEWNET
@@ -85,6 +95,7 @@ def main(arguments: Sequence[str]) -> None:
         kernel.keep_capabilities(frozenset())
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         os.umask(0o022)
+        kernel.install_seccomp(wall)
         os.execvpe(spec.command[0], spec.command, spec.environment)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     sys.exit(code if code >= 0 else 128 - code)
@@ -115,6 +126,10 @@ def _build_world(spec: Spec, work: Path) -> None:
     kernel.mount("gaoler", root / "tmp", "tmpfs", _CLOSED, "mode=1777")
     kernel.mount("gaoler", root / "dev" / "shm", "tmpfs", _CLOSED, "mode=1777")
     kernel.mount("proc", root / "proc", "proc", _CLOSED | kernel.MS_NOEXEC | kernel.MS_RDONLY)
+    for name in _HIDDEN:
+        if (root / "proc" / name).exists():
+            # As a device: without that the device of nothing could not be read.
+            kernel.bind("/dev/null", root / "proc" / name, flags=kernel.MS_NOSUID | kernel.MS_NOEXEC, recursive=False)
     os.chdir(root)
     kernel.pivot_root(".", "host")
     os.chdir("/tmp")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.attack.building import TRIED, try_in_build
 from supervisor.image import ImageError, current_image
 from supervisor.image.build import build_image
 from supervisor.image.manifest import Selection
@@ -26,7 +27,7 @@ ls / > top
 ls -A /tmp > tmp
 ls /usr/local > local
 cat /proc/net/dev > interfaces
-grep -E '^(CapEff|CapBnd|NoNewPrivs)' /proc/self/status > rights
+grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status > rights
 ls -d /proc/[0-9]* | wc -l > processes
 for place in /usr/bin/new /etc/new /new /usr/local/../new; do echo x > $place && echo $place; done 2> errors > written || true
 echo x > /dev/null
@@ -59,7 +60,7 @@ def test_it_sees_what_a_sandbox_will_see_and_can_write_only_its_own(tmp_path: Pa
     assert seen["tmp"] == ""
     assert seen["local"].split() == ["seen"]
     assert re.findall(r"^ *(\w+):", seen["interfaces"], re.MULTILINE) == ["lo"]
-    assert re.findall(r"\t(\w+)", seen["rights"]) == ["0" * 16, "0" * 16, "1"]
+    assert re.findall(r"\t(\w+)", seen["rights"]) == ["0" * 16, "0" * 16, "1", "2"]
     assert int(seen["processes"]) < 6
     assert seen["written"] == ""
     assert seen["errors"].count("Read-only file system") == 4
@@ -87,6 +88,17 @@ def test_it_is_roots_user_and_gets_neither_secrets_nor_settings_of_the_host(tmp_
     assert "/proc/sys/kernel/core_pattern" in seen["settings"].splitlines()
     assert seen["opened"] == ""
     assert {"passwd", "alternatives"} <= set(seen["etc"].split())
+
+
+@pytest.mark.parametrize("program", TRIED)
+def test_hostile_programs_get_no_further_in_it_than_in_a_sandbox(program: str) -> None:
+    assert try_in_build(program) == ""
+
+
+def test_a_hostile_program_that_does_not_come_to_its_end_is_no_good_sign() -> None:
+    # It wants a file of a sandbox's that no build has.
+    assert try_in_build("k12_setuid") != ""
+    assert "ESCAPED" in try_in_build("k12_every_setuid")
 
 
 def test_it_cannot_reach_a_server_of_the_host(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from supervisor.attack import host
+from supervisor.attack import building, host
 from supervisor.attack.captured import Order
 from supervisor.attack.case import Broken, Collection
 from supervisor.attack.target import Target
@@ -184,6 +184,23 @@ async def captured_door(target: Target) -> str:
         if b"stored" in answer:
             raise Broken(f"{what} is stored")
     return f"{len(wanted) + 3} requests"
+
+
+@_case(
+    "D6",
+    "what a build runs of packages",
+    promise="Code of packages that runs while an image is built has the filter of every sandbox: no namespace, mount, "
+    "trace, keyring, module or odd socket.",
+    meaning="Code of a package, which is root's without rights there, attacks the kernel while an image is built.",
+    mend="Build no image before it is mended; report it with the JSON of this run: this is a fault of Gaoler's own.",
+)
+async def what_builds_run(_target: Target) -> str:
+    """Let the programs that try the kernel's surface be what a package brings."""
+    for name in building.TRIED:
+        got = await trio.to_thread.run_sync(building.try_in_build, name)
+        if got:
+            raise Broken(f"{name}: {got}")
+    return f"{len(building.TRIED)} programs"
 
 
 async def _ask(target: Target, messages: list[Any]) -> bytes:
