@@ -115,7 +115,9 @@ def test_all_of_the_catalogue_is_there_by_name_with_what_is_installed() -> None:
     ],
 )
 def test_of_two_limits_of_time_the_shorter_is_shown(own: OwnLimits, shown: dict[str, float]) -> None:
-    whole = language_table([msgspec.structs.replace(C, limits=own)], (), {}, Stock(), load_policies()["default"])
+    whole = language_table(
+        [msgspec.structs.replace(C, limits=own)], (), {}, Stock(), load_policies()["default"], TierRules()
+    )
     assert whole.languages[0].limits == shown
 
 
