@@ -19,14 +19,16 @@ from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.identity.oauth import load_oauth_keys
 from supervisor.identity.tokens import PublicKey, load_public_keys
 from supervisor.image import Image, LanguageRecord, current_image, hold
+from supervisor.image.boot_check import check_microvm
 from supervisor.image.fit import check_python, find_init, refuse_hosts_files
 from supervisor.image.inside import inside
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.seccomp import SeccompError, compile_all
-from supervisor.jailer.setup import SetupPlan, become_ordinary_user, start_jailer
+from supervisor.jailer.setup import MicrovmPlan, SetupPlan, become_ordinary_user, start_jailer
 from supervisor.language_view import LanguageTable, Stock, language_table
 from supervisor.log_limit import limit_logging
+from supervisor.microvm.preparation import MachineWish, microvm_plan
 from supervisor.network.host_names import HOSTS, RESOLV_CONF
 from supervisor.network.preparation import prepare_network
 from supervisor.nsjail_program import nsjail_path
@@ -217,7 +219,7 @@ def setup_plan(
     """
     refuse_hosts_files(image, policies)
     first, count = settings.subordinate_range
-    return SetupPlan(
+    plan = SetupPlan(
         state_directory=settings.state_path,
         usr=image.usr,
         etc=image.etc,
@@ -242,6 +244,24 @@ def setup_plan(
         shared_packages=shared_packages(settings),
         trusted_authority=authority[0] if authority else "",
     )
+    return replace(plan, microvm=_microvm(settings, image, plan)) if settings.microvm.enabled else plan
+
+
+def _microvm(settings: Settings, image: Image, plan: SetupPlan) -> MicrovmPlan:
+    """Say how virtual machines are made; what they are made of is compared with what was built first."""
+    microvm = settings.microvm
+    wish = MachineWish(
+        vcpus=microvm.vcpus,
+        memory_mib=microvm.memory_mib,
+        memory_budget_mib=microvm.memory_budget_mib,
+        boot_seconds=microvm.boot_seconds,
+        waiting=microvm.waiting,
+        most=microvm.max,
+        library=microvm.library,
+        kernel=microvm.kernel,
+    )
+    machines = load_policies(policy_directory(settings), "machines")
+    return microvm_plan(plan, wish, plan.policies[settings.execution.policy], machines, check_microvm(image))
 
 
 def shared_packages(settings: Settings) -> Path | None:

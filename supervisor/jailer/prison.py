@@ -235,7 +235,11 @@ def _make_guest(plan: SetupPlan, microvm: MicrovmPlan, root: Path) -> None:
     _bind_at(microvm.guest, guest / places.GAOLER.lstrip("/"), _READ_ONLY)
     if plan.shared_packages is not None:
         _bind_at(plan.shared_packages, guest / places.PACKAGES.lstrip("/"), _READ_ONLY)
-    _bind_at(microvm.machine, root / MACHINE.lstrip("/"), _READ_ONLY)
+    libraries = root / MACHINE.lstrip("/")
+    libraries.mkdir(mode=0o755)
+    for name, path in microvm.libraries.items():
+        (libraries / name).touch(mode=0o600)
+        kernel.bind(path.resolve(), libraries / name, flags=_READ_ONLY, recursive=False)
 
 
 def _make_machine_dev(directory: Path, group: int) -> None:

@@ -47,8 +47,8 @@ class MicrovmPlan:
 
     guest: Path
     """What a guest sees as ``/opt/gaoler``."""
-    machine: Path
-    """The libraries of the helper."""
+    libraries: Mapping[str, Path]
+    """Of the helper, by the names that it looks for."""
     machines: MachinePlan
 
 

@@ -10,11 +10,13 @@ from typing import Final
 import msgspec
 
 from supervisor.errors import ConfigurationError
+from supervisor.image.boot_check import MicrovmParts
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.keeper import PROXY_ID
 from supervisor.jailer.setup import MicrovmPlan, SetupPlan
 from supervisor.microvm import places
+from supervisor.microvm.krun import KERNEL, LIBRARY
 from supervisor.microvm.machine import MachinePlan
 from supervisor.microvm.protocol import GuestPlan
 from supervisor.microvm.vmm import MachineConfig, encode_config
@@ -41,6 +43,10 @@ class MachineWish:
     boot_seconds: float
     waiting: int
     most: int
+    library: str = ""
+    """Another file than the image's."""
+    kernel: str = ""
+    """As ``library``."""
 
 
 def check_memory(wish: MachineWish, policy: Policy) -> None:
@@ -60,9 +66,9 @@ def check_memory(wish: MachineWish, policy: Policy) -> None:
 
 
 def microvm_plan(
-    plan: SetupPlan, wish: MachineWish, policy: Policy, machine_policies: Mapping[str, Policy], parts: tuple[Path, Path]
+    plan: SetupPlan, wish: MachineWish, policy: Policy, machine_policies: Mapping[str, Policy], parts: MicrovmParts
 ) -> MicrovmPlan:
-    """Say how virtual machines are made for the sandboxes of ``policy``. ``parts``: guest and machine of the image.
+    """Say how virtual machines are made for the sandboxes of ``policy``, of what the image brings.
 
     Raises:
         ConfigurationError: the memory does not fit, or there is no policy for the jail of a machine.
@@ -78,7 +84,6 @@ def microvm_plan(
         cpu_cores=float(wish.vcpus),
         lifetime_seconds=policy.limits.lifetime_seconds,
     )
-    guest, machine = parts
     machines = MachinePlan(
         program=[places.PYTHON, "-I", "-m", "supervisor.microvm.vmm"],
         config=encode_config(MachineConfig(vcpus=wish.vcpus, memory_mib=wish.memory_mib)),
@@ -89,7 +94,22 @@ def microvm_plan(
         waiting=wish.waiting,
         most=max(1, min(wish.most, wish.memory_budget_mib // each)),
     )
-    return MicrovmPlan(guest, machine, machines)
+    return MicrovmPlan(parts.guest, _libraries(wish, parts.machine), machines)
+
+
+def _libraries(wish: MachineWish, directory: Path) -> Mapping[str, Path]:
+    """Choose the helper's libraries: what the operator names, else the image's.
+
+    Raises:
+        ConfigurationError: a file that is named does not exist.
+    """
+    found: dict[str, Path] = {}
+    for name, own, field in ((LIBRARY, wish.library, "library"), (KERNEL, wish.kernel, "kernel")):
+        path = Path(own) if own else directory / name
+        if not path.is_file():
+            raise ConfigurationError(f"{path} is no file: there is no {name}", field=f"microvm.{field}")
+        found[name] = path
+    return found
 
 
 def _guest_plan(plan: SetupPlan, policy: Policy) -> GuestPlan:
