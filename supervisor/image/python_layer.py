@@ -30,9 +30,10 @@ PYTHON: Final = "/usr/bin/python3"
 FONT_LIST: Final = "share/gaoler/matplotlib"
 _VERSION: Final = 4
 """Changes when this module makes something else of the same inputs."""
-_REQUIREMENT: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==", re.MULTILINE)
+REQUIREMENT: Final = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==", re.MULTILINE)
+"""A package in a lock file."""
 _PIP_OPTIONS: Final = ("--disable-pip-version-check", "--no-input", "--progress-bar", "off")
-_COMPILE: Final = ("-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "/usr/local/lib")
+COMPILE: Final = ("-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "/usr/local/lib")
 """Byte code is told by its source's content, not by its time: so an image is the same each time. Nobody checks it in a
 sandbox either, for sources cannot change there."""
 
@@ -57,15 +58,15 @@ def python_layer(plan: ImagePlan, ground: Ground, progress: BuildProgress, run: 
         local = building / "local"
         site = site_of(version, local)
         site.mkdir(mode=0o755, parents=True)
-        total = len(_REQUIREMENT.findall(plan.requirements.read_text()))
+        total = len(REQUIREMENT.findall(plan.requirements.read_text()))
         locked = ["--require-hashes", "--requirement", str(plan.requirements)]
-        _install(plan, version, site, locked, total, progress, run)
+        install_wheels(plan, version, site, locked, total, progress, run)
         _move_programs(site, local / "bin")
         _add_our_files(site)
         with progress.step("Compiling Python packages"):
-            run_enclosed(run, _spec(ground, local, [], _COMPILE))
+            run_enclosed(run, enclosed_spec(ground, local, [], COMPILE))
         with progress.step("Trying every package"):
-            run_enclosed(run, _spec(ground, local, [], ("-B", "-c", _try_imports(site))))
+            run_enclosed(run, enclosed_spec(ground, local, [], ("-B", "-c", _try_imports(site))))
 
     return LayerPlan("python", key, fill)
 
@@ -83,7 +84,7 @@ def fonts_layer(plan: ImagePlan, ground: Ground, python: LayerPlan, progress: Bu
             return
         program = f"import os; os.environ['MPLCONFIGDIR'] = '/usr/local/{FONT_LIST}'\nimport matplotlib.font_manager"
         with progress.step("Listing fonts"):
-            run_enclosed(run, _spec(ground, building / "local", [below], ("-B", "-c", program)))
+            run_enclosed(run, enclosed_spec(ground, building / "local", [below], ("-B", "-c", program)))
 
     return LayerPlan("fonts", key_of(python.key, ground.key, found), fill)
 
@@ -101,13 +102,13 @@ def extra_layer(plan: ImagePlan, ground: Ground, python: LayerPlan, progress: Bu
         there = distributions([site_of(version, below)])
         constraints = building / "constraints.txt"
         constraints.write_text("".join(f"{name}=={each}\n" for name, each in there.items()), encoding="utf-8")
-        _install(plan, version, site, ["--constraint", str(constraints), *wanted], len(wanted), progress, run)
+        install_wheels(plan, version, site, ["--constraint", str(constraints), *wanted], len(wanted), progress, run)
         constraints.unlink()
         drop_those_of(site, there)
         _move_programs(site, local / "bin")
         with progress.step("Compiling and trying what was added"):
-            run_enclosed(run, _spec(ground, local, [], _COMPILE))
-            run_enclosed(run, _spec(ground, local, [below], ("-B", "-c", _try_imports(site))))
+            run_enclosed(run, enclosed_spec(ground, local, [], COMPILE))
+            run_enclosed(run, enclosed_spec(ground, local, [below], ("-B", "-c", _try_imports(site))))
 
     return LayerPlan("extra", key_of(_VERSION, python.key, wanted), fill)
 
@@ -129,7 +130,7 @@ def _pip_command(plan: ImagePlan, progress: BuildProgress, run: Runner) -> list[
     return [str(tool / "bin" / "python"), "-m", "pip"]
 
 
-def _install(
+def install_wheels(
     plan: ImagePlan, version: str, site: Path, wanted: list[str], total: int, progress: BuildProgress, run: Runner
 ) -> None:
     """Download what is ``wanted``, and then install it without a network; wheels only, so that nothing of it is run."""
@@ -145,7 +146,8 @@ def _install(
         run([*pip, "install", *options, *offline, *wanted], advance_on("Collecting", step.advance))
 
 
-def _spec(ground: Ground, local: Path, below: Sequence[Path], arguments: Sequence[str]) -> Spec:
+def enclosed_spec(ground: Ground, local: Path, below: Sequence[Path], arguments: Sequence[str]) -> Spec:
+    """Describe a run of the image's Python, which finds ``local`` over the layers ``below`` as ``/usr/local``."""
     return Spec(
         usr=str(ground.usr),
         etc=str(ground.etc),
