@@ -37,6 +37,7 @@ def image() -> None:
 )
 @click.option("--base", type=click.Choice(["host", "own"]), help="Whose /usr sandboxes see (default: as before; host).")
 @click.option("--suite", metavar="NAME", help="Of Debian, for --base own (default: this host's).")
+@click.option("--microvm", is_flag=True, help="What virtual machines are made of: a guest and the hypervisor.")
 @click.option("--only", is_flag=True, help="Have what is given here and nothing that was asked for earlier.")
 @click.option("--fresh", is_flag=True, help="Make every layer again.")
 @click.option("--no-try", is_flag=True, help="Do not try the new image in sandboxes; versions are not known then.")
@@ -51,6 +52,7 @@ def image_build(
     packages: Path | None,
     base: str | None,
     suite: str | None,
+    microvm: bool,
     only: bool,
     fresh: bool,
     no_try: bool,
@@ -77,6 +79,7 @@ def image_build(
             packages=packages,
             base=base,
             suite=suite,
+            microvm=microvm,
         )
 
         def trial(directory: Path, attempts: Sequence[Attempt]) -> list[Answer]:
@@ -113,6 +116,7 @@ def image_list(*, as_json: bool, image_dir: str | None, state_dir: str | None, c
         for row in found.images:
             marks = [word for word, holds in (("current", row.current), ("in use", row.in_use)) if holds]
             has = [*(f"{name} {version}".strip() for name, version in row.languages.items()), *row.groups]
+            has += ["microvm"] if row.microvm else []
             sizes = (f"{row.bytes >> 20}", f"{row.own_bytes >> 20}")
             table.add_row(row.id, ", ".join(marks), row.base or "other version", *sizes, ", ".join(has))
         Console().print(table)

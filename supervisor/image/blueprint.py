@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from supervisor.image.ground import Ground
+from supervisor.image.guest_layer import guest_layer
 from supervisor.image.layers import LayerPlan, key_of
+from supervisor.image.machine_layer import machine_layer
 from supervisor.image.manifest import FORMAT
 from supervisor.image.npm import LIBRARIES, NpmFolder, npm_layer, read_folder
 from supervisor.image.own_root import build_root, identity
@@ -94,7 +96,8 @@ def draw(plan: ImagePlan, wanted: Wanted, ground: Ground, progress: BuildProgres
     """Plan the layers, in the order in which they are made. Reads, and changes nothing.
 
     Raises:
-        ImageError: a language that was chosen has no tools, though its packages are there.
+        ImageError: a language that was chosen has no tools, though its packages are there; virtual machines were asked
+            for, and there are none for this processor.
     """
     for language in wanted.languages:
         if missing := _tools_missing(language, wanted, ground):
@@ -105,6 +108,8 @@ def draw(plan: ImagePlan, wanted: Wanted, ground: Ground, progress: BuildProgres
     layers = [python, fonts_layer(plan, ground, python, progress, run), *npm.values()]
     if plan.selection.python:
         layers.append(extra_layer(plan, ground, python, progress, run))
+    if plan.selection.microvm:
+        layers += [guest_layer(plan, ground, progress, run), machine_layer(plan, progress, run)]
     preparing: list[Language | Group] = [*present, *wanted.groups]
     for each in preparing:
         chosen = each in wanted.languages or each in wanted.groups

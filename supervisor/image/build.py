@@ -18,10 +18,11 @@ from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.image import debian
 from supervisor.image.blueprint import Blueprint, Wanted, draw, missing_packages, root_layer, wanted_of
 from supervisor.image.ground import Ground, host_ground, own_ground
+from supervisor.image.guest_layer import try_parts
 from supervisor.image.inside import Inside, inside
 from supervisor.image.inventory import group_records, language_records, with_answers
 from supervisor.image.layers import Layer, complete_layer, have_layer
-from supervisor.image.manifest import CURRENT, FILES, FORMAT, MANIFEST, Image, Manifest, current_image
+from supervisor.image.manifest import BUILDING, CURRENT, FILES, FORMAT, MANIFEST, Image, Manifest, current_image
 from supervisor.image.own_root import suite_of_host
 from supervisor.image.plan import HOST_PACKAGES, ImagePlan
 from supervisor.image.steps import ImageError, Runner, run_program
@@ -30,7 +31,6 @@ from supervisor.image.tree import content_of, link_tree, merged
 from supervisor.image.trial import Trial, attempts_for
 from supervisor.progress import BuildProgress
 
-BUILDING: Final = "building"
 TRIAL: Final = "trial"
 
 
@@ -62,7 +62,7 @@ def build_image(
         try:
             image = _build(plan, wanted, ground, progress, runner)
             if trial is not None:
-                image = _tried(plan, image, wanted, trial, progress)
+                image = _tried(plan, image, wanted, trial, progress, runner)
         finally:
             os.umask(previous)
         built = publish(plan.directory, image.path, image)
@@ -139,16 +139,18 @@ def _put_together(plan: ImagePlan, blueprint: Blueprint, ground: Ground, layers:
     return _write(building, manifest)
 
 
-def _tried(plan: ImagePlan, image: Image, wanted: Wanted, trial: Trial, progress: BuildProgress) -> Image:
+def _tried(plan: ImagePlan, image: Image, wanted: Wanted, trial: Trial, progress: BuildProgress, run: Runner) -> Image:
     """Try it; give it with what has been found.
 
     Raises:
         ImageError: something that was chosen does not work.
     """
+    place = plan.directory / TRIAL
+    if plan.selection.microvm:
+        try_parts(image, place, progress, run)
     present = [each for each in plan.languages if each.name in image.manifest.languages]
     attempts = attempts_for(present, wanted.groups, inside(image))
     with progress.step("Trying languages in sandboxes", len(attempts)) as step:
-        place = plan.directory / TRIAL
         place.mkdir(mode=0o755)
         (place / CURRENT).symlink_to(f"../{BUILDING}")
         try:

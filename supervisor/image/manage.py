@@ -33,6 +33,8 @@ class ImageRow(Struct, frozen=True):
     """Of files that no other image has."""
     languages: dict[str, str]
     groups: list[str]
+    microvm: bool
+    """It has what virtual machines are made of."""
 
 
 class ImageList(Struct, frozen=True):
@@ -115,9 +117,10 @@ def _row(path: Path, current: bool, size: int, own: int) -> ImageRow:  # noqa: F
     try:
         manifest = read_image(path).manifest
     except ConfigurationError:
-        return ImageRow(path.name, current, is_held(path), "", size, own, {}, [])
+        return ImageRow(path.name, current, is_held(path), "", size, own, {}, [], microvm=False)
     languages = {name: each.version for name, each in manifest.languages.items()}
-    return ImageRow(path.name, current, is_held(path), manifest.base, size, own, languages, sorted(manifest.groups))
+    groups, microvm = sorted(manifest.groups), manifest.selection.microvm
+    return ImageRow(path.name, current, is_held(path), manifest.base, size, own, languages, groups, microvm)
 
 
 def _sizes(directory: Path) -> Iterator[tuple[int, int]]:

@@ -15,6 +15,12 @@ FORMAT: Final = 2
 MANIFEST: Final = "manifest.json"
 FILES: Final = "files.json"
 CURRENT: Final = "current"
+GUEST: Final = "guest"
+"""What a virtual machine sees at ``/opt/gaoler``, if the image has it."""
+MACHINE: Final = "machine"
+"""The hypervisor's libraries, beside it."""
+BUILDING: Final = "building"
+"""What a build calls an image that has no name yet."""
 
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Base = Literal["host", "own"]
@@ -34,6 +40,8 @@ class Selection(Struct, frozen=True, forbid_unknown_fields=True):
     base: Base = "host"
     suite: str = ""
     """Of Debian, for an own root; empty: the host's."""
+    microvm: bool = False
+    """The image has what virtual machines are made of: ``guest`` and ``machine``."""
 
 
 class LanguageRecord(Struct, frozen=True, forbid_unknown_fields=True):

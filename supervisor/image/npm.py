@@ -87,32 +87,40 @@ def npm_layer(folder: NpmFolder, images: Path, progress: BuildProgress, run: Run
 
     def fill(building: Path) -> None:
         local = building / "local"
-        target = local / "lib" / "npm" / folder.name
-        target.mkdir(mode=0o755, parents=True)
-        for name in _FILES:
-            shutil.copyfile(folder.source / name, target / name)
-        npm = _npm(progress, run)
-        options = [*_OPTIONS, "--cache", str(images / CACHE), "--prefix", str(target)]
-        faults: list[str] = []
-        with progress.step(f"Installing packages of npm: {folder.name}", _size(target)) as step:
-
-            def see(line: str) -> None:
-                if line.startswith("npm http"):
-                    step.advance(line.rpartition("/")[2])
-                elif line.startswith("npm error"):
-                    faults.append(line.removeprefix("npm error").strip())
-
-            try:
-                run([npm, "ci", *options], see)
-                if folder.extra:
-                    run([npm, "install", "--no-save", *options, *folder.extra], see)
-            except ImageError as error:
-                # What is wrong it says first, and then pages about its options.
-                first = "\n    ".join(filter(None, faults[:_SHOWN_FAULTS]))
-                raise ImageError(f"npm/{folder.name}: {first or error}\nRun the build again: it resumes.") from None
+        install_folder(folder, local / "lib" / "npm" / folder.name, images, progress, run)
         _link_programs(folder, local)
 
     return LayerPlan(f"npm-{folder.name}", folder.key, fill)
+
+
+def install_folder(folder: NpmFolder, target: Path, images: Path, progress: BuildProgress, run: Runner) -> None:
+    """Install the packages of a folder into ``target``, which it makes; ``images`` has the downloads.
+
+    Raises:
+        ImageError: npm cannot; with what it says first.
+    """
+    target.mkdir(mode=0o755, parents=True)
+    for name in _FILES:
+        shutil.copyfile(folder.source / name, target / name)
+    npm = _npm(progress, run)
+    options = [*_OPTIONS, "--cache", str(images / CACHE), "--prefix", str(target)]
+    faults: list[str] = []
+    with progress.step(f"Installing packages of npm: {folder.name}", _size(target)) as step:
+
+        def see(line: str) -> None:
+            if line.startswith("npm http"):
+                step.advance(line.rpartition("/")[2])
+            elif line.startswith("npm error"):
+                faults.append(line.removeprefix("npm error").strip())
+
+        try:
+            run([npm, "ci", *options], see)
+            if folder.extra:
+                run([npm, "install", "--no-save", *options, *folder.extra], see)
+        except ImageError as error:
+            # What is wrong it says first, and then pages about its options.
+            first = "\n    ".join(filter(None, faults[:_SHOWN_FAULTS]))
+            raise ImageError(f"npm/{folder.name}: {first or error}\nRun the build again: it resumes.") from None
 
 
 def packages_of(folder: NpmFolder, local: Path) -> dict[str, str]:

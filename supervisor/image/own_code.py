@@ -15,8 +15,8 @@ HERE: Final = Path(__file__).resolve().parents[2]
 OURS: Final = frozenset(("supervisor", "egress", "policies", "http_api", "mcp_server"))
 ROOTS: Final = (
     "supervisor.jailer.*",
-    "supervisor.microvm.protocol",
-    "supervisor.microvm.relay",
+    "supervisor.microvm.guest",
+    "supervisor.microvm.vmm",
 )
 """What a guest runs, and what becomes its virtual machine: modules, or all of a package."""
 

@@ -47,6 +47,7 @@ def added(before: Selection, asked: Selection) -> Selection:
         npm=_union(before.npm, asked.npm),
         base=asked.base,
         suite=asked.suite,
+        microvm=before.microvm or asked.microvm,
     )
 
 
@@ -58,6 +59,7 @@ def asked_for(
     packages: Path | None,
     base: str | None,
     suite: str | None,
+    microvm: bool = False,
 ) -> Selection:
     """Add to a selection what a command line asks for.
 
@@ -73,6 +75,7 @@ def asked_for(
         "npm": extra.npm,
         "base": base or before.base,
         "suite": before.suite if suite is None else suite,
+        "microvm": microvm,
     }
     asked = msgspec.convert(given, Selection)
     if asked.suite and asked.base == "host":

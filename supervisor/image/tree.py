@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -29,26 +29,26 @@ class Entry(Struct, frozen=True, array_like=True, order=True):
     """SHA-256 of a file's content; a link's target."""
 
 
-def list_tree(root: Path, leave_out: Sequence[str] = ()) -> list[Entry]:
-    """List all that is below ``root``, sorted; ``leave_out`` are names directly in it.
+def list_tree(root: Path, leave_out: Sequence[str] = (), only: str | None = None) -> list[Entry]:
+    """List all that is below ``root``, sorted; ``leave_out`` are names directly in it, ``only`` is the one to list.
 
     Raises:
         ImageError: something is neither file nor directory nor link.
     """
-    return sorted(_entries(root, "", leave_out))
+    return sorted(_entries(root, "", lambda name: name in leave_out or only not in {None, name}))
 
 
-def _entries(directory: Path, prefix: str, leave_out: Sequence[str]) -> Iterator[Entry]:
+def _entries(directory: Path, prefix: str, left_out: Callable[[str], bool]) -> Iterator[Entry]:
     with os.scandir(directory) as found:
         for each in found:
-            if each.name in leave_out:
+            if not prefix and left_out(each.name):
                 continue
             path = prefix + each.name
             status = each.stat(follow_symlinks=False)
             mode = stat.S_IMODE(status.st_mode)
             if stat.S_ISDIR(status.st_mode):
                 yield Entry(path, "directory", mode, 0, "")
-                yield from _entries(Path(each.path), f"{path}/", ())
+                yield from _entries(Path(each.path), f"{path}/", left_out)
             elif stat.S_ISLNK(status.st_mode):
                 yield Entry(path, "link", 0, 0, str(Path(each.path).readlink()))
             elif stat.S_ISREG(status.st_mode):
