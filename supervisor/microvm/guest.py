@@ -28,14 +28,9 @@ from supervisor.jailer import kernel, protocol, setup
 from supervisor.jailer.channels import Channel, ChannelClosed, Connection, ProtocolError, open_connection
 from supervisor.jailer.orphans import Orphans
 from supervisor.log_limit import limit_logging
+from supervisor.microvm.carrier import order_of
+from supervisor.microvm.places import GAOLER, GREETING, IMAGE, PACKAGES, POLICIES, PORT, PYTHON
 from supervisor.microvm.protocol import (
-    GAOLER,
-    GREETING,
-    IMAGE,
-    PACKAGES,
-    POLICIES,
-    PORT,
-    PYTHON,
     Begin,
     Begun,
     Carry,
@@ -43,8 +38,6 @@ from supervisor.microvm.protocol import (
     Egress,
     Failed,
     GuestPlan,
-    Order,
-    decode_order,
     encode,
 )
 from supervisor.microvm.relay import splice, translated
@@ -213,7 +206,7 @@ class Guest:
     async def _serve_channel(self, channel: Channel) -> None:
         try:
             first = await channel.receive_message()
-            order = _order(channel, first)
+            order = order_of(channel, first)
             if order is None:
                 await self._pass_to_jailer(channel, first)
             elif isinstance(order, Clock):
@@ -257,13 +250,6 @@ async def _pass_on(near: Channel, far: Channel, first: bytes, numbers: dict[int,
         await far.aclose()
 
 
-def _order(channel: Channel, payload: bytes) -> Order | None:
-    try:
-        return decode_order(payload)
-    except msgspec.DecodeError as error:
-        raise ProtocolError(f"channel {channel.number}: {error}") from None
-
-
 async def serve(port_fd: int) -> None:
     """Greet the host, wait for its ``Begin``, and serve to the end.
 
@@ -276,7 +262,7 @@ async def serve(port_fd: int) -> None:
     async with open_connection(port, accepts=True) as host:
         try:
             channel = await host.accept()
-            order = _order(channel, await channel.receive_message())
+            order = order_of(channel, await channel.receive_message())
         except ChannelClosed:
             return
         if not isinstance(order, Begin):

@@ -131,10 +131,19 @@ async def pump(channel: Channel, stream: trio.SocketStream) -> None:
         ChannelClosed: the other side of the channel has gone.
         ProtocolError: it says what does not belong there.
     """
-    with trio.CancelScope() as scope:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_to_channel, channel, stream, scope)
+    async with trio.open_nursery() as watching:
+        scope = watching.cancel_scope
+
+        async def watch() -> None:
+            await channel.peer_gone.wait()
+            scope.cancel()
+
+        async with trio.open_nursery() as both:
+            both.start_soon(_to_channel, channel, stream, scope)
             await _to_stream(channel, stream, scope)
+            # Not sooner: what has come before the end is still to be written.
+            watching.start_soon(watch)
+        scope.cancel()
 
 
 async def _to_channel(channel: Channel, stream: trio.SocketStream, scope: trio.CancelScope) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from supervisor.jailer import kernel
-from supervisor.microvm.protocol import GAOLER, IMAGE, PACKAGES, POLICIES
+from supervisor.microvm.places import GAOLER, IMAGE, PACKAGES, POLICIES
 from tests.microvm import qemu
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
