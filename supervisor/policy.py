@@ -53,7 +53,9 @@ class LimitTable(Struct, frozen=True, forbid_unknown_fields=True):
     output_kill_bytes: Annotated[int, Meta(ge=1024, le=1 << 40)]
 
 
-SOURCE_PATTERN: Final = r"^(@(usr|image|etc|dev|shared|workspace|code|guest|machine|machine-dev)|/?[A-Za-z0-9_.+/-]+)$"
+SOURCE_PATTERN: Final = (
+    r"^(@(usr|image|etc|dev|shared|workspace|code|guest|gaoler|machine|machine-dev)|/?[A-Za-z0-9_.+/-]+)$"
+)
 
 
 class MountEntry(Struct, frozen=True, forbid_unknown_fields=True):

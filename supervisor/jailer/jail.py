@@ -32,7 +32,6 @@ from supervisor.policy import Policy
 
 log: Final = logging.getLogger("gaoler.jailer.jail")
 
-BUILD_SECONDS: Final = 30
 LEAF_PREFIX: Final = "jail-"
 
 
@@ -78,6 +77,8 @@ class Yard:
     """How many of them for callers who have something running already: fewer."""
     seccomp_profiles: frozenset[str]
     """Of languages: a program names one of them."""
+    build_seconds: float
+    """How long building one may take."""
     watch: Watch | None = None
     """Logging mode: what is not allowed is written down, and what would be killed goes on."""
 
@@ -120,12 +121,14 @@ class Jail:
         """Have nsjail make it and somebody wait in it. A failure is kept for whoever waits for the jail."""
         try:
             async with self._yard.modest_building if modest else nullcontext(), self._yard.building:
-                with trio.fail_after(BUILD_SECONDS):
+                with trio.fail_after(self._yard.build_seconds):
                     await self._enclosure.build(self._yard.nsjail, spec)
                     if self._network is not None:
                         await self._network.make(self._enclosure.init_pidfd)
                     await self.inside.first()
-        except (LaunchError, JailError, OSError, trio.TooSlowError) as error:
+        except trio.TooSlowError:
+            self._failure = f"the jail could not be built in {self._yard.build_seconds:g} s"
+        except (LaunchError, JailError, OSError) as error:
             self._failure = f"the jail could not be built: {error}"
         finally:
             self._built.set()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from supervisor.microvm.places import GAOLER
 from supervisor.policy import MountEntry, Policy
 
 INSIDE_ID: Final = 1000
@@ -154,6 +155,7 @@ def _mount(entry: MountEntry, spec: SandboxSpec) -> dict[str, object]:
         "@workspace": spec.workspace,
         "@code": spec.code,
         "@guest": spec.places.guest,
+        "@gaoler": f"{spec.places.guest}{GAOLER}",
         "@machine": spec.places.machine,
         "@machine-dev": spec.places.machine_dev,
     }

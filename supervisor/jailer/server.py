@@ -85,6 +85,8 @@ class JailerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     max_jails: Annotated[int, Meta(ge=1, le=4096)]
     own_filter: bytes
     """The seccomp program (BPF) that the jailer puts on itself, and on all that it starts."""
+    build_seconds: Annotated[float, Meta(gt=0, le=600)]
+    """How long building a jail may take."""
     guest: str = ""
     machine: str = ""
     machine_dev: str = ""
@@ -304,6 +306,7 @@ async def _open_yard(
             building=trio.CapacityLimiter(config.builders),
             modest_building=trio.CapacityLimiter(max(1, config.builders // 2)),
             seccomp_profiles=frozenset(filters.languages),
+            build_seconds=config.build_seconds,
             watch=watch,
         )
 

@@ -81,6 +81,8 @@ class SetupPlan:
     log_level: str
     filters: Mapping[str, bytes]
     """Seccomp programs (BPF) of our own processes: ``daemon``, ``jailer`` and ``proxy``."""
+    build_seconds: float = 30.0
+    """How long building a jail may take."""
     egress: bool = False
     """The policy in force has a network: there is an egress proxy."""
     proxy: str = "egress.proxy"
@@ -290,6 +292,7 @@ def _jailer_config(plan: SetupPlan, layout: Layout) -> JailerConfig:
         max_jails=plan.max_jails,
         log_level=plan.log_level,
         own_filter=plan.filters["jailer"],
+        build_seconds=plan.build_seconds,
         guest=prison.GUEST,
         machine=prison.MACHINE,
         machine_dev=prison.MACHINE_DEV,

@@ -54,8 +54,10 @@ class Guard:
     ``scope`` is cancelled when the guest takes too long; whoever owns it then raises :meth:`late`.
     """
 
-    def __init__(self, limits: LimitTable, scope: trio.CancelScope) -> None:
+    def __init__(self, limits: LimitTable, scope: trio.CancelScope, build_seconds: float) -> None:
         self._limits = limits
+        self._build_seconds = build_seconds
+        """The first run waits for the jail to be built."""
         self._scope = scope
         self._owed: deque[_Owed] = deque()
 
@@ -69,13 +71,14 @@ class Guard:
     def asked(self, request: protocol.Request) -> None:
         """Note what is asked."""
         if isinstance(request, _RUN):
-            seconds = self._run_seconds(request) + GRACE_SECONDS
+            seconds = self._run_seconds(request) + GRACE_SECONDS + self._build_seconds
+            self._build_seconds = 0.0
             self._add(_Owed(seconds, run=True, output_bytes=_STREAMS * self._limits.output_bytes))
         elif isinstance(request, protocol.ToolResults):
             self._restart()
         elif isinstance(request, _ASKED):
             size = getattr(request, "size", 0)
-            self._add(_Owed(ANSWER_SECONDS + size / LEAST_RATE))
+            self._add(_Owed(ANSWER_SECONDS + self._build_seconds + size / LEAST_RATE))
 
     def _run_seconds(self, request: protocol.Run | protocol.RunScript | protocol.RunCell) -> float:
         compiles = isinstance(request, protocol.Run) and request.phase == "compile"

@@ -142,6 +142,7 @@ def setup_plan(plan: GuestPlan) -> setup.SetupPlan:
         max_jails=MAX_JAILS,
         log_level=plan.log_level,
         filters=plan.filters,
+        build_seconds=plan.build_seconds,
         egress=plan.egress,
         proxy=CARRIER,
         shared_packages=Path(PACKAGES),

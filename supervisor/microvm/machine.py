@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import time
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import msgspec
 import trio
@@ -41,6 +41,7 @@ CLOCK_SECONDS: Final = 30.0
 """A guest's clock stands still while the host sleeps."""
 LAST_WORDS_SECONDS: Final = 1.0
 SHOWN_CHARACTERS: Final = 300
+SHOWN_LINES: Final = 12
 
 
 class MachinePlan(Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,9 +80,12 @@ class LogRing:
 
     def last_words(self) -> str:
         """Give the last line that says anything, in printable ASCII."""
+        return next(iter(self.last_lines(1)), "")
+
+    def last_lines(self, count: int) -> list[str]:
+        """Give so many of the last lines that say anything, in printable ASCII, none of them long."""
         lines = [line.strip() for line in self._kept.decode("ascii", "replace").splitlines()]
-        shown = "".join(each if " " <= each <= "~" else "?" for each in next(filter(None, reversed(lines)), ""))
-        return shown[-SHOWN_CHARACTERS:]
+        return [_printable(line)[-SHOWN_CHARACTERS:] for line in lines if line][-count:]
 
 
 class Machine:
@@ -115,6 +119,11 @@ class Machine:
         """The way to the guest; valid once ``settled`` without a ``failure``."""
         assert self._connection is not None
         return self._connection
+
+    @property
+    def build_seconds(self) -> float:
+        """How long its jailer may take for a jail."""
+        return self._plan.guest.build_seconds
 
     @property
     def usable(self) -> bool:
@@ -162,6 +171,8 @@ class Machine:
             reason = f"the guest closed its port{self._words()}"
         self.failure = reason
         log.error("virtual machine lost reason=%s", ascii(reason))
+        for line in self._console.last_lines(SHOWN_LINES):
+            log.info("its console: %s", line)
 
     def _close(self) -> None:
         if self._network is not None:
@@ -242,7 +253,7 @@ class Machine:
             while len(said) < len(protocol.GREETING):
                 data = await stream.receive_some(len(protocol.GREETING) - len(said))
                 if not data:
-                    raise ChannelClosed
+                    await self._closed()
                 said += data
             if said != protocol.GREETING:
                 raise GuestFault(f"the guest greets with {said!a}")
@@ -250,9 +261,12 @@ class Machine:
                 await _ask(connection, self._begin())
                 task_status.started(connection)
                 await connection.ended.wait()
-                # The helper may be on its way out, and its status says more.
-                await self._last_words()
-                raise ChannelClosed
+                await self._closed()
+
+    async def _closed(self) -> NoReturn:
+        """The guest has closed its port. If the helper is on its way out, its end says more."""
+        await trio.sleep(LAST_WORDS_SECONDS)
+        raise ChannelClosed
 
     def _begin(self) -> protocol.Begin:
         entropy = os.urandom(protocol.ENTROPY_BYTES)
@@ -305,6 +319,10 @@ class Machine:
     def _words(self) -> str:
         said = self._errors.last_words() or self._console.last_words()
         return f"; it said last: {said}" if said else ""
+
+
+def _printable(line: str) -> str:
+    return "".join(each if " " <= each <= "~" else "?" for each in line)
 
 
 def machine_program(policy: str) -> str:

@@ -39,7 +39,7 @@ async def serve_jail(machine: Machine, near: Channel, request: protocol.OpenJail
 
 async def _converse(machine: Machine, near: Channel, far: Channel, request: protocol.OpenJail, policy: Policy) -> None:
     with trio.move_on_after(policy.limits.lifetime_seconds) as lifetime, trio.CancelScope() as scope:
-        guard = Guard(policy.limits, scope)
+        guard = Guard(policy.limits, scope, machine.build_seconds)
         guard.asked(request)
         machine.weigh(request.share)
         async with trio.open_nursery() as nursery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,13 +84,15 @@ def microvm_plan(
         memory_bytes=each * _MIB,
         cpu_cores=float(wish.vcpus),
         lifetime_seconds=policy.limits.lifetime_seconds,
+        # In a container the host's own limit may be lower, and nobody may raise it.
+        open_files=min(own.limits.open_files, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),
     )
     machines = MachinePlan(
         program=[places.PYTHON, "-I", "-m", "supervisor.microvm.vmm"],
         config=encode_config(MachineConfig(vcpus=wish.vcpus, memory_mib=wish.memory_mib)),
         policy=msgspec.structs.replace(own, limits=limits),
         group=KVM_GROUP,
-        guest=_guest_plan(plan, policy),
+        guest=_guest_plan(plan, policy, max(plan.build_seconds, wish.boot_seconds)),
         boot_seconds=wish.boot_seconds,
         waiting=wish.waiting,
         most=max(1, min(wish.most, wish.memory_budget_mib // each)),
@@ -112,7 +115,7 @@ def _libraries(wish: MachineWish, directory: Path) -> Mapping[str, Path]:
     return found
 
 
-def _guest_plan(plan: SetupPlan, policy: Policy) -> GuestPlan:
+def _guest_plan(plan: SetupPlan, policy: Policy, build_seconds: float) -> GuestPlan:
     return GuestPlan(
         # Inside, the tier is what jails there are; the machine is what the host has put around them.
         policies={policy.name: msgspec.structs.replace(policy, tier="nsjail")},
@@ -122,6 +125,7 @@ def _guest_plan(plan: SetupPlan, policy: Policy) -> GuestPlan:
         filters={name: plan.filters[name] for name in ("jailer", "proxy")},
         init=str(_in_guest(plan.init, plan.usr)),
         egress=plan.egress,
+        build_seconds=build_seconds,
         log_level=plan.log_level,
     )
 

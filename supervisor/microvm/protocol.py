@@ -61,6 +61,8 @@ class GuestPlan(Struct, frozen=True, forbid_unknown_fields=True):
     init: str
     """The reaping init of a jail."""
     egress: bool
+    build_seconds: Annotated[float, Meta(gt=0, le=600)]
+    """How long building a jail may take; the first one waits for interpreters that import their libraries."""
     log_level: str
 
 

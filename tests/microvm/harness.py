@@ -46,6 +46,7 @@ def guest_plan(image_dir: Path, *, policy: str = "default") -> GuestPlan:
         filters={name: plan.filters[name] for name in ("jailer", "proxy")},
         init=str(plan.init),
         egress=plan.egress,
+        build_seconds=300.0,
         log_level="INFO",
     )
 

@@ -26,7 +26,7 @@ class Told:
 
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
-        self.guard = Guard(LIMITS, self.scope)
+        self.guard = Guard(LIMITS, self.scope, 5.0)
 
     def ask(self, *requests: protocol.Request) -> Told:
         for each in requests:
@@ -104,7 +104,8 @@ async def test_a_message_that_is_none_is_a_fault(mock_clock: trio.testing.MockCl
 
 async def test_the_clock_is_that_of_the_first_answer_that_is_due(mock_clock: trio.testing.MockClock) -> None:
     guest = Told().ask(RUN, protocol.Scan())
-    assert guest.left == 7 + GRACE_SECONDS
+    assert guest.left == 7 + GRACE_SECONDS + 5
+
     assert "end the run" in str(guest.guard.late())
     guest.answer(ENDED)
     assert guest.left == ANSWER_SECONDS
@@ -112,9 +113,9 @@ async def test_the_clock_is_that_of_the_first_answer_that_is_due(mock_clock: tri
 
 
 async def test_a_run_may_take_no_longer_than_the_policy_says(mock_clock: trio.testing.MockClock) -> None:
-    assert Told().ask(protocol.RunScript(wall_seconds=1e9)).left == LIMITS.wall_seconds + GRACE_SECONDS
+    assert Told().ask(protocol.RunScript(wall_seconds=1e9)).left == LIMITS.wall_seconds + GRACE_SECONDS + 5
     compiling = protocol.Run(arguments=["/bin/true"], environment={}, seccomp="bash", phase="compile")
-    assert Told().ask(compiling).left == LIMITS.compile_seconds + GRACE_SECONDS
+    assert Told().ask(compiling).left == LIMITS.compile_seconds + GRACE_SECONDS + 5
 
 
 async def test_while_tools_are_called_nothing_is_due(mock_clock: trio.testing.MockClock) -> None:
