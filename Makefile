@@ -8,6 +8,8 @@ BIND ?= 127.0.0.1:8000
 TEST_IMAGE_DIR ?= $(CURDIR)/.cache/images
 # All of them: a test of a group that the image does not have is skipped.
 TEST_GROUPS ?= $(patsubst supervisor/runtimes/groups/%.toml,--group %,$(wildcard supervisor/runtimes/groups/*.toml))
+# What virtual machines are made of comes for this processor only.
+TEST_MICROVM ?= $(if $(filter x86_64,$(shell uname -m)),--microvm)
 
 .PHONY: run test lint types imports unit test-v2 crash tools bench fuzz lock clean
 
@@ -28,7 +30,7 @@ imports: $(VENV)/installed-dev
 	$(VENV)/bin/lint-imports
 
 unit: $(VENV)/installed-dev tools
-	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all $(TEST_GROUPS)
+	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all $(TEST_GROUPS) $(TEST_MICROVM)
 	GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) $(VENV)/bin/python -m pytest
 
 # Boots a virtual machine with cgroup v2 and runs there what depends on cgroups. Minutes; not a part of the gate.
@@ -60,7 +62,7 @@ fuzz: $(VENV)/installed-dev
 	$(VENV)-fuzz/bin/python -m tests.egress.fuzz --inputs $(INPUTS) --engine atheris
 	$(VENV)-fuzz/bin/python -m tests.fuzz.run --inputs $(INPUTS) --engine atheris
 
-# Pins every package, ours and the sandbox's; needs uv.
+# Pins every package, ours, the sandbox's and the guest's; needs uv.
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --extra dev \
 		--custom-compile-command "make lock" pyproject.toml -o requirements-dev.lock
@@ -68,6 +70,8 @@ lock:
 		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	cd supervisor/runtimes/python && uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" packages.in -o packages.lock
+	cd supervisor/runtimes/guest && uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		-c ../../../requirements.lock --custom-compile-command "make lock" packages.in -o packages.lock
 
 # One step each, so that an interrupted installation goes on where it was.
 $(VENV)/bin/pip:

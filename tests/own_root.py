@@ -10,7 +10,7 @@ import msgspec
 
 from supervisor.image import Image, current_image
 from supervisor.image.layers import LayerPlan, have_layer, key_of
-from supervisor.image.manifest import FILES, MANIFEST
+from supervisor.image.manifest import FILES, GUEST, MACHINE, MANIFEST
 from supervisor.image.own_root import build_root, identity, suite_of_host
 from supervisor.image.steps import run_program
 from supervisor.image.store import locked, publish, remove_unused
@@ -30,7 +30,8 @@ def own_image(image_dir: Path) -> Path:
         below = current_image(image_dir)
         assert below is not None
         listed = msgspec.json.decode((below.path / FILES).read_bytes(), type=list[Entry])
-        local = [entry for entry in listed if entry.path == "local" or entry.path.startswith("local/")]
+        # What virtual machines are made of is the same on both, where the image has it.
+        local = [entry for entry in listed if entry.path.partition("/")[0] in {"local", GUEST, MACHINE}]
         entries = merged({"root": root.entries, "local": local})
         current = current_image(directory)
         if current is None or current.manifest.content != content_of(entries):

@@ -16,6 +16,7 @@ OURS: Final = frozenset(("supervisor", "egress", "policies", "http_api", "mcp_se
 ROOTS: Final = (
     "supervisor.jailer.*",
     "supervisor.microvm.guest",
+    "supervisor.microvm.carrier",
     "supervisor.microvm.vmm",
 )
 """What a guest runs, and what becomes its virtual machine: modules, or all of a package."""
