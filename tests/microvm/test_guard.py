@@ -121,5 +121,5 @@ async def test_a_run_may_take_no_longer_than_the_policy_says(mock_clock: trio.te
 async def test_while_tools_are_called_nothing_is_due(mock_clock: trio.testing.MockClock) -> None:
     guest = Told().ask(protocol.RunScript(tools="python", wall_seconds=5)).answer(protocol.ToolCalls(size=2), b"{}")
     assert guest.left == math.inf
-    assert guest.ask(protocol.ToolResults(size=2)).left == 5 + GRACE_SECONDS
+    assert guest.ask(protocol.ToolResults(size=2)).left == 5 + GRACE_SECONDS + 5
     assert guest.answer(ENDED).left == math.inf
