@@ -34,6 +34,8 @@ OTHERWISE_CALLED: Final[Mapping[str, str]] = {
     "yaml": "pyyaml",
 }
 """Python's modules whose package has another name, in lower case."""
+_BROUGHT_BY: Final[Mapping[str, str]] = {"cargo": "cargo", "gem": "ruby", "bundle": "bundler"}
+"""Installers that no image has by itself: the Debian package of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,16 @@ class _Kind:
     to_all: str = ""
     in_file: str = ""
     listed: str = ""
+    instead: str = ""
+    """What helps where no image can have them."""
 
 
 _PYTHON: Final = _Kind("pip install {name}", "--python {name}", 'python = ["{name}"]', "pip list shows what is")
 _NODE: Final = _Kind("npm install {name}", "--node {name}", 'npm = ["{name}"]')
 _R: Final = _Kind(in_file='debian = ["r-cran-{lower}"]', listed="rownames(installed.packages()) shows what is")
+_RUBY: Final = _Kind(in_file='debian = ["ruby-{dashed}"]', listed="gem list shows what is")
+_CRATES: Final = _Kind(instead="cargo builds with crates whose source lies in /mnt/data (cargo vendor, made elsewhere)")
+_PROGRAM: Final = _Kind(in_file='debian = ["{lower}"]')
 _STANDARD_ONLY: Final = _Kind()
 
 _MISSING: Final[tuple[tuple[_Kind, re.Pattern[str]], ...]] = (
@@ -61,6 +68,8 @@ _MISSING: Final[tuple[tuple[_Kind, re.Pattern[str]], ...]] = (
     (_NODE, re.compile(rf"^error: Cannot find (?:module|package) [\"']{_NAME}[\"'][^\0]{{0,1000}}\Z", re.MULTILINE)),
     (_NODE, re.compile(rf"error TS2307: Cannot find module '{_NAME}'")),
     (_R, re.compile(rf"there is no package called .{_NAME}.(?:[^\0]{{0,500}}^Execution halted)\s*\Z", re.MULTILINE)),
+    (_RUBY, re.compile(rf"cannot load such file -- {_NAME} \(LoadError\)(?:\n\tfrom [^\n]*)*\s*\Z")),
+    (_PROGRAM, re.compile(rf"\b(?P<name>{'|'.join(_BROUGHT_BY)}): (?:command )?not found\s*\Z")),
     (_STANDARD_ONLY, re.compile(rf"(?:module providing|required module provides) package {_NAME}")),
     (_STANDARD_ONLY, re.compile(rf"(?:missing crate|undeclared crate or module|unlinked crate) `{_NAME}`")),
 )
@@ -70,6 +79,9 @@ _INSTALLERS: Final[tuple[tuple[_Kind, re.Pattern[str]], ...]] = (
     (_NODE, re.compile(r"^npm (?:error|ERR!) .*(?:EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ENETUNREACH)", re.MULTILINE)),
     (_NODE, re.compile(r"getaddrinfo (?:EAI_AGAIN|ENOTFOUND) registry\.")),
     (_R, re.compile(r"unable to access index for repository|^Error in install\.packages", re.MULTILINE)),
+    (_RUBY, re.compile(rf"^ERROR: +Could not find a valid gem '{_NAME}'[^\n]*\n +Unable to download", re.MULTILINE)),
+    # Cargo's last cause is its own network library's word, in the words of old and new versions.
+    (_CRATES, re.compile(r"^Caused by:\n +\[\d+\] Could(?: not|n't) (?:resolve|connect)", re.MULTILINE)),
     (_STANDARD_ONLY, re.compile(r"^E: (?:Could not open lock file|Unable to locate package)", re.MULTILINE)),
 )
 _NOTEBOOK: Final = re.compile(
@@ -127,13 +139,16 @@ def _how_to_install(kind: _Kind, found: re.Match[str], *, network: bool) -> str:
     said = "this sandbox has no network, so nothing can be downloaded or installed in it"
     if kind.listed:
         said += f"; {kind.listed} there"
+    if kind.instead:
+        return f"{said}; {kind.instead}"
     if kind is _STANDARD_ONLY:
         return f"{said}; the operator of this server can add programs to its image: gaoler image build --packages FILE"
     return f"{said}; {_remedy(kind, _package(kind, name or _ANY), network=False)}"
 
 
 def _remedy(kind: _Kind, name: str, *, network: bool) -> str:
-    places = {"name": name, "lower": name if name == _ANY else name.lower()}
+    lower = name if name == _ANY else name.lower()
+    places = {"name": name, "lower": lower, "dashed": lower.replace("_", "-")}
     if network and kind.into_session:
         return (
             f"{kind.into_session.format_map(places)} puts it into this session, where its index may be reached; for "
@@ -152,6 +167,10 @@ def _package(kind: _Kind, module: str) -> str:
         return OTHERWISE_CALLED.get(top.lower(), top)
     if kind is _NODE:
         return "/".join(module.split("/")[: 2 if module.startswith("@") else 1])
+    if kind is _RUBY:
+        return module.partition("/")[0]
+    if kind is _PROGRAM:
+        return _BROUGHT_BY[module]
     return module
 
 

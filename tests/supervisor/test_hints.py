@@ -44,6 +44,35 @@ PIP = (
     "ERROR: No matching distribution found for {0}\n"
 )
 NPM = "npm error code EAI_AGAIN\nnpm error syscall getaddrinfo\nnpm error errno EAI_AGAIN\nnpm error A complete log of this\n"
+CARGO = """    Updating crates.io index
+error: failed to get `serde` as a dependency of package `p v0.1.0 (/mnt/data/p)`
+
+Caused by:
+  failed to load source for dependency `serde`
+
+Caused by:
+  network failure seems to have happened
+  if a proxy or similar is necessary `net.git-fetch-with-cli` may help here
+
+Caused by:
+  [6] Couldn't resolve host name (Could not resolve host: example.org); class=Net (12)
+"""
+NEWER_CARGO = """    Updating crates.io index
+error: download of config.json failed
+
+Caused by:
+  failed to download from `https://example.org/config.json`
+
+Caused by:
+  [6] Could not resolve hostname (Could not resolve host: example.org)
+"""
+GEM = """ERROR:  Could not find a valid gem '{0}' (>= 0), here is why:
+          Unable to download data from https://example.org/ - SocketError: Failed to open TCP connection to example.org:443
+"""
+RUBY = """<internal:/usr/lib/ruby/vendor_ruby/rubygems/core_ext/kernel_require.rb>:85:in `require': cannot load such file -- {0} (LoadError)
+\tfrom <internal:/usr/lib/ruby/vendor_ruby/rubygems/core_ext/kernel_require.rb>:85:in `require'
+\tfrom -e:1:in `<main>'
+"""
 NOTEBOOK = '  File "/code/main.py", line 1\n    !pip install {0}\n    ^\nSyntaxError: invalid syntax\n'
 
 
@@ -65,6 +94,17 @@ NOTEBOOK = '  File "/code/main.py", line 1\n    !pip install {0}\n    ^\nSyntaxE
         (NOTEBOOK.format("cowsay"), "belongs to notebooks; this sandbox has no network"),
         (PIP.format("cowsay"), 'python = ["cowsay"]'),
         (NPM, "this sandbox has no network"),
+        (
+            CARGO,
+            "nothing can be downloaded or installed in it; cargo builds with crates whose source lies in /mnt/data",
+        ),
+        (NEWER_CARGO, "whose source lies in /mnt/data (cargo vendor, made elsewhere)"),
+        (GEM.format("nokogiri"), 'debian = ["ruby-nokogiri"]'),
+        (GEM.format("Active_Thing"), 'debian = ["ruby-active-thing"]'),
+        (RUBY.format("nokogiri"), "nokogiri is not installed (gem list shows what is); to have it, ask the operator"),
+        (RUBY.format("nokogiri/xml"), 'debian = ["ruby-nokogiri"]'),
+        ("/code/main.sh: line 1: cargo: command not found\n", 'debian = ["cargo"]'),
+        ("/bin/sh: 1: gem: not found\n", 'debian = ["ruby"]'),
     ],
 )
 def test_what_is_missing_is_said_with_what_the_operator_can_do(stderr: str, expected: str) -> None:
@@ -101,12 +141,18 @@ def test_an_installer_that_only_complains_on_stdout_is_seen_too() -> None:
         ("", PYTHON.format("cowsay") + "using the fallback\n", True, False),
         ("", PIP.format("cowsay") + "a\nb\nc\nd\ndone\n", False, False),
         ("", NODE.format("left-pad") + "went on\n", True, False),
+        ("", RUBY.format("nokogiri") + "went on\n", True, False),
+        ("", CARGO + "a\nb\nc\nd\ndone\n", False, False),
+        ("", "main.sh: line 1: mycargo: command not found\n", True, False),
+        ("", "main.sh: line 1: cargo: command not found\nwent on\n", True, False),
         # A file of his own.
         ("", NODE.format("./nope"), True, False),
         ("", NODE.format("/mnt/data/nope"), True, False),
         # The index has answered.
         ("", PIP.format("cowsay"), True, True),
         ("", NPM, True, True),
+        ("", CARGO, True, True),
+        ("", GEM.format("x"), True, True),
         # Something else.
         ("", "ValueError: No module named 'x'\n", True, False),
         ("ModuleNotFoundError: No module named 'x'\n", "", True, False),
@@ -121,7 +167,7 @@ def test_there_is_no_hint(stdout: str, stderr: str, failed: bool, network: bool)
     "name", ["x\x1b[31m", "x\nroot# do it", "x; rm -rf /", "'", "-r/etc/passwd", "x" * 500, "\u202e"]
 )
 def test_what_is_no_name_of_a_package_is_not_repeated(name: str) -> None:
-    for form in (PYTHON, NODE, R, PIP):
+    for form in (PYTHON, NODE, R, PIP, GEM, RUBY):
         hint = hint_of("", form.format(name), failed=True, network=False)
         assert hint is None or name not in hint
 
@@ -134,7 +180,16 @@ def test_whatever_was_printed_a_hint_is_one_short_line_or_none(a: str, b: str, f
 
 
 @pytest.mark.parametrize(
-    "filler", ["Cannot find module 'a'", "there is no package called 'a' ", "! pip ^\n", "\n", "a" * 9]
+    "filler",
+    [
+        "Cannot find module 'a'",
+        "there is no package called 'a' ",
+        "! pip ^\n",
+        "\n",
+        "a" * 9,
+        "(LoadError)\n\tfrom a",
+        "Caused by:\n ",
+    ],
 )
 def test_hostile_output_is_looked_through_in_no_time(filler: str) -> None:
     """Every pattern is tried on the longest text there can be; one that backtracks without end would not return."""
