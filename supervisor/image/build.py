@@ -47,20 +47,22 @@ def build_image(
     """
     runner = run or run_program
     wanted = wanted_of(plan)
-    ground = _ground_there(plan, wanted, progress, runner)
-    if ground is not None and not plan.fresh:
-        blueprint = draw(plan, wanted, ground, progress, runner)
-        existing = usable_image(plan.directory)
-        if existing is not None and existing.manifest.inputs == blueprint.inputs:
-            return existing
+    existing = _as_it_is(plan, wanted, progress, runner)
+    if existing is not None:
+        return existing
     with locked(plan.directory):
+        if _install_missing(plan, wanted, progress, runner):
+            # Perhaps it was only the host that had changed, and is now as it was.
+            existing = _as_it_is(plan, wanted, progress, runner)
+            if existing is not None:
+                return existing
         for name in (BUILDING, TRIAL):
             shutil.rmtree(plan.directory / name, ignore_errors=True)
         remove_unused(plan.directory)
         check_room(plan.directory)
         previous = os.umask(0o022)
         try:
-            image = _build(plan, wanted, ground, progress, runner)
+            image = _build(plan, wanted, progress, runner)
             if trial is not None:
                 image = _tried(plan, image, wanted, trial, progress, runner)
         finally:
@@ -70,29 +72,40 @@ def build_image(
         return built
 
 
-def _ground_there(plan: ImagePlan, wanted: Wanted, progress: BuildProgress, run: Runner) -> Ground | None:
-    """Give what the image will stand on; ``None``: it has to be made first."""
+def _as_it_is(plan: ImagePlan, wanted: Wanted, progress: BuildProgress, run: Runner) -> Image | None:
+    """Give the current image if it is what is asked for; reads, and changes nothing."""
+    if plan.fresh or _missing(plan, wanted):
+        return None
+    ground: Ground | None = host_ground()
+    if plan.selection.base == "own":
+        root = complete_layer(plan.directory, root_layer(plan, wanted, progress, run))
+        ground = None if root is None else own_ground(root)
+    existing = None if ground is None else usable_image(plan.directory)
+    if ground is None or existing is None:
+        return None
+    return existing if existing.manifest.inputs == draw(plan, wanted, ground, progress, run).inputs else None
+
+
+def _missing(plan: ImagePlan, wanted: Wanted) -> list[str]:
+    """Give what is to be installed on the host."""
     ground = host_ground()
     if plan.selection.base == "own":
-        debian.install(
-            [name for name in HOST_PACKAGES if name in plan.debian_packages and name not in ground.packages],
-            progress,
-            run,
-        )
-        root = complete_layer(plan.directory, root_layer(plan, wanted, progress, run))
-        return None if root is None else own_ground(root)
-    missing = missing_packages(plan, wanted, ground)
-    if not missing:
-        return ground
+        return [name for name in HOST_PACKAGES if name in plan.debian_packages and name not in ground.packages]
+    return missing_packages(plan, wanted, ground)
+
+
+def _install_missing(plan: ImagePlan, wanted: Wanted, progress: BuildProgress, run: Runner) -> bool:
+    """Install what is missing on the host, and say whether there was anything. The build lock is held."""
+    missing = _missing(plan, wanted)
     debian.install(missing, progress, run)
-    return host_ground()
+    return bool(missing)
 
 
-def _build(plan: ImagePlan, wanted: Wanted, ground: Ground | None, progress: BuildProgress, run: Runner) -> Image:
+def _build(plan: ImagePlan, wanted: Wanted, progress: BuildProgress, run: Runner) -> Image:
     """Make the layers that are not there yet, and the image."""
+    ground = host_ground()
     if plan.selection.base == "own":
         ground = own_ground(have_layer(plan.directory, root_layer(plan, wanted, progress, run), fresh=plan.fresh))
-    assert ground is not None
     blueprint = draw(plan, wanted, ground, progress, run)
     layers = [] if ground.root is None else [ground.root]
     for layer in blueprint.layers:

@@ -1,7 +1,7 @@
 """The layers that images are put together from: ``layers/<name>-<key>``, each complete or not there.
 
 A key is a hash of all that decides what is in the layer. A layer is made in a directory with another name and renamed
-when it is complete: what an interrupted build had finished is not made again.
+when it is complete and on the disk: what an interrupted build had finished is not made again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from supervisor.image.durable import rename_whole
 from supervisor.image.manifest import FILES
 from supervisor.image.steps import ImageError
 from supervisor.image.tree import Entry, list_tree, make_plain
@@ -70,7 +71,7 @@ def have_layer(images: Path, plan: LayerPlan, *, fresh: bool = False) -> Layer:
         plan.fill(building)
         make_plain(building / "local")
         (building / FILES).write_bytes(msgspec.json.encode(list_tree(building)))
-        building.rename(final)
+        rename_whole(building, final)
     return _read(plan, final)
 
 

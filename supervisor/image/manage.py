@@ -142,9 +142,14 @@ def _find(directory: Path, name: str | None) -> Image:
 
 def _path_of(directory: Path, name: str) -> Path:
     """Find an image by its name or the start of it."""
-    found = [path for path in image_paths(directory) if path.name.startswith(name)] if _NAME.fullmatch(name) else []
-    exact = [path for path in found if path.name == name]
-    if len(exact or found) != 1:
-        known = ", ".join(path.name for path in image_paths(directory)) or "none"
-        raise NotFound(f"no image, or more than one, is called {name}: there are {known}")
-    return (exact or found)[0]
+    paths = image_paths(directory)
+    found = [path for path in paths if path.name.startswith(name)] if _NAME.fullmatch(name) else []
+    found = [path for path in found if path.name == name] or found
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NotFound(f"{name!r} is the start of several images: {', '.join(path.name for path in found)}")
+    known = f"in {directory} there are {', '.join(path.name for path in paths) or 'none'}"
+    raise NotFound(
+        f"no image is called {name!r}: {known}" if name else f"give an image's ID, or the start of it: {known}"
+    )

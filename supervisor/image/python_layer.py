@@ -160,17 +160,24 @@ def enclosed_spec(ground: Ground, local: Path, below: Sequence[Path], arguments:
 
 
 def _move_programs(site: Path, target: Path) -> None:
-    """``pip --target`` puts programs beside the modules, made for the interpreter that pip ran under."""
+    """``pip --target`` puts programs beside the modules, made for the interpreter that pip ran under.
+
+    A wheel may bring directories among them, for what its programs need.
+    """
     source = site / "bin"
     if not source.is_dir():
         return
     target.mkdir(mode=0o755)
-    for program in source.iterdir():
+    for program in sorted(source.rglob("*")):
+        place = target / program.relative_to(source)
+        if program.is_dir():
+            place.mkdir(mode=0o755)
+            continue
         text = program.read_bytes()
         if text.startswith(b"#!") and b"python" in text.partition(b"\n")[0]:
             text = f"#!{PYTHON}\n".encode() + text.partition(b"\n")[2]
-        (target / program.name).write_bytes(text)
-        (target / program.name).chmod(0o755)
+        place.write_bytes(text)
+        place.chmod(0o755)
     shutil.rmtree(source)
     for record in site.glob("*.dist-info/RECORD"):
         # Size and hash of what pip made, which named a place on the host.

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from supervisor.image.durable import flush, keep_names, rename_whole
 from supervisor.image.layers import remove_layers
 from supervisor.image.manifest import CURRENT, MANIFEST, Image
 from supervisor.image.steps import ImageError
@@ -57,14 +58,16 @@ def publish(directory: Path, building: Path, image: Image) -> Image:
     if final.exists():
         # The same files with another manifest, or one that a daemon still uses: it loses its name and nothing else.
         # Exchanged, so that the name leads to a complete image at every moment.
+        flush(building)
         kernel.exchange(building, final)
         building.rename(directory / f"{final.name}.{os.urandom(4).hex()}")
     else:
-        building.rename(final)
+        rename_whole(building, final)
     link = directory / f"{CURRENT}.new"
     link.unlink(missing_ok=True)
     link.symlink_to(final.name)
     link.rename(directory / CURRENT)
+    keep_names(directory)
     return Image(final, image.manifest)
 
 

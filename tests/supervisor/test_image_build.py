@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from supervisor.errors import ConfigurationError
-from supervisor.image import ImageError, blueprint, current_image, hold
+from supervisor.image import ImageError, blueprint, current_image, durable, hold
 from supervisor.image.build import build_image
+from supervisor.image.durable import flush
 from supervisor.image.layers import remove_layers
 from supervisor.image.manifest import Selection
 from supervisor.image.plan import SANDBOX_FILES, ImagePlan
 from supervisor.image.steps import run_program
-from supervisor.image.store import remove_unused
+from supervisor.image.store import locked, remove_unused
 from tests.daemon import Daemon
 from tests.supervisor.images import Programs, Quiet, Sandboxes, asking, npm_folder, plan, tiny
 
@@ -47,6 +50,62 @@ def test_a_build_that_was_interrupted_goes_on_and_an_unchanged_one_runs_nothing(
     changed = build_image(work, Quiet(), run=Programs())
     assert changed.path != built.path
     assert current_image(work.directory) == changed
+
+
+def test_what_is_missing_on_the_host_is_installed_by_who_holds_the_lock(tmp_path: Path) -> None:
+    work = replace(plan(tmp_path / "w"), debian_packages=("no-such-package-of-debian",))
+    played, installed = Programs(), []
+
+    def run(arguments: Sequence[str], on_line: Callable[[str], None]) -> None:
+        if arguments[0] != "apt-get":
+            played(arguments, on_line)
+            return
+        with pytest.raises(ImageError, match="another 'gaoler image' works in"), locked(work.directory):
+            pass
+        installed.append(arguments[-1])
+
+    with locked(work.directory), pytest.raises(ImageError, match="another 'gaoler image' works in"):
+        build_image(work, Quiet(), run=run)
+    assert installed == []
+    built = build_image(work, Quiet(), run=run)
+    assert installed == ["update", "no-such-package-of-debian"]
+    # Played, it is missing still; what it was wanted for is as it was.
+    before = len(played.calls)
+    assert build_image(work, Quiet(), run=run) == built
+    assert len(played.calls) == before
+
+
+def test_what_gets_its_final_name_is_on_the_disk_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[tuple[str, set[str], bool]] = []
+
+    def note(tree: Path) -> None:
+        final = tree.with_name(tree.name.removesuffix(".building"))
+        flushed.append(
+            (tree.name.partition("-")[0], {path.name for path in tree.iterdir()}, final != tree and final.exists())
+        )
+        flush(tree)
+
+    monkeypatch.setattr(durable, "flush", note)
+    build_image(plan(tmp_path / "w"), Quiet(), run=Programs())
+    layer = {"local", "files.json"}
+    assert flushed == [
+        ("python", layer, False),
+        ("fonts", layer, False),
+        ("building", {*layer, "manifest.json"}, False),
+    ]
+
+
+def test_what_cannot_be_kept_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class BadDisk:
+        def syncfs(self, fd: int) -> int:
+            ctypes.set_errno(errno.EIO)
+            return -1
+
+    work = plan(tmp_path / "w")
+    monkeypatch.setattr(durable, "_libc", BadDisk())
+    with pytest.raises(OSError, match="Input/output error"):
+        build_image(work, Quiet(), run=Programs())
+    assert [path.name for path in (work.directory / "layers").iterdir() if not path.name.endswith(".building")] == []
 
 
 @pytest.mark.root

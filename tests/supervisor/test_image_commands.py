@@ -22,7 +22,7 @@ from supervisor.image.inside import Inside
 from supervisor.image.inventory import r_packages
 from supervisor.image.manage import list_images, remove, verify
 from supervisor.image.plan import NOTHING
-from supervisor.image.python_layer import drop_those_of
+from supervisor.image.python_layer import _move_programs, drop_those_of
 from supervisor.image.selection import asked_for
 from supervisor.image.trial import Attempt, version_in
 from supervisor.prepare import find_languages
@@ -182,8 +182,15 @@ def test_images_are_listed_with_what_is_shared_counted_once_and_only_unused_ones
         remove(directory, first.path.name)
     with pytest.raises(Conflict, match="current"):
         remove(directory, second.path.name[:8])
-    with pytest.raises(NotFound, match=second.path.name):
+    with pytest.raises(NotFound, match=f"no image is called '../etc': .*{second.path.name}"):
         remove(directory, "../etc")
+    said = gaoler("image", "remove", "", "--image-dir", str(directory))
+    assert (said.returncode, "give an image's ID, or the start of it: in" in said.stderr) == (1, True)
+    assert first.path.name in said.stderr
+    (directory / f"{first.path.name}.00000000").mkdir()
+    with pytest.raises(NotFound, match=rf"the start of several images: {first.path.name}, {first.path.name}\.0"):
+        remove(directory, first.path.name[:-1])
+    (directory / f"{first.path.name}.00000000").rmdir()
     os.close(held)
     assert remove(directory, first.path.name) == first.path.name
     assert not first.path.exists()
@@ -276,6 +283,22 @@ def test_a_tool_that_was_changed_since_the_build_has_no_version_and_it_is_said(
     changed = msgspec.structs.replace(built.manifest, languages={**records, "bash": other})
     assert find_languages(Image(built.path, changed), {})["bash"].version == ""
     assert [message for message in caplog.messages if "bash" in message and "gaoler image build" in message]
+
+
+def test_programs_are_moved_with_the_directories_that_a_wheel_has_among_them(tmp_path: Path) -> None:
+    site, target = tmp_path / "site", tmp_path / "bin"
+    (site / "bin" / "tool-data" / "deep").mkdir(parents=True)
+    (site / "tool-1.dist-info").mkdir()
+    (site / "bin" / "tool").write_text("#!/some/venv/bin/python3\nprint(1)\n")
+    (site / "bin" / "tool-data" / "deep" / "run").write_bytes(b"#!/bin/sh\n\xff\n")
+    (site / "tool-1.dist-info" / "RECORD").write_text("../../bin/tool-data/deep/run,sha256=x,9\ntool.py,sha256=y,1\n")
+    _move_programs(site, target)
+    assert (target / "tool").read_text() == "#!/usr/bin/python3\nprint(1)\n"
+    assert (target / "tool-data" / "deep" / "run").read_bytes() == b"#!/bin/sh\n\xff\n"
+    assert (target / "tool-data" / "deep" / "run").stat().st_mode & 0o777 == 0o755
+    assert not (site / "bin").exists()
+    record = (site / "tool-1.dist-info" / "RECORD").read_text()
+    assert record == "../../bin/tool-data/deep/run,,\ntool.py,sha256=y,1\n"
 
 
 def test_what_the_image_has_already_is_not_added_twice(tmp_path: Path) -> None:
