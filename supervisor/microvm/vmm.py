@@ -87,7 +87,8 @@ def decode_config(data: bytes) -> MachineConfig:
 def describe_end(status: int, untrusted_stderr: bytes) -> MachineFault:
     """Say why a machine is gone, from its wait status and what it left on stderr. It never was a success."""
     if os.WIFSIGNALED(status):
-        name = signal.Signals(os.WTERMSIG(status)).name
+        number = os.WTERMSIG(status)
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         # A panic of the library aborts, after some words of its own.
         return MachineFault("killed", f"the virtual machine was ended by {name}{_last_words(untrusted_stderr)}")
     code = os.waitstatus_to_exitcode(status)
