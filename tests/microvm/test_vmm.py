@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import trio
 
+from supervisor.microvm.krun import MachineFault
 from supervisor.microvm.places import KVM, PROGRAM
 from supervisor.microvm.vmm import (
     FAULT_STATUS,
@@ -20,7 +21,6 @@ from supervisor.microvm.vmm import (
     MAX_VCPUS,
     MIN_MEMORY_MIB,
     MachineConfig,
-    MachineFault,
     check_kvm,
     check_memory,
     check_root,
@@ -183,15 +183,14 @@ def test_no_end_is_a_success(status: int, stderr: bytes, kind: str, words: str) 
 # -- the program, without a jail --
 
 
-def config(root: Path, **more: int) -> MachineConfig:
+def config(root: Path, memory_mib: int = 256) -> MachineConfig:
     """Give a configuration with a root that will do."""
     program = root / PROGRAM.lstrip("/")
     program.parent.mkdir(parents=True, exist_ok=True)
     program.write_text("#!/bin/sh\nexec sleep infinity\n")
     program.chmod(0o755)
-    return MachineConfig(
-        **({"vcpus": 1, "memory_mib": 256} | more), root=str(root), libraries=(str(machine_libraries()),)
-    )
+    libraries = (str(machine_libraries()),)
+    return MachineConfig(vcpus=1, memory_mib=memory_mib, root=str(root), libraries=libraries, log_level="debug")
 
 
 async def fault_of(command: list[str], data: bytes, *, orphan: bool = False) -> dict[str, str]:
@@ -254,7 +253,7 @@ child.wait()
 @pytest.mark.root
 @pytest.mark.skipif(not Path(KVM).exists(), reason="this host has no /dev/kvm: no machine can be started")
 async def test_a_running_machine_dies_with_who_started_it(tmp_path: Path) -> None:
-    command, data = bare(msgspec.structs.replace(config(tmp_path), log_level="debug"))
+    command, data = bare(config(tmp_path))
     with trio.fail_after(PATIENCE_SECONDS):
         async with started([sys.executable, "-I", "-c", PARENT, *command], data) as machine:
             await machine.log_has(b"mmio[fs]] set_irq_line")
