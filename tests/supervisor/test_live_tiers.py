@@ -1,0 +1,214 @@
+"""The tier of a session that lives: it only rises, keeps what it can, and never loses a program silently.
+
+The jailer and all behind it are hand-written; what runs in a real sandbox is in the tests of the doors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import trio
+
+from supervisor.errors import Conflict, InvalidRequest, SandboxFailed
+from supervisor.execution import ExecutionRequest, Principal, SessionId, Tier
+from supervisor.fair_queue import Standing
+from supervisor.jailer import protocol
+from supervisor.jailer.client import JailRefused
+from supervisor.live import LiveSessions, open_live
+from supervisor.live_means import LiveLimits
+from supervisor.live_session import LiveSession
+from supervisor.processes import ProcessLimits
+from supervisor.store import SavedState
+
+ANN = Principal("t", "key", "ann")
+SESSION = SessionId("s" * 21)
+
+
+class Jail:
+    """Runs nothing and says it did."""
+
+    lost = False
+
+    def __getattr__(self, name: str) -> Any:
+        async def nothing(*_arguments: Any, **_named: Any) -> None:
+            await trio.lowlevel.checkpoint()
+
+        return nothing
+
+    @asynccontextmanager
+    async def save(self, limit_bytes: int) -> AsyncIterator[tuple[protocol.Saved, AsyncIterator[bytes]]]:
+        yield (
+            protocol.Saved(size=min(3, limit_bytes), names=1, untrusted_unsaved=[]),
+            cast("AsyncIterator[bytes]", None),
+        )
+
+    def take_refused_names(self) -> list[bytes]:
+        return []
+
+
+@dataclass
+class World:
+    """All that sessions work with. ``saved`` and ``opened`` are what a test looks at."""
+
+    refuses: bool = False
+    gone: bool = False
+    opened: list[Tier] = field(default_factory=list)
+    saved: SavedState | None = None
+    wants_restore: int = 0
+
+    @asynccontextmanager
+    async def open_jail(self, _policy: str, _profile: str, *, tier: Tier) -> AsyncIterator[Jail]:
+        self.opened.append(tier)
+        if self.gone:
+            raise SandboxFailed("there is no jailer")
+        yield Jail()
+
+    @asynccontextmanager
+    async def open_grant(self, *_arguments: Any) -> AsyncIterator[Any]:
+        async def nothing(*_arguments: Any) -> list[bytes]:
+            return []
+
+        yield SimpleNamespace(use=nothing, ask=nothing, explanations=nothing)
+
+    @asynccontextmanager
+    async def place(self, *_arguments: Any) -> AsyncIterator[Standing]:
+        yield Standing(share=1.0, modest=False)
+
+    def reaches(self, _egress: Any) -> bool:
+        return False
+
+    async def resolve(self, _request: ExecutionRequest) -> Any:
+        return SimpleNamespace(is_new=False, owner=None, skipped=(), session_id=SESSION)
+
+    async def saved_state(self, _session: SessionId) -> SavedState | None:
+        return self.saved
+
+    @asynccontextmanager
+    async def state_content(self, _state: SavedState) -> AsyncIterator[AsyncIterator[bytes]]:
+        self.wants_restore += 1
+        yield cast("AsyncIterator[bytes]", None)
+
+    async def store(self, _content: Any, _limit: int) -> Any:
+        return SimpleNamespace(digest="d", size_bytes=3)
+
+    async def keep_state(self, session: SessionId, label: str, blob: Any, _seconds: float, unsaved: Any) -> None:
+        self.saved = SavedState(session, label, blob.digest, blob.size_bytes, 0.0, 1.0, tuple(unsaved))
+
+
+class Work:
+    """Of :class:`supervisor.in_jail.InJail`, what an execution calls."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def place(self, *_arguments: Any) -> None:
+        if self._world.refuses:
+            refusal = JailRefused("no machine booted within 20 s", full=False)
+            refusal.machine = True
+            raise refusal
+
+    async def run_live(self, *_arguments: Any) -> protocol.Ended:
+        return protocol.Ended(protocol.RunExited(code=0), 0.1, 0.1, 1, state_lives=True)
+
+    async def collect(self, *_arguments: Any) -> None:
+        return
+
+    take_shown = keep = place_inputs = collect
+
+
+def limits(best: Tier) -> LiveLimits:
+    return LiveLimits(8, 8, 60.0, 1000, 60.0, 5.0, 1.0, "default", "python", ProcessLimits(60.0, 1000), 8, best)
+
+
+@asynccontextmanager
+async def sessions(world: World, best: Tier = "microvm") -> AsyncIterator[LiveSessions]:
+    async def never(*, tight: bool) -> None:
+        await trio.sleep_forever()
+
+    pressure = SimpleNamespace(check=lambda: None, wait=never)
+    admission = SimpleNamespace(place=world.place, pressure=pressure)
+    everything = cast("Any", world)
+    async with open_live(
+        everything, everything, everything, cast("Any", Work(world)), cast("Any", admission), everything, limits(best)
+    ) as live:
+        yield live
+
+
+async def run(live: LiveSessions, tier: Tier, asked: Tier | None = None) -> tuple[str | None, str, tuple[str, ...]]:
+    """Give the tier it ran in, what became of the interpreter, and what was noted."""
+    request = ExecutionRequest(ANN, "python", "1", session_id=SESSION, tier=asked)
+    language = cast("Any", SimpleNamespace(profile="python"))
+    result = await live.execute(request, language, tier, None)
+    assert result.runtime is not None
+    return result.tier, result.runtime.status, result.notes
+
+
+async def test_a_session_goes_on_in_a_higher_tier_with_its_variables(autojump_clock: trio.abc.Clock) -> None:
+    world = World()
+    async with sessions(world) as live:
+        assert (await run(live, "nsjail"))[:2] == ("nsjail", "new")
+        tier, status, notes = await run(live, "microvm", "microvm")
+        assert (tier, status) == ("microvm", "restored")
+        assert "restored" in notes[0]
+        assert live.tier(SESSION) == "microvm"
+    assert world.opened == ["nsjail", "microvm"]
+    assert world.saved is not None
+    assert world.saved.profile == "python@microvm"
+
+
+async def test_one_that_lives_in_a_higher_tier_stays_there(autojump_clock: trio.abc.Clock) -> None:
+    world = World()
+    async with sessions(world) as live:
+        await run(live, "microvm")
+        assert (await run(live, "nsjail"))[:2] == ("microvm", "reused")
+        with pytest.raises(InvalidRequest, match="this session's sandbox is of tier microvm") as caught:
+            await run(live, "nsjail", "nsjail")
+        assert caught.value.field == "tier"
+    assert world.opened == ["microvm"]
+
+
+async def test_what_was_saved_in_a_higher_tier_is_brought_back_only_there(autojump_clock: trio.abc.Clock) -> None:
+    world = World()
+    async with sessions(world) as live:
+        await run(live, "microvm")
+    async with sessions(world) as live:
+        assert (await run(live, "nsjail"))[:2] == ("microvm", "restored")
+    async with sessions(world, best="nsjail") as live:
+        tier, status, notes = await run(live, "nsjail")
+        assert (tier, status) == ("nsjail", "new")
+        assert "of tier microvm, which is not to be had now" in notes[0]
+    assert world.opened == ["microvm", "microvm", "nsjail"]
+    assert world.wants_restore == 1
+
+
+async def test_background_processes_keep_a_session_where_it_is(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    async with sessions(world) as live:
+        await run(live, "nsjail")
+        monkeypatch.setattr(LiveSession, "running_processes", 1)
+        with pytest.raises(Conflict, match="background processes run in this session's sandbox") as caught:
+            await run(live, "microvm")
+        assert caught.value.field == "tier"
+        monkeypatch.undo()
+        assert (await run(live, "nsjail"))[:2] == ("nsjail", "reused")
+    assert world.opened == ["nsjail"]
+
+
+async def test_a_machine_that_cannot_be_had_is_told_with_the_reason(autojump_clock: trio.abc.Clock) -> None:
+    world = World(refuses=True)
+    async with sessions(world) as live:
+        with pytest.raises(SandboxFailed, match="no virtual machine could be had: no machine booted within 20 s"):
+            await run(live, "microvm")
+
+
+async def test_who_waits_for_a_sandbox_that_cannot_be_made_is_told(autojump_clock: trio.abc.Clock) -> None:
+    async with sessions(World(gone=True)) as live:
+        with trio.fail_after(60), pytest.raises(SandboxFailed, match="could not be made"):
+            await run(live, "nsjail")
