@@ -1,4 +1,4 @@
-"""``gaoler doctor``: the host as a whole, or what one program needs of the seccomp profiles."""
+"""``gaoler doctor``: the host as a whole, what one program needs of the seccomp profiles, or virtual machines."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from supervisor.cli_options import absolute, config_option, load_settings, plain
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Say what this program (source text, or a Linux binary) would need of the seccomp profiles.",
 )
+@click.option("--microvm", is_flag=True, help="Boot a virtual machine, or say what is missing for the tier microvm.")
 @click.argument("arguments", metavar="[ARG]...", nargs=-1, type=click.UNPROCESSED)
 @click.option("--language", help="With --seccomp: of PROGRAM. Default: by its extension; of a binary: C.")
 @click.option("--policy", help="With --seccomp: look at this policy instead of the one in force.")
@@ -26,6 +27,7 @@ from supervisor.cli_options import absolute, config_option, load_settings, plain
 @config_option
 def doctor(
     program: Path | None,
+    microvm: bool,
     arguments: tuple[str, ...],
     language: str | None,
     policy: str | None,
@@ -38,9 +40,19 @@ def doctor(
     With --seccomp PROGRAM: run PROGRAM once in a sandbox in logging mode and list the system calls that its seccomp
     profiles would kill or refuse. CAREFUL: in this one run the calls that kill are let through, so that all are found;
     namespaces, mounts, limits and missing rights hold as ever. Status 1: something would be killed.
+
+    With --microvm: boot a virtual machine as a sandbox would have it. Status 1: this host gives none.
     """
     with plain_errors():
         loaded = load_settings(config, {"state_dir": absolute(state_dir)})
+        if microvm and (program is not None or arguments or language or policy):
+            raise click.UsageError("--microvm takes none of --seccomp, --language, --policy and arguments")
+        if microvm:
+            from supervisor import doctor_microvm
+
+            report = doctor_microvm.examine(loaded.settings)
+            click.echo(doctor_microvm.as_json(report) if as_json else doctor_microvm.as_text(report))
+            sys.exit(0 if report.usable else 1)
         if program is not None:
             from supervisor import doctor_seccomp
 

@@ -23,6 +23,7 @@ from supervisor.jailer import kernel, netns
 from supervisor.jailer.cgroup import Leaf
 from supervisor.jailer.cgroup_subtree import make_subtree, mount_points, remove_subtree
 from supervisor.jailer.seccomp import SeccompError, compile_profiles
+from supervisor.microvm.availability import why_not
 from supervisor.network.preparation import read_credentials, rule_source
 from supervisor.network.presets import read_presets
 from supervisor.network.rule_files import read_rule_sets
@@ -270,9 +271,16 @@ def _taken(listeners: list[socket.socket], address: str) -> str:
         return str(plain(ip_address(accepted.getsockname()[0])))
 
 
-def _microvm(_settings: Settings) -> Iterator[Finding]:
-    found = "/dev/kvm is there, which proves nothing" if Path("/dev/kvm").exists() else "no /dev/kvm"
-    yield Finding("microvm tier", "note", found, "not in this version: policies ask for tier nsjail")
+def _microvm(settings: Settings) -> Iterator[Finding]:
+    image = current_image(settings.image_path)
+    if image is None:
+        return
+    reason = why_not(settings.microvm, image.path)
+    fix = "'gaoler doctor --microvm' boots a virtual machine, or says what is missing"
+    if not reason:
+        yield Finding("microvm tier", "ok", f"nothing speaks against it; {fix}")
+    else:
+        yield Finding("microvm tier", "fail" if settings.microvm.enabled else "note", reason, fix)
 
 
 def _sandbox(settings: Settings) -> Iterator[Finding]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import pytest
 
 from supervisor.identity.keys import KEY_FILE, add_key, revoke_key
 from tests.daemon import Daemon, daemon_with
+from tests.supervisor.test_cli import gaoler
 
 pytestmark = pytest.mark.root
 
@@ -78,7 +83,38 @@ def test_a_key_of_a_tier_that_is_not_to_be_had_runs_nothing(daemon: Daemon) -> N
         revoke_key(path, "strict", owner)
 
 
+@pytest.fixture(scope="module")
+def bare_image(image_dir: Path) -> Iterator[Path]:
+    """The image without what virtual machines are made of, whether or not it has that."""
+    current = (image_dir / "current").resolve()
+    # Of hard links, so beside the image.
+    with tempfile.TemporaryDirectory(dir=image_dir, prefix=".bare-") as made:
+        bare = Path(made)
+        bare.chmod(0o755)
+        shutil.copytree(current, bare / current.name, symlinks=True, copy_function=os.link)
+        for part in ("guest", "machine"):
+            shutil.rmtree(bare / current.name / part, ignore_errors=True)
+        (bare / "current").symlink_to(current.name)
+        yield bare
+
+
+@pytest.mark.parametrize("more", [{}, {"GAOLER_MICROVM_LANGUAGES": "bash"}, {"GAOLER_MICROVM_TENANTS": "acme"}])
+def test_switched_on_without_what_it_needs_it_refuses_to_start(
+    bare_image: Path, state_dir: Path, more: dict[str, str]
+) -> None:
+    done = gaoler(
+        *("serve", "--bind", "127.0.0.1:0", "--state-dir", str(state_dir)),
+        GAOLER_IMAGE_DIR=str(bare_image),
+        GAOLER_MICROVM_ENABLED="true",
+        **more,
+    )
+    assert done.returncode == 78, done.stderr
+    assert "gaoler image build --microvm" in done.stderr or "gaoler doctor --microvm" in done.stderr
+
+
 def test_switched_on_there_is_a_machine_or_a_reason_and_never_a_lower_tier(image_dir: Path) -> None:
+    if not (image_dir / "current" / "guest").is_dir():
+        pytest.skip("the image of the tests has no guest: gaoler image build --microvm")
     with daemon_with(image_dir, {"GAOLER_MICROVM_ENABLED": "true"}) as daemon:
         assert daemon.execute("print(1)")["tier"] == "nsjail"
         listed = daemon.request("GET", "/v1/languages").json["tiers"][1]

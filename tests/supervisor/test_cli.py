@@ -100,3 +100,25 @@ def test_the_configuration_page_is_current() -> None:
         check=True,
     )
     assert done.stdout == (root / "docs" / "configuration.md").read_text(), "run: python docs/generate.py"
+
+
+@pytest.mark.root
+def test_run_in_a_tier_that_is_not_to_be_had_is_refused_with_the_reason(image_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "p.sh").write_text("echo ran")
+    done = gaoler("run", "--tier", "microvm", str(tmp_path / "p.sh"), GAOLER_IMAGE_DIR=str(image_dir))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("gaoler: tier microvm is not to be had here: ")
+    assert "microvm.enabled" in done.stderr
+    fine = gaoler("run", "--tier", "nsjail", str(tmp_path / "p.sh"), GAOLER_IMAGE_DIR=str(image_dir))
+    assert (fine.returncode, fine.stdout) == (0, "ran\n")
+
+
+def test_a_key_of_a_tier_needs_the_tier_switched_on(tmp_path: Path) -> None:
+    command = ("keys", "add", "strict", "--tier", "microvm", "--state-dir", str(tmp_path))
+    refused = gaoler(*command)
+    assert refused.returncode == 78
+    assert "set microvm.enabled first" in refused.stderr
+    assert gaoler(*command, GAOLER_MICROVM_ENABLED="true").stdout.startswith("gk-")
+    assert gaoler("keys", "add", "plain", "--state-dir", str(tmp_path)).returncode == 0
+    listed = json.loads(gaoler("keys", "list", "--json", "--state-dir", str(tmp_path)).stdout)
+    assert [(each["name"], each["tier"]) for each in listed] == [("strict", "microvm"), ("plain", "nsjail")]

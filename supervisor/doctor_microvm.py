@@ -1,0 +1,101 @@
+"""``gaoler doctor --microvm``: whether this host gives virtual machines, proven by a boot, and else what is missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from supervisor.doctor import Finding
+from supervisor.errors import ConfigurationError
+from supervisor.image import current_image
+from supervisor.microvm.availability import Missing, look, missing_in_image, missing_on_host
+from supervisor.microvm.probe import Probe, boot
+from supervisor.prepare import read_policy
+from supervisor.settings import Settings
+
+WORKS: Final = "This host gives virtual machines."
+DOES_NOT: Final = "This host gives no virtual machines."
+_SIGNS: Final = {"ok": "ok  ", "note": "note", "fail": "FAIL"}
+_BOOT: Final = "boot of a probe"
+
+
+class Report(msgspec.Struct, frozen=True):
+    """All that was found. ``usable``: a machine was booted, and a program ran in it."""
+
+    usable: bool
+    findings: list[Finding]
+
+
+def examine(settings: Settings) -> Report:
+    """Look at what a machine needs, and boot one. Leaves the host as it was."""
+    findings = [*_settings(settings), *_kvm(), *_image(settings)]
+    if os.geteuid() != 0:
+        findings.append(Finding(_BOOT, "fail", "not tried: it needs root", "run it with sudo"))
+        return Report(usable=False, findings=findings)
+    if current_image(settings.image_path) is None:
+        findings.append(Finding(_BOOT, "fail", "not tried: there is no runtime image", "gaoler image build --microvm"))
+        return Report(usable=False, findings=findings)
+    probe = boot(settings)
+    findings.append(_booted(settings, probe))
+    return Report(usable=probe.booted, findings=findings)
+
+
+def _settings(settings: Settings) -> Iterator[Finding]:
+    if settings.microvm.enabled:
+        yield Finding("settings", "ok", "microvm.enabled")
+    else:
+        yield Finding("settings", "note", "not switched on; the probe is booted all the same", "set microvm.enabled")
+    try:
+        read_policy(settings)
+    except ConfigurationError as error:
+        yield Finding("policies", "fail", error.message, "mend the file or setting that is named")
+
+
+def _kvm() -> Iterator[Finding]:
+    facts = look()
+    missing = list(missing_on_host(facts))
+    yield from map(_finding, missing)
+    if not missing:
+        loaded = ", ".join(sorted(facts.modules)) or "built into the kernel"
+        yield Finding("kvm", "ok", f"/dev/kvm, {loaded}; only a boot is a proof")
+
+
+def _image(settings: Settings) -> Iterator[Finding]:
+    image = current_image(settings.image_path)
+    missing = list(missing_in_image(settings.microvm, image.path if image else Path("/nonexistent")))
+    yield from map(_finding, missing)
+    if not missing:
+        yield Finding("guest and libraries", "ok", "there")
+
+
+def _finding(missing: Missing) -> Finding:
+    return Finding(missing.name, "fail", missing.found, missing.fix)
+
+
+def _booted(settings: Settings, probe: Probe) -> Finding:
+    if probe.booted:
+        return Finding(_BOOT, "ok", f"a program ran on {probe.kernel}, {probe.seconds:g} s after the jailer's start")
+    seconds = settings.microvm.boot_seconds
+    return Finding(
+        _BOOT, "fail", probe.reason, f"the lines above say what is missing; it had microvm.boot_seconds = {seconds:g}"
+    )
+
+
+def as_text(report: Report) -> str:
+    """Lay it out for a person."""
+    lines: list[str] = []
+    for finding in report.findings:
+        lines.append(f"{_SIGNS[finding.status]}  {finding.name}: {finding.found}")
+        if finding.fix and finding.status != "ok":
+            lines.append(f"      -> {finding.fix}")
+    lines.append(WORKS if report.usable else f"{DOES_NOT} docs/microvm.md says what they need.")
+    return "\n".join(lines)
+
+
+def as_json(report: Report) -> str:
+    """Lay it out for a program."""
+    return msgspec.json.format(msgspec.json.encode(report)).decode()
