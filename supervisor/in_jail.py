@@ -414,7 +414,7 @@ def refusals_typed() -> Iterator[None]:
             raise InvalidRequest(f"the input {name!r} cannot be placed: {error}", field="files") from None
         log.error("jailer refused reason=%s", ascii(str(error)))
         if error.machine:
-            raise SandboxFailed(f"no virtual machine could be had: {error}") from None
+            raise SandboxFailed(f"no sandbox of tier microvm: {error}") from None
         raise SandboxFailed("the sandbox refused the request") from None
 
 

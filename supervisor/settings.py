@@ -312,7 +312,7 @@ class MicrovmSettings(Struct, frozen=True, forbid_unknown_fields=True):
     memory_mib: Annotated[int, _meta("memory of a machine, of guest and sandbox together", ge=256, le=1 << 18)] = 1536
     vcpus: Annotated[int, _meta("processors that a machine sees", ge=1, le=32)] = 2
     waiting: Annotated[int, _meta("booted machines that wait for a session, at least one", ge=1, le=256)] = 1
-    max: Annotated[int, _meta("machines at once, waiting ones too; who wants one more waits", ge=1, le=4096)] = 8
+    max: Annotated[int, _meta("machines at once, waiting ones too; more are refused with 503", ge=1, le=4096)] = 8
     memory_budget_mib: Annotated[int, _meta("memory of all machines together", ge=256, le=1 << 26)] = 8192
     boot_seconds: Annotated[float, _meta("a machine that is not up after it is given up", gt=0, le=600)] = 20.0
     library: Annotated[str, _meta("libkrun.so, 1.17 or newer; empty: the runtime image's", pattern=r"^$|^/")] = ""

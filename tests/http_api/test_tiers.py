@@ -123,7 +123,7 @@ def test_switched_on_there_is_a_machine_or_a_reason_and_never_a_lower_tier(image
             assert answer.json["tier"] == "microvm"
         elif listed["available"]:
             assert answer.status == 503
-            assert answer.json["message"].startswith("no virtual machine could be had: ")
+            assert answer.json["message"].startswith("no sandbox of tier microvm: ")
         else:
             assert (answer.status, answer.json["error"]) == (409, "tier_unavailable")
             assert listed["reason"] in answer.json["message"]

@@ -204,7 +204,7 @@ async def test_background_processes_keep_a_session_where_it_is(
 async def test_a_machine_that_cannot_be_had_is_told_with_the_reason(autojump_clock: trio.abc.Clock) -> None:
     world = World(refuses=True)
     async with sessions(world) as live:
-        with pytest.raises(SandboxFailed, match="no virtual machine could be had: no machine booted within 20 s"):
+        with pytest.raises(SandboxFailed, match="no sandbox of tier microvm: no machine booted within 20 s"):
             await run(live, "microvm")
 
 
