@@ -12,7 +12,8 @@ import msgspec
 from supervisor.doctor import Finding
 from supervisor.errors import ConfigurationError
 from supervisor.image import current_image
-from supervisor.microvm.availability import Missing, look, missing_in_image, missing_on_host
+from supervisor.microvm.availability import missing
+from supervisor.microvm.findings import BUILD, look
 from supervisor.microvm.probe import Probe, boot
 from supervisor.prepare import read_policy
 from supervisor.settings import Settings
@@ -21,6 +22,7 @@ WORKS: Final = "This host gives virtual machines."
 DOES_NOT: Final = "This host gives no virtual machines."
 _SIGNS: Final = {"ok": "ok  ", "note": "note", "fail": "FAIL"}
 _BOOT: Final = "boot of a probe"
+_NOWHERE: Final = Path("/nonexistent")
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -32,12 +34,12 @@ class Report(msgspec.Struct, frozen=True):
 
 def examine(settings: Settings) -> Report:
     """Look at what a machine needs, and boot one. Leaves the host as it was."""
-    findings = [*_settings(settings), *_kvm(), *_image(settings)]
+    findings = [*_settings(settings), *_looked_at(settings)]
     if os.geteuid() != 0:
         findings.append(Finding(_BOOT, "fail", "not tried: it needs root", "run it with sudo"))
         return Report(usable=False, findings=findings)
     if current_image(settings.image_path) is None:
-        findings.append(Finding(_BOOT, "fail", "not tried: there is no runtime image", "gaoler image build --microvm"))
+        findings.append(Finding(_BOOT, "fail", "not tried: there is no runtime image", BUILD))
         return Report(usable=False, findings=findings)
     probe = boot(settings)
     findings.append(_booted(settings, probe))
@@ -55,25 +57,15 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         yield Finding("policies", "fail", error.message, "mend the file or setting that is named")
 
 
-def _kvm() -> Iterator[Finding]:
+def _looked_at(settings: Settings) -> Iterator[Finding]:
     facts = look()
-    missing = list(missing_on_host(facts))
-    yield from map(_finding, missing)
-    if not missing:
-        loaded = ", ".join(sorted(facts.modules)) or "built into the kernel"
-        yield Finding("kvm", "ok", f"/dev/kvm, {loaded}; only a boot is a proof")
-
-
-def _image(settings: Settings) -> Iterator[Finding]:
     image = current_image(settings.image_path)
-    missing = list(missing_in_image(settings.microvm, image.path if image else Path("/nonexistent")))
-    yield from map(_finding, missing)
-    if not missing:
-        yield Finding("guest and libraries", "ok", "there")
-
-
-def _finding(missing: Missing) -> Finding:
-    return Finding(missing.name, "fail", missing.found, missing.fix)
+    found = list(missing(settings.microvm, image.path if image else _NOWHERE, facts))
+    for each in found:
+        yield Finding(each.name, "fail", each.found, each.fix)
+    if not found:
+        loaded = ", ".join(sorted(facts.modules)) or "no module of KVM"
+        yield Finding("kvm, guest, libraries", "ok", f"there ({loaded}); only a boot is a proof")
 
 
 def _booted(settings: Settings, probe: Probe) -> Finding:

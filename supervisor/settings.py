@@ -310,7 +310,7 @@ class MicrovmSettings(Struct, frozen=True, forbid_unknown_fields=True):
         str, _meta("tenants whose every execution is in one, separated by commas; empty: none", pattern=_NAMES_RULE)
     ] = ""
     memory_mib: Annotated[int, _meta("memory of a machine, of guest and sandbox together", ge=256, le=1 << 18)] = 1536
-    vcpus: Annotated[int, _meta("processors that a machine sees", ge=1, le=32)] = 2
+    vcpus: Annotated[int, _meta("processors that a machine sees; libkrunfw's kernel knows 8", ge=1, le=8)] = 2
     waiting: Annotated[int, _meta("booted machines that wait for a session, at least one", ge=1, le=256)] = 1
     max: Annotated[int, _meta("machines at once, waiting ones too; more are refused with 503", ge=1, le=4096)] = 8
     memory_budget_mib: Annotated[int, _meta("memory of all machines together", ge=256, le=1 << 26)] = 8192

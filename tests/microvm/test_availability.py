@@ -1,79 +1,86 @@
-"""What is missing for virtual machines: pure, over what several hosts look like; and the doctor who tells it."""
+"""What is missing for virtual machines, the proof of one, and the doctor who tells of both."""
 
 from __future__ import annotations
 
 import json
-import os
+import stat
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from supervisor import doctor_microvm
-from supervisor.microvm.availability import HostFacts, look, missing_in_image, missing_on_host, why_not
+from supervisor.microvm.availability import missing, why_not
+from supervisor.microvm.findings import HostFacts, Node
+from supervisor.microvm.krun import NEEDED
 from supervisor.microvm.probe import Probe, judge
 from supervisor.settings import MicrovmSettings, Settings, load
 from tests.supervisor.test_cli import gaoler
 
-INTEL = "processor\t: 0\nflags\t\t: fpu vme vmx ssse3\n"
-AMD = "processor\t: 0\nflags\t\t: fpu svm sse\n"
-GUEST_OF_A_CLOUD = "processor\t: 0\nflags\t\t: fpu vme hypervisor\n"
 ON = MicrovmSettings(enabled=True)
-
-
-def host(cpuinfo: str, *modules: str, kvm_node: bool = True, machine: str = "x86_64") -> HostFacts:
-    return HostFacts(machine, cpuinfo, frozenset(modules), kvm_node)
-
-
-@pytest.mark.parametrize(
-    ("facts", "names"),
-    [
-        (host(INTEL, "kvm", "kvm_intel"), []),
-        (host(AMD, "kvm", "kvm_amd"), []),
-        # Built in, as some distributions have it.
-        (host(INTEL), []),
-        (host("Features : fp asimd\n", machine="aarch64"), []),
-        (host(INTEL, kvm_node=False), ["kvm device"]),
-        (host(GUEST_OF_A_CLOUD, kvm_node=False), ["processor", "kvm device"]),
-        # The words are of a flag, not of a part of one.
-        (host("flags\t\t: vmx_like nosvm\n"), ["processor"]),
-        # A node that opens and answers proves nothing.
-        (host(GUEST_OF_A_CLOUD, "kvm", "kvm_pvm"), ["kvm"]),
-        (host(INTEL, "kvm", "kvm_pvm"), ["kvm"]),
-    ],
+GOOD = HostFacts(
+    "x86_64",
+    "flags\t: fpu vmx\n",
+    frozenset({"kvm_intel"}),
+    Node(stat.S_IFCHR | 0o660, 36),
+    'ID=debian\nNAME="Debian"\n',
 )
-def test_what_a_host_lacks_is_named_with_what_to_do(facts: HostFacts, names: list[str]) -> None:
-    found = list(missing_on_host(facts))
-    assert [each.name for each in found] == names
+PVM = replace(GOOD, modules=frozenset({"kvm", "kvm_pvm"}))
+
+
+def library(path: Path) -> Path:
+    """A file that has the functions of libkrun 1.17 by name."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"\0".join([b"", *(name.encode() for name in NEEDED), b""]))
+    return path
+
+
+def names(settings: MicrovmSettings, image: Path, facts: HostFacts = GOOD) -> list[str]:
+    found = list(missing(settings, image, facts))
     assert all(each.found and each.fix for each in found)
+    return [each.name for each in found]
 
 
-def test_what_an_image_lacks_is_named(tmp_path: Path) -> None:
-    assert [each.name for each in missing_in_image(ON, tmp_path)] == ["guest", "library", "kernel"]
+def test_what_host_and_image_lack_is_named_with_what_to_do(tmp_path: Path) -> None:
+    assert names(ON, tmp_path) == ["guest", "library"]
+    assert names(ON, tmp_path, PVM) == ["kvm", "guest", "library"]
     (tmp_path / "guest").mkdir()
-    (tmp_path / "machine").mkdir()
-    assert list(missing_in_image(ON, tmp_path)) == []
-    (tmp_path / "libkrun.so").touch()
-    own = MicrovmSettings(enabled=True, library=f"{tmp_path}/libkrun.so", kernel=f"{tmp_path}/none")
-    (missing,) = missing_in_image(own, tmp_path)
-    assert missing.found == f"microvm.kernel = {tmp_path}/none: there is no such file"
+    library(tmp_path / "machine" / "libkrun.so.1.17.4")
+    assert names(ON, tmp_path) == ["kernel"]
+    (tmp_path / "machine" / "libkrunfw.so.5.6.1").touch()
+    assert names(ON, tmp_path) == []
+    assert names(ON, tmp_path, PVM) == ["kvm"]
+
+
+def test_libraries_of_the_settings_are_taken_instead_of_the_image(tmp_path: Path) -> None:
+    (tmp_path / "guest").mkdir()
+    own = str(library(tmp_path / "own" / "libkrun.so"))
+    kernel = tmp_path / "own" / "libkrunfw.so.5"
+    kernel.touch()
+    both = MicrovmSettings(enabled=True, library=own, kernel=str(kernel))
+    assert names(both, tmp_path) == []
+    only = MicrovmSettings(enabled=True, library=own)
+    assert names(only, tmp_path) == ["library"], "the kernel is the image's, which has none"
+    library(tmp_path / "machine" / "libkrun.so.1")
+    assert names(only, tmp_path) == ["kernel"]
+    (tmp_path / "machine" / "libkrunfw.so.5").touch()
+    assert names(only, tmp_path) == []
+    gone = MicrovmSettings(enabled=True, library=own, kernel=f"{tmp_path}/none")
+    (lacking,) = missing(gone, tmp_path, GOOD)
+    assert (lacking.name, lacking.found) == ("kernel", f"microvm.kernel = {tmp_path}/none: there is no such file")
 
 
 def test_the_reasons_are_told_together_and_the_switch_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "microvm.enabled" in why_not(MicrovmSettings(), tmp_path)
-    monkeypatch.setattr("supervisor.microvm.availability.look", lambda: host(INTEL, kvm_node=False))
-    assert why_not(ON, tmp_path).startswith("there is no /dev/kvm; the runtime image has no guest; ")
-    monkeypatch.setattr("supervisor.microvm.availability.look", lambda: host(INTEL))
-    for part in ("guest", "machine"):
-        (tmp_path / part).mkdir()
+    monkeypatch.setattr("supervisor.microvm.availability.look", lambda: PVM)
+    assert why_not(ON, tmp_path).startswith("kvm_pvm is loaded: ")
+    assert "; the runtime image has no guest; " in why_not(ON, tmp_path)
+    monkeypatch.setattr("supervisor.microvm.availability.look", lambda: GOOD)
+    (tmp_path / "guest").mkdir()
+    library(tmp_path / "machine" / "libkrun.so.1")
+    (tmp_path / "machine" / "libkrunfw.so.5").touch()
     assert why_not(ON, tmp_path) == ""
-
-
-def test_a_look_at_this_host_is_true() -> None:
-    facts = look()
-    assert facts.machine == os.uname().machine
-    assert facts.kvm_node == Path("/dev/kvm").exists()
-    assert ("kvm_pvm" in facts.modules) == Path("/sys/module/kvm_pvm").exists()
 
 
 # -- the probe --
@@ -113,7 +120,7 @@ def examined(monkeypatch: pytest.MonkeyPatch, image_dir: Path, probe: Probe, **m
 
 @pytest.mark.root
 def test_a_boot_decides_whatever_else_was_found(monkeypatch: pytest.MonkeyPatch, image_dir: Path) -> None:
-    monkeypatch.setattr(doctor_microvm, "look", lambda: host(GUEST_OF_A_CLOUD, "kvm_pvm"))
+    monkeypatch.setattr(doctor_microvm, "look", lambda: PVM)
     good = examined(monkeypatch, image_dir, Probe(booted=True, kernel="Linux 6.12.113", seconds=1.5), enabled=True)
     assert good.usable
     assert good.findings[-1].found == "a program ran on Linux 6.12.113, 1.5 s after the jailer's start"
