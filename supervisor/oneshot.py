@@ -163,8 +163,11 @@ def attempt(
     adapt: Callable[[Prepared], Prepared] = lambda prepared: prepared,
     writable: Sequence[Path] = (),
     watch_fd: int | None = None,
+    probing: bool = False,
 ) -> bytes:
     """Do something with a jailer of its own, in a child that has become an ordinary user; give what it gives.
+
+    ``writable``, ``watch_fd``, ``probing``: see :func:`supervisor.prepare.prepare`; ``adapt`` changes what it gave.
 
     Raises:
         GaolerError: it could not be done.
@@ -177,7 +180,12 @@ def attempt(
         pid = os.fork()
         if pid == 0:
             os.close(read_end)
-            _child(settings, action, write_end, adapt=adapt, writable=writable, watch_fd=watch_fd)
+
+            def make() -> Prepared:
+                quiet = msgspec.structs.replace(settings, log_level="WARNING")
+                return adapt(prepare(quiet, writable, watch_fd, probing=probing))
+
+            _child(make, action, write_end, filtered=not writable)
         os.close(write_end)
         with os.fdopen(read_end, "rb") as pipe:
             payload = pipe.read()
@@ -193,24 +201,16 @@ def attempt(
     return payload[1:]
 
 
-def _child(
-    settings: Settings,
-    action: Action,
-    write_end: int,
-    *,
-    adapt: Callable[[Prepared], Prepared],
-    writable: Sequence[Path],
-    watch_fd: int | None,
-) -> None:
+def _child(make: Callable[[], Prepared], action: Action, write_end: int, *, filtered: bool) -> None:
     """Never returns. What became of it goes into the pipe: a byte that says whether it is a reason, and the rest."""
     answer = b""
     try:
         configure_logging("WARNING")
-        prepared = adapt(prepare(msgspec.structs.replace(settings, log_level="WARNING"), writable, watch_fd))
+        prepared = make()
 
         async def main() -> bytes:
             async with open_core(prepared) as core:
-                if not writable:
+                if filtered:
                     # As the daemon; what is unpacked has links, which the filter knows nothing of.
                     kernel.install_seccomp(prepared.own_filter, all_threads=True)
                 return await action(core, prepared)

@@ -329,13 +329,19 @@ def _bind(settings: Settings) -> socket.socket | None:
 
 
 def prepare(
-    settings: Settings, writable: Sequence[Path] = (), watch_fd: int | None = None, *, listening: bool = False
+    settings: Settings,
+    writable: Sequence[Path] = (),
+    watch_fd: int | None = None,
+    *,
+    listening: bool = False,
+    probing: bool = False,
 ) -> Prepared:
     """Do all that needs root and become the daemon's ordinary user.
 
     ``writable``: more directories that the daemon has to reach and to write to. ``watch_fd``: logging mode, see
     :mod:`supervisor.jailer.watch`; nothing that is read here asks for it, only a command of the operator's.
-    ``listening``: it will serve on the bind of the settings.
+    ``listening``: it will serve on the bind of the settings. ``probing``: have virtual machines booted also where they
+    are known not to work, to see what becomes of it.
 
     Raises:
         ConfigurationError: something is wrong or missing; nothing is left running.
@@ -353,6 +359,9 @@ def prepare(
     languages = sized(find_languages(image, profiles, network.environment), policy.limits.memory_bytes)
     catalogue = _catalogue(settings, image, languages, policy, tiers)
     plan = setup_plan(settings, image, policies, profiles, languages, network.authority)
+    if plan.microvm is not None and tiers.unavailable and not probing:
+        log.warning("no virtual machines reason=%s", tiers.unavailable)
+        plan = replace(plan, microvm=None)
     token_keys = _token_keys(settings)
     oauth_keys = load_oauth_keys(Path(settings.mcp.oauth_jwks)) if settings.mcp.authorization_server else {}
     jailer = start_jailer(replace(plan, watch_fd=watch_fd))

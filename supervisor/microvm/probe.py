@@ -43,7 +43,7 @@ def boot(settings: Settings) -> Probe:
     cells = msgspec.structs.replace(settings.cells, floor=0, bare_floor=0)
     settings = msgspec.structs.replace(settings, microvm=microvm, cells=cells)
     try:
-        answer = oneshot.attempt(settings, _ask)
+        answer = oneshot.attempt(settings, _ask, probing=True)
     except (GaolerError, OSError) as error:
         return Probe(booted=False, reason=str(error))
     return msgspec.msgpack.decode(answer, type=Probe)
