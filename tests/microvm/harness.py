@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import trio
@@ -28,6 +30,8 @@ from supervisor.settings import ExecutionSettings, Settings
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 LOG_LINES: Final = 1000
+_T = TypeVar("_T")
+TEST_SECONDS: Final = 120
 BOOT_SECONDS: Final = 120
 """An emulated processor that others use too; on a quiet machine it takes three."""
 
@@ -57,6 +61,7 @@ class Machine:
 
     process: subprocess.Popen[bytes]
     connection: Connection
+    port: trio.SocketStream
     log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
 
     async def begin(self, plan: GuestPlan, *, clock_nanoseconds: int | None = None) -> protocol.Word:
@@ -84,6 +89,18 @@ class Machine:
         await channel.send_message(protocol.encode(order))
         return channel
 
+    async def close_port(self) -> None:
+        """Leave the guest without its host."""
+        await self.port.aclose()
+
+    async def wait(self) -> None:
+        """Wait until the machine has ended by itself."""
+        pidfd = os.pidfd_open(self.process.pid)
+        try:
+            await trio.lowlevel.wait_readable(pidfd)
+        finally:
+            os.close(pidfd)
+
     @asynccontextmanager
     async def jail(self, policy: str = "default", profile: str | None = None) -> AsyncIterator[RemoteJail]:
         """Have a jail in the guest for the block."""
@@ -92,9 +109,49 @@ class Machine:
             yield jail
 
 
+@dataclass(frozen=True)
+class Ran:
+    """What became of a program."""
+
+    outcome: jailer.RunOutcome
+    stdout: str
+    stderr: str
+
+
+async def run_in(jail: RemoteJail, request: jailer.Run | jailer.RunScript | jailer.RunCell) -> Ran:
+    """Run to the end."""
+    said = {"stdout": b"", "stderr": b""}
+
+    async def keep(output: jailer.Output) -> None:
+        said[output.stream] += output.data
+
+    ended = await jail.run(request, keep)
+    return Ran(ended.outcome, said["stdout"].decode(), said["stderr"].decode())
+
+
+async def bash(jail: RemoteJail, script: str, *, then: jailer.Then = "destroy") -> Ran:
+    """Run a line of bash."""
+    request = jailer.Run(
+        arguments=["/bin/bash", "-c", script], environment={"PATH": "/usr/bin:/bin"}, seccomp="bash", then=then
+    )
+    return await run_in(jail, request)
+
+
+async def put(jail: RemoteJail, name: bytes, content: bytes, *, area: jailer.Area = "workspace") -> None:
+    """Write a file."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield content
+
+    await jail.put_file(name, len(content), pieces(), area=area)
+
+
 @asynccontextmanager
 async def boot(image: Path, krunfw: Path, *, memory_mib: int = 1024, vcpus: int = 2) -> AsyncIterator[Machine]:
-    """Boot a guest for the block, up to its greeting; it is killed at the end, with all that it was."""
+    """Boot a guest for the block, up to its greeting; it is killed at the end, with all that it was.
+
+    ``krunfw``: the library with its kernel.
+    """
     ours, theirs = socket.socketpair()
     log_read, log_write = os.pipe()
     configuration = os.memfd_create("machine", 0)
@@ -118,8 +175,11 @@ async def boot(image: Path, krunfw: Path, *, memory_mib: int = 1024, vcpus: int 
                 greeting = await _greeting(stream)
             assert greeting == protocol.GREETING, "\n".join(log)
             async with open_connection(stream, accepts=False) as connection:
-                yield Machine(process, connection, log)
+                yield Machine(process, connection, stream, log)
             nursery.cancel_scope.cancel()
+    except BaseException:
+        print("\n".join(log), file=sys.stderr)
+        raise
     finally:
         process.kill()
         process.wait()
@@ -142,3 +202,52 @@ async def _keep_log(fd: int, log: deque[str]) -> None:
         async for data in stream:
             *lines, buffer = (buffer + data).split(b"\n")
             log.extend(line.decode(errors="replace").rstrip() for line in lines)
+
+
+class SharedGuest:
+    """A guest for the tests of a whole session, which are functions of a thread each; it lives in another one."""
+
+    def __init__(self, image: Path, krunfw: Path, plan: GuestPlan) -> None:
+        self._arguments = (image, krunfw, plan)
+        self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._over = trio.Event()
+        self._machine: Machine | None = None
+        self._thread = threading.Thread(target=self._live, name="guest")
+
+    def __enter__(self) -> SharedGuest:
+        self._thread.start()
+        fault = self._ready.get()
+        if fault is not None:
+            self._thread.join()
+            raise fault
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._token is not None
+        self._token.run_sync_soon(self._over.set)
+        self._thread.join()
+
+    def run(self, work: Callable[[Machine], Awaitable[_T]]) -> _T:
+        """Do something with the guest."""
+
+        async def bounded() -> _T:
+            assert self._machine is not None
+            with trio.fail_after(TEST_SECONDS):
+                return await work(self._machine)
+
+        return trio.from_thread.run(bounded, trio_token=self._token)
+
+    def _live(self) -> None:
+        try:
+            trio.run(self._serve)
+        except BaseException as error:  # noqa: BLE001 - it is raised where the guest was asked for
+            self._ready.put(error)
+
+    async def _serve(self) -> None:
+        image, krunfw, plan = self._arguments
+        async with boot(image, krunfw) as self._machine:
+            assert await self._machine.begin(plan) == Begun(), "\n".join(self._machine.log)
+            self._token = trio.lowlevel.current_trio_token()
+            self._ready.put(None)
+            await self._over.wait()
