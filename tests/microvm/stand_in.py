@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from supervisor import prepare
+from supervisor import prepare, tiers_in_force
 from supervisor.cli import main
 from supervisor.image.boot_check import MicrovmParts
 from supervisor.jailer.setup import MicrovmPlan, SetupPlan
@@ -22,6 +22,7 @@ from supervisor.microvm import places
 from supervisor.microvm.machine import MachinePlan
 from supervisor.microvm.preparation import MachineWish, microvm_plan
 from supervisor.policy import PACKAGED_POLICIES, MountEntry, Policy
+from supervisor.settings import MicrovmSettings
 
 HERE: Final = Path(__file__).resolve().parent
 PLACE: Final = "/mnt"
@@ -75,6 +76,11 @@ def emulated_plan(
     return replace(made, machines=emulated(made.machines))
 
 
+def nothing(settings: MicrovmSettings, image: Path) -> str:
+    """Say what this host lacks: an emulator needs no processor's help."""
+    return "" if settings.enabled else f"microvm.enabled is off, {image}"
+
+
 def directories() -> list[Path]:
     """Let the jailer see this directory, to show it to machines."""
     return [*code_directories(), HERE]
@@ -84,5 +90,6 @@ code_directories = prepare.code_directories
 
 if __name__ == "__main__":
     setattr(prepare, "microvm_plan", emulated_plan)  # noqa: B010 - not a name that prepare gives out
+    setattr(tiers_in_force, "why_not", nothing)  # noqa: B010 - as above
     prepare.code_directories = directories
     main()
