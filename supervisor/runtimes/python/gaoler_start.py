@@ -9,6 +9,7 @@ import os
 SHARED = "/opt/packages"
 FONT_LISTS = "/usr/local/share/gaoler/matplotlib"
 ADDED = "added-packages"
+NO_LINKS = 0x2000  # ST_NOSYMFOLLOW
 
 
 def link_font_lists(directory):
@@ -59,7 +60,26 @@ def see_added():
         site.addsitedir(place)
 
 
+def copy_for_environments():
+    """Let ``python3 -m venv`` copy the interpreter where links cannot be followed: in the workspace."""
+    import sys
+
+    if ("-m", "venv") not in zip(sys.orig_argv, sys.orig_argv[1:]):
+        return
+    import venv
+
+    set_up = venv.EnvBuilder.setup_python
+
+    def setup_python(self, context):
+        if os.statvfs(context.env_dir).f_flag & NO_LINKS:
+            self.symlinks = False
+        set_up(self, context)
+
+    venv.EnvBuilder.setup_python = setup_python
+
+
 see_packages()
 see_added()
+copy_for_environments()
 if "MPLCONFIGDIR" in os.environ:
     link_font_lists(os.environ["MPLCONFIGDIR"])
