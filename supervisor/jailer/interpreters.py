@@ -337,7 +337,7 @@ async def open_source(
     programs: Mapping[str, bytes],
     orphans: Orphans,
 ) -> AsyncIterator[InterpreterSource]:
-    """Keep zygotes of a profile for the block. ``files``: see :func:`supervisor.jailer.server.zygote_files`."""
+    """Keep zygotes of a profile for the block. ``files``: see :func:`supervisor.jailer.config.zygote_files`."""
     described = {
         **files,
         "python": profile.python,

@@ -28,8 +28,8 @@ from supervisor.jailer import kernel, prison
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.cgroup import Layout
 from supervisor.jailer.cgroup_subtree import enter_subtree, make_subtree, remove_subtree_named, subtree_name
+from supervisor.jailer.config import FIRST_OUTSIDE_ID, JailerConfig
 from supervisor.jailer.interpreters import RuntimeProfile
-from supervisor.jailer.server import FIRST_OUTSIDE_ID, JailerConfig
 from supervisor.microvm.machine import MachinePlan
 from supervisor.policy import Policy
 
