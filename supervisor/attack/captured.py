@@ -1,7 +1,7 @@
 """What somebody could do who has captured one of our own processes: the very confinement, and hostile code inside.
 
 A program of its own, run by ``gaoler attack`` as root: ``python -m supervisor.attack.captured ROLE`` reads the compiled
-filter and the directories from standard input, becomes what the daemon, the jailer or the proxy is, tries what they
+filter and the directories from standard input, becomes what the daemon, the jailer, the proxy or a virtual machine's process is, tries what they
 never do, and says CONTAINED, or what it got.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import select
@@ -54,6 +55,27 @@ _CALLS: Final = {
 }
 _TGKILL: Final = 234
 _MOUNTING: Final = {"mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "unshare": 272, "setns": 308}
+_CHANGING: Final = {
+    "mkdirat": 258,
+    "unlinkat": 263,
+    "renameat2": 316,
+    "symlinkat": 266,
+    "linkat": 265,
+    "mknodat": 259,
+    "fchownat": 260,
+    "fchmodat": 268,
+    "setxattr": 188,
+    "ftruncate": 77,
+    "memfd_create": 319,
+    "sendmsg": 46,
+    "recvmsg": 47,
+    "shmget": 29,
+    "setresuid": 117,
+    "capset": 126,
+}
+# <linux/kvm.h>, <asm-generic/ioctls.h>
+_KVM_CREATE_DEVICE: Final = 0xC00CAEE0
+_TIOCSTI: Final = 0x5412
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -197,6 +219,40 @@ def _as_jailer(order: Order, finds: _Finds) -> None:
         finds.refused(f"a socket {family}", lambda family=family, kind=kind: socket.socket(family, kind))  # type: ignore[misc]
 
 
+def _as_machine(order: Order, finds: _Finds) -> None:
+    """Be what is left of a virtual machine's own process to the guest that has taken it over."""
+    os.setgroups([])
+    os.setresgid(order.uid, order.uid, order.uid)
+    os.setresuid(order.uid, order.uid, order.uid)
+    kernel.drop_capabilities()
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    kernel.install_seccomp(order.program)
+    killed = ("ptrace", "process_vm_readv", "process_vm_writev")
+    for name, number in {**_CALLS, **_MOUNTING, **_CHANGING}.items():
+        if name not in killed:
+            finds.call_refused(name, number)
+    for family in (
+        socket.AF_UNIX,
+        socket.AF_INET,
+        socket.AF_INET6,
+        socket.AF_NETLINK,
+        socket.AF_PACKET,
+        socket.AF_VSOCK,
+    ):
+        finds.refused(f"a socket of family {family}", lambda family=family: socket.socket(family))  # type: ignore[misc]
+    finds.refused("a pair of sockets", socket.socketpair)
+    for path in order.secrets:
+        finds.refused(f"reading {path}", lambda path=path: Path(path).read_bytes())  # type: ignore[misc]
+    finds.refused("killing a process of the host", lambda: os.kill(1, signal.SIGKILL))
+    for what, number in (("KVM_CREATE_DEVICE", _KVM_CREATE_DEVICE), ("TIOCSTI", _TIOCSTI)):
+        try:
+            fcntl.ioctl(0, number, bytes(16))
+        except OSError as error:
+            if error.errno == errno.EPERM:
+                continue
+        finds.escapes.append(f"ioctl {what} is passed on")
+
+
 def _no_code_of_its_own(finds: _Finds) -> None:
     """Memory that was written is not executed, whichever call is asked."""
     private, execute = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_EXEC
@@ -244,7 +300,7 @@ def _starts_nothing(finds: _Finds) -> None:
     finds.refused("killing a process of the host", lambda: os.kill(1, signal.SIGKILL))
 
 
-_ROLES: Final = {"daemon": _as_daemon, "jailer": _as_jailer, "proxy": _as_proxy}
+_ROLES: Final = {"daemon": _as_daemon, "jailer": _as_jailer, "proxy": _as_proxy, "machine": _as_machine}
 
 
 def main() -> None:

@@ -19,7 +19,9 @@ from supervisor.attack.case import Broken, Collection
 from supervisor.attack.target import Target
 from supervisor.jailer import protocol
 from supervisor.jailer.channels import MESSAGE
-from supervisor.prepare import DOORS, code_directories, own_filters
+from supervisor.jailer.seccomp import compile_policy
+from supervisor.policy import load_policies
+from supervisor.prepare import DOORS, code_directories, nsjail_path, own_filters, policy_directory
 
 COLLECTION: Final = Collection()
 _case: Final = COLLECTION.case
@@ -27,8 +29,8 @@ _MEND: Final = "Run 'gaoler doctor'; compare policies/processes with what was sh
 _MEANING: Final = "A fault in one of our own processes would be a fault of the whole host."
 
 
-async def _captured(target: Target, role: str, uid: int) -> None:
-    """Run hostile code in the confinement of one of our own processes."""
+async def _captured(target: Target, role: str, uid: int, program: bytes | None = None) -> None:
+    """Run hostile code in the confinement of one of our own processes; ``program``: its filter, if it is a jail's."""
     with tempfile.TemporaryDirectory(prefix="gaoler-attack-") as directory:
         work = Path(directory)
         work.chmod(0o755)
@@ -42,7 +44,7 @@ async def _captured(target: Target, role: str, uid: int) -> None:
         secret.write_text("not for you")
         secret.chmod(0o600)
         order = Order(
-            program=own_filters(target.settings)[role],
+            program=program or own_filters(target.settings)[role],
             uid=uid,
             place=str(work / "root"),
             readable=[str(path) for path in (*code_directories(), *DOORS)],
@@ -96,6 +98,21 @@ async def captured_jailer(target: Target) -> None:
 async def captured_proxy(target: Target) -> None:
     """Be the proxy, and try."""
     await _captured(target, "proxy", target.ids.start + 1)
+
+
+@_case(
+    "D7",
+    "a captured virtual machine's process",
+    promise="What has taken over the process of its virtual machine makes no socket, changes no file, and reaches no "
+    "namespace, module, key or ring of the kernel: of its interfaces it has KVM's, and files to read.",
+    meaning="A guest that breaks out would be on the host with more than a sandbox has.",
+    mend="Compare policies/seccomp/machine.kafel with what was shipped; report it with this run's JSON.",
+)
+async def captured_machine(target: Target) -> None:
+    """Be that process, and try."""
+    policy = load_policies(policy_directory(target.settings), "machines")["krun"]
+    program = compile_policy(str(nsjail_path()), policy.seccomp_source)
+    await _captured(target, "machine", target.ids.start + 2, program)
 
 
 @_case(
