@@ -1,8 +1,8 @@
 """What somebody could do who has captured one of our own processes: the very confinement, and hostile code inside.
 
 A program of its own, run by ``gaoler attack`` as root: ``python -m supervisor.attack.captured ROLE`` reads the compiled
-filter and the directories from standard input, becomes what the daemon, the jailer, the proxy or a virtual machine's process is, tries what they
-never do, and says CONTAINED, or what it got.
+filter and the directories from standard input, becomes what the daemon, the jailer, the proxy or a virtual machine's
+process is, tries what they never do, and says CONTAINED, or what it got.
 """
 
 from __future__ import annotations
