@@ -164,7 +164,8 @@ def jailed(parts: JailParts) -> list[str]:
 def _config(parts: JailParts, tree: Path, devices: Path) -> dict[str, object]:
     """Write what the jailer would, but that the program is nsjail's own child."""
     others = {each.name: "/nothing" for each in dataclasses.fields(Places)}
-    places = {"guest": str(tree), "machine": str(parts.libraries), "machine_dev": str(devices), "dev": str(devices)}
+    places = {"usr": "/usr", "guest": str(tree), "machine": str(parts.libraries)}
+    places |= {"machine_dev": str(devices), "dev": str(devices)}
     spec = SandboxSpec(
         policy=load_policies(folder="machines")["krun"],
         places=Places(**(others | places)),

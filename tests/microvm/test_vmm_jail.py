@@ -94,7 +94,9 @@ async def test_the_jail_of_a_machine_holds_the_guest_the_library_and_kvm(parts: 
         root = Path(f"/proc/{pid}/root")
         assert names_in(root / "dev") == ["kvm", "null", "urandom", "zero"]
         assert names_in(root / "machine") == ["libkrun.so.1", "libkrunfw.so.5"]
-        assert names_in(root) == names_in(root / "guest")
+        own = ["bin", "dev", "guest", "lib", "lib64", "machine", "opt", "proc", "usr"]
+        assert names_in(root) == own
+        assert names_in(root / "opt") == names_in(root / "guest" / "opt") == ["gaoler"]
         mounts = [line.split() for line in lines_of(pid, "mountinfo")]
         assert {fields[4] for fields in mounts if "ro" not in fields[5].split(",")} <= {"/proc", *NODES}
         interfaces = [line.split(":")[0].strip() for line in lines_of(pid, "net/dev")[2:]]
