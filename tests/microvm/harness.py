@@ -147,7 +147,7 @@ async def put(jail: RemoteJail, name: bytes, content: bytes, *, area: jailer.Are
 
 
 @asynccontextmanager
-async def boot(image: Path, krunfw: Path, *, memory_mib: int = 1024, vcpus: int = 2) -> AsyncIterator[Machine]:
+async def boot(image: Path, krunfw: Path, *, memory_mib: int = 1024, vcpus: int = 1) -> AsyncIterator[Machine]:
     """Boot a guest for the block, up to its greeting; it is killed at the end, with all that it was.
 
     ``krunfw``: the library with its kernel.

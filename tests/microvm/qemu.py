@@ -118,16 +118,20 @@ def start_virtiofsd(root: Path) -> int:
 
 
 def command(memory_mib: int, vcpus: int, fds: dict[str, int], program: str) -> list[str]:
-    """Give QEMU's command line. A kernel without ACPI finds its devices there; a clock that it trusts is told to it."""
+    """Give QEMU's command line.
+
+    A kernel without ACPI finds its devices there; the clock is told to it, and that it can trust it. One thread emulates
+    all processors: with more the kernel now and then stumbles over its own patches (an oops by int3).
+    """
     size = f"{memory_mib}M"
     parameters = [
         "reboot=t", "panic=-1", "console=hvc0", "quiet", "rootfstype=virtiofs", "root=/dev/root", "ro", "nomodule",
-        f"init={program}", "mitigations=off", "tsc_early_khz=2600000",
+        f"init={program}", "mitigations=off", "tsc_early_khz=2600000", "tsc=reliable",
     ]  # fmt: skip
     return [
         "qemu-system-x86_64",
         "-M", "microvm,acpi=off,rtc=on,pit=on,pic=on,auto-kernel-cmdline=on,memory-backend=mem",
-        "-accel", "tcg,thread=multi", "-cpu", "max", "-m", size, "-smp", str(vcpus),
+        "-accel", "tcg,thread=single", "-cpu", "max", "-m", size, "-smp", str(vcpus),
         "-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
         "-global", "virtio-mmio.force-legacy=false",
         "-object", f"memory-backend-memfd,id=mem,size={size},share=on",
