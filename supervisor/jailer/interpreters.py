@@ -34,7 +34,7 @@ log: Final = logging.getLogger("gaoler.jailer.interpreters")
 MAX_ANSWER_BYTES: Final = 512 * 1024
 ATTEMPTS: Final = 5
 BACK_OFF_SECONDS: Final = (0.1, 0.5, 2.0, 10.0, 30.0)
-START_SECONDS: Final = 60
+START_SECONDS: Final = 180
 
 
 _T = TypeVar("_T")

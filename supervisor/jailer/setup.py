@@ -33,7 +33,7 @@ from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.microvm.machine import MachinePlan
 from supervisor.policy import Policy
 
-READY_SECONDS: Final = 60
+READY_SECONDS: Final = 180
 EGRESS_SOCKET: Final = "egress.sock"
 MAX_SOCKET_PATH_BYTES: Final = 100
 _HOLDER: Final = re.compile(r"(?P<name>gaoler-[0-9a-f]{8}) (?P<identity>\d+:\d+)\n")
