@@ -32,6 +32,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent.parent
 LOG_LINES: Final = 1000
 _T = TypeVar("_T")
 TEST_SECONDS: Final = 120
+SHARED_MIB: Final = 2048
+"""More than a policy gives to a jail, or the whole guest is out of memory before the jail is."""
 BOOT_SECONDS: Final = 120
 """An emulated processor that others use too; on a quiet machine it takes three."""
 
@@ -246,7 +248,7 @@ class SharedGuest:
 
     async def _serve(self) -> None:
         image, krunfw, plan = self._arguments
-        async with boot(image, krunfw) as self._machine:
+        async with boot(image, krunfw, memory_mib=SHARED_MIB) as self._machine:
             assert await self._machine.begin(plan) == Begun(), "\n".join(self._machine.log)
             self._token = trio.lowlevel.current_trio_token()
             self._ready.put(None)
