@@ -23,7 +23,9 @@ def try_all(settings: Settings, directory: Path, attempts: Sequence[Attempt]) ->
         GaolerError: sandboxes cannot be made here.
     """
     cells = msgspec.structs.replace(settings.cells, floor=0, bare_floor=1)
-    there = msgspec.structs.replace(settings, image_dir=str(directory), cells=cells)
+    # An image is tried for what is in it, and a virtual machine has no more of that.
+    microvm = msgspec.structs.replace(settings.microvm, languages="", tenants="")
+    there = msgspec.structs.replace(settings, image_dir=str(directory), cells=cells, microvm=microvm)
     works = [oneshot.Work(each.language, each.code, (), (), None) for each in attempts]
     reports = oneshot.execute_all(there, works, keep=False)
     return [_answer(attempt, report) for attempt, report in zip(attempts, reports, strict=True)]

@@ -90,7 +90,7 @@ class RemoteJail:
             request = protocol.PutFile(area=area, name=name, size=size, read_only=read_only, executable=executable)
             await self._ask(request, protocol.Stored, name)
             async for piece in content:
-                await self._channel.send_data(piece, hold=True)
+                await self._send_data(piece)
 
     async def put_packages(self, size: int, content: AsyncIterator[bytes]) -> None:
         """Put back what :meth:`get_packages` gave.
@@ -101,7 +101,7 @@ class RemoteJail:
         with LostIsTyped():
             await self._ask(protocol.PutPackages(size=size), protocol.Stored)
             async for piece in content:
-                await self._channel.send_data(piece, hold=True)
+                await self._send_data(piece)
 
     async def remove_file(self, name: bytes) -> None:
         """Remove a file, or an empty directory; what is not there is no error.
@@ -390,7 +390,19 @@ class RemoteJail:
                 raise JailRefused(f"the request cannot be: {error}", full=False) from None
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise JailRefused(f"a request has at most {MAX_PAYLOAD_BYTES} bytes", full=False)
-        await self._channel.send_message(payload, hold=hold)
+        try:
+            await self._channel.send_message(payload, hold=hold)
+        except ChannelClosed:
+            await self._settle()
+            raise
+
+    async def _send_data(self, data: bytes) -> None:
+        """Send a piece of what was announced; a jail that is refused meanwhile closes its channel, and has said why."""
+        try:
+            await self._channel.send_data(data, hold=True)
+        except ChannelClosed:
+            await self._settle()
+            raise
 
     async def _ask(self, message: protocol.Message, due: type[protocol.Message], name: bytes | None = None) -> None:
         await self.send(message, hold=True)

@@ -7,14 +7,19 @@ import re
 import socket
 import struct
 import threading
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.errors import SandboxFailed
 from supervisor.jailer import protocol
-from supervisor.jailer.channels import DATA, MESSAGE
+from supervisor.jailer.channels import DATA, MESSAGE, Connection, open_connection
+from supervisor.jailer.client import JailRefused, open_jail_on
 from tests.daemon import Daemon
 
 
@@ -157,3 +162,60 @@ def test_bounds_are_part_of_the_types() -> None:
     ):
         with pytest.raises(msgspec.ValidationError):
             protocol.decode_request(msgspec.msgpack.encode(message))
+
+
+# -- a jail that is refused, as the daemon is told --
+
+
+async def refuse(server: Connection, reason: str | None, *, after: trio.Event | None = None) -> None:
+    """Answer the opening of a channel with a refusal, or with nothing, and close it."""
+    channel = await server.accept()
+    await channel.receive_message()
+    if after is not None:
+        await after.wait()
+    if reason is not None:
+        await channel.send_message(protocol.encode(protocol.Refused(reason=reason)))
+    await channel.aclose()
+
+
+async def content(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+@pytest.mark.parametrize("tier", ["nsjail", "microvm"])
+@pytest.mark.parametrize("late", [False, True])
+async def test_the_reason_of_a_refusal_arrives_whenever_it_is_said(tier: protocol.Tier, late: bool) -> None:
+    left, right = trio.testing.memory_stream_pair()
+    asked = trio.Event()
+    async with (
+        open_connection(left, accepts=False) as client,
+        open_connection(right, accepts=True) as server,
+        trio.open_nursery() as nursery,
+    ):
+        channel = await client.open_channel()
+        async with open_jail_on(channel, protocol.OpenJail(policy="default", tier=tier)) as jail:
+            await channel.send_message(protocol.encode(protocol.Weigh(share=1.0)))  # nothing is held back any more
+            nursery.start_soon(lambda: refuse(server, "no room", after=asked if late else None))
+            if late:
+                await jail.put_file(b"a", 1, content(b"x"))
+                asked.set()
+            await channel.peer_gone.wait()
+            with pytest.raises(JailRefused, match="no room") as caught:
+                await jail.put_file(b"b", 1, content(b"x"))
+            assert caught.value.machine == (tier == "microvm")
+
+
+async def test_a_jail_that_is_lost_without_a_word_is_lost() -> None:
+    left, right = trio.testing.memory_stream_pair()
+    async with (
+        open_connection(left, accepts=False) as client,
+        open_connection(right, accepts=True) as server,
+        trio.open_nursery() as nursery,
+    ):
+        channel = await client.open_channel()
+        async with open_jail_on(channel, protocol.OpenJail(policy="default")) as jail:
+            await channel.send_message(protocol.encode(protocol.Weigh(share=1.0)))
+            nursery.start_soon(refuse, server, None)
+            await channel.peer_gone.wait()
+            with pytest.raises(SandboxFailed, match="lost"):
+                await jail.put_file(b"b", 1, content(b"x"))
