@@ -36,7 +36,7 @@ from supervisor.jailer.orphans import Orphans
 from supervisor.jailer.seccomp import Filters, SeccompError, compile_policy, compile_profiles
 from supervisor.jailer.watch import Watch, open_watch
 from supervisor.log_limit import limit_logging
-from supervisor.microvm.machine import Machine, MachinePlan, machine_program
+from supervisor.microvm.machine import Machine, machine_program
 from supervisor.microvm.machines import Machines, open_machines
 from supervisor.microvm.placement import serve_background, serve_jail
 from supervisor.policy import Policy
@@ -216,11 +216,13 @@ async def _open_yard(
 
 
 @asynccontextmanager
-async def _open_machines(yard: Yard, plan: MachinePlan | None, cells: Cells) -> AsyncIterator[Machines | None]:
+async def _open_machines(yard: Yard, config: JailerConfig, cells: Cells) -> AsyncIterator[Machines | None]:
+    plan = config.machines
     if plan is None:
         yield None
         return
-    async with open_machines(yard, plan, cells.work) as machines:
+    masks = existing_masks(plan.policy, config.usr, config.image)
+    async with open_machines(yard, plan, masks, cells.work) as machines:
         cells.on_spare = machines.look_again
         yield machines
 
@@ -255,7 +257,7 @@ async def serve(
             async with (
                 _open_yard(config, filters, orphans, egress, watch_fd) as yard,
                 open_cells(yard, config.policies, masks, config.pools, max_jails=config.max_jails) as cells,
-                _open_machines(yard, config.machines, cells) as machines,
+                _open_machines(yard, config, cells) as machines,
                 trio.open_nursery() as serving,
             ):
                 serving.start_soon(_stop_at_signal, serving.cancel_scope)

@@ -25,7 +25,7 @@ from supervisor.jailer.jail import LEAF_PREFIX, Yard
 from supervisor.jailer.jail_network import JailNetwork
 from supervisor.jailer.join import JoinSpec
 from supervisor.jailer.launcher import LaunchError, Process
-from supervisor.jailer.nsjail_config import INSIDE_ID, SandboxSpec, rlimits
+from supervisor.jailer.nsjail_config import INSIDE_ID, Mask, SandboxSpec, rlimits
 from supervisor.microvm import protocol
 from supervisor.microvm.guard import GuestFault
 from supervisor.microvm.outward import serve_outward
@@ -91,9 +91,10 @@ class LogRing:
 class Machine:
     """One virtual machine. Somebody runs :meth:`live`; who uses it sets ``released`` at the end."""
 
-    def __init__(self, yard: Yard, plan: MachinePlan) -> None:
+    def __init__(self, yard: Yard, plan: MachinePlan, masks: tuple[Mask, ...]) -> None:
         self._yard = yard
         self._plan = plan
+        self._masks = masks
         self._connection: Connection | None = None
         self._process: Process | None = None
         self._leaf: Leaf | None = None
@@ -206,7 +207,7 @@ class Machine:
             outside_group=self._plan.group,
             workspace="",
             code="",
-            masks=(),
+            masks=self._masks,
         )
 
     async def _launch(self, enclosure: Enclosure, nursery: trio.Nursery) -> socket.socket:

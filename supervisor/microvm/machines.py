@@ -12,6 +12,7 @@ import trio
 from supervisor.jailer.cells import BACK_OFF_SECONDS, Workload
 from supervisor.jailer.enclosure import JailError
 from supervisor.jailer.jail import Yard
+from supervisor.jailer.nsjail_config import Mask
 from supervisor.microvm.machine import Machine, MachinePlan
 
 log: Final = logging.getLogger("gaoler.microvm.machines")
@@ -20,9 +21,10 @@ log: Final = logging.getLogger("gaoler.microvm.machines")
 class Machines:
     """Those that wait and those in use. Use :func:`open_machines`."""
 
-    def __init__(self, yard: Yard, plan: MachinePlan, work: Workload) -> None:
+    def __init__(self, yard: Yard, plan: MachinePlan, masks: tuple[Mask, ...], work: Workload) -> None:
         self._yard = yard
         self._plan = plan
+        self._masks = masks
         self._work = work
         self._waiting: list[Machine] = []
         """Unclaimed, the oldest first."""
@@ -61,7 +63,7 @@ class Machines:
 
     def _begin(self) -> Machine:
         assert self._nursery is not None
-        machine = Machine(self._yard, self._plan)
+        machine = Machine(self._yard, self._plan, self._masks)
         self._living += 1
         self._nursery.start_soon(self._live, machine)
         return machine
@@ -109,9 +111,11 @@ class Machines:
 
 
 @asynccontextmanager
-async def open_machines(yard: Yard, plan: MachinePlan, work: Workload) -> AsyncIterator[Machines]:
-    """Keep virtual machines for the block; at its end all are ended."""
-    machines = Machines(yard, plan, work)
+async def open_machines(
+    yard: Yard, plan: MachinePlan, masks: tuple[Mask, ...], work: Workload
+) -> AsyncIterator[Machines]:
+    """Keep virtual machines for the block; at its end all are ended. ``masks``: in the jails around them."""
+    machines = Machines(yard, plan, masks, work)
     async with trio.open_nursery() as nursery:
         await nursery.start(machines.run)
         yield machines
