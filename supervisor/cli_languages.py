@@ -50,6 +50,8 @@ def _print_all(table: LanguageTable) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from supervisor.language_view import tier_in_words
+
     shown = Table("language", "version", "also", "file", "packages", "", box=None, pad_edge=False)
     for each in table.languages:
         shown.add_row(
@@ -69,6 +71,9 @@ def _print_all(table: LanguageTable) -> None:
     if table.groups:
         console.print()
         console.print(groups)
+    click.echo()
+    for tier in table.tiers:
+        click.echo(tier_in_words(tier))
     missing = ",".join(each.name for each in table.languages if not each.installed)
     if missing:
         click.echo(f"\nTo install languages: gaoler image build --languages {missing}")
@@ -83,6 +88,7 @@ def _print_one(view: LanguageView) -> None:
     click.echo(f"names      {', '.join((view.name, *view.aliases))}")
     click.echo(f"main file  *{view.extension}")
     click.echo(f"time       {time_in_words(view.limits)}")
+    click.echo(f"tier       {view.tier} at least")
     if not view.installed:
         click.echo(f"not installed: {view.install_command}")
     for name, version in view.packages.items():

@@ -31,11 +31,16 @@ def test_every_language_is_in_the_table(image_dir: Path) -> None:
     assert [name for name, line in lines.items() if "not installed" in line][: len(missing)] == missing
     assert ("gaoler image build --languages " + ",".join(missing) in done.stdout) == bool(missing)
     assert lines["python"].split()[1].startswith("3.")
+    assert "\ntier nsjail: " in done.stdout
+    assert "; not to be had here: this server's settings do not switch it on" in done.stdout
 
 
 def test_one_language_is_told_whole(image_dir: Path) -> None:
     done = gaoler("languages", "golang", GAOLER_IMAGE_DIR=str(image_dir))
-    assert "names      go, golang\nmain file  *.go\ntime       at most 60 s, and 30 s to compile\n" in done.stdout
+    assert (
+        "names      go, golang\nmain file  *.go\ntime       at most 60 s, and 30 s to compile\ntier       nsjail at least\n"
+        in done.stdout
+    )
     plain = json.loads(gaoler("languages", "py", "--json", GAOLER_IMAGE_DIR=str(image_dir)).stdout)
     assert plain["name"] == "python"
     unknown = gaoler("languages", "cobol", GAOLER_IMAGE_DIR=str(image_dir))

@@ -42,8 +42,8 @@ _SPOILT: Final[dict[str, tuple[Callable[[Path], None], str]]] = {
     ),
     "an unknown key": (_spoil("sandbox/default.toml", lambda text: "unconfined = true\n" + text), "unconfined"),
     "a tier that is not there": (
-        _spoil("sandbox/default.toml", lambda text: text.replace('"nsjail"', '"microvm"', 1)),
-        "microvm",
+        _spoil("sandbox/default.toml", lambda text: text.replace('"nsjail"', '"container"', 1)),
+        "tier",
     ),
     "a writable mount of the host": (
         _spoil(
