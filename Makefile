@@ -45,9 +45,11 @@ crash: $(VENV)/installed-dev tools
 	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
 	GAOLER_CRASH=all GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) $(VENV)/bin/python -m pytest tests/crash
 
-# What tests use of Debian beside what the image brings: a C compiler for hostile programs, npm for LibreChat's client.
+# What tests use of Debian beside what the image brings: a C compiler for hostile programs, npm for LibreChat's client, and
+# an emulator for guests. Its virtiofsd is a part of qemu-system-common until Debian 12, a package of its own since then.
 tools:
 	@command -v gcc >/dev/null && command -v npm >/dev/null || { echo "Installing gcc, nodejs, npm ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install gcc libc6-dev nodejs npm; }
+	@command -v qemu-system-x86_64 >/dev/null && { test -x /usr/lib/qemu/virtiofsd || test -x /usr/libexec/virtiofsd; } || { echo "Installing qemu-system-x86 ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends qemu-system-x86 qemu-system-common $$(apt-cache search --names-only '^virtiofsd$$' | cut -d' ' -f1); }
 
 bench: $(VENV)/installed-dev
 	@$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
