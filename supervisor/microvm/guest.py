@@ -214,7 +214,7 @@ class Guest:
                 set_clock(order.clock_nanoseconds)
                 await channel.send_message(encode(Begun()))
             elif isinstance(order, Egress | Carry) and self._carrier is not None:
-                await _pass_on(channel, await self._carrier.open_channel(), first)
+                await _pass_on(channel, await self._carrier.open_channel(), first, to_the_end=True)
             else:
                 raise ProtocolError(f"channel {channel.number}: no {type(order).__name__} is due")
         except* ChannelClosed:
@@ -240,13 +240,15 @@ class Guest:
             self._jails.pop(channel.number, None)
 
 
-async def _pass_on(near: Channel, far: Channel, first: bytes, numbers: dict[int, int] | None = None) -> None:
+async def _pass_on(
+    near: Channel, far: Channel, first: bytes, numbers: dict[int, int] | None = None, *, to_the_end: bool = False
+) -> None:
     """Pass the first message on, and then everything, both ways; close ``far``. ``numbers`` learns those of both."""
     try:
         await far.send_message(first, hold=near.pending)
         if numbers is not None:
             numbers[near.number] = far.number
-        await splice(near, far)
+        await splice(near, far, to_the_end=to_the_end)
     finally:
         await far.aclose()
 

@@ -23,13 +23,15 @@ def _let_pass(_kind: int, _payload: bytes) -> None:
     """Let everything pass."""
 
 
-async def splice(near: Channel, far: Channel, *, asked: Look = _let_pass, answered: Look = _let_pass) -> None:
+async def splice(
+    near: Channel, far: Channel, *, asked: Look = _let_pass, answered: Look = _let_pass, to_the_end: bool = False
+) -> None:
     """Pass everything on until one of the two is closed by its peer; closing them is the caller's.
 
     ``near`` leads to who asks, ``far`` to who answers. What the answering side has said before it closed still reaches
-    the other; when who asks has gone, nothing is passed on any more. ``asked`` and ``answered`` see every frame first,
-    and what they raise is raised here, in an exception group. Cancelling stops in the middle of nothing: frames are
-    passed on whole.
+    the other; when who asks has gone, nothing is passed on any more, but with ``to_the_end`` what it has said before.
+    ``asked`` and ``answered`` see every frame first, and what they raise is raised here, in an exception group.
+    Cancelling stops in the middle of nothing: frames are passed on whole.
     """
     async with trio.open_nursery() as nursery:
 
@@ -48,7 +50,8 @@ async def splice(near: Channel, far: Channel, *, asked: Look = _let_pass, answer
             await near.peer_gone.wait()
             nursery.cancel_scope.cancel()
 
-        nursery.start_soon(watch)
+        if not to_the_end:
+            nursery.start_soon(watch)
         nursery.start_soon(forward, near, far, asked, nursery.cancel_scope)
         nursery.start_soon(forward, far, near, answered, nursery.cancel_scope)
 
