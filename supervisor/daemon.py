@@ -31,6 +31,7 @@ from supervisor.jailer.client import JailerClient, open_jailer
 from supervisor.jailer.setup import EGRESS_SOCKET, JailerHandle
 from supervisor.live import open_live
 from supervisor.live_means import LiveLimits
+from supervisor.microvm.preparation import most_machines
 from supervisor.network.audit import AUDIT_FILE, open_audit
 from supervisor.network.grants import Network, open_network
 from supervisor.network.rules_in_force import RulesInForce
@@ -188,7 +189,7 @@ def _program_limits(settings: Settings) -> ProgramLimits:
 
 
 def _live_limits(prepared: Prepared) -> LiveLimits:
-    live = prepared.settings.live
+    live, microvm = prepared.settings.live, prepared.settings.microvm
     profiles = {each.profile for each in prepared.languages.values() if each.profile is not None}
     return LiveLimits(
         sessions=live.sessions,
@@ -203,6 +204,8 @@ def _live_limits(prepared: Prepared) -> LiveLimits:
         process=ProcessLimits(live.process_minutes * 60, live.process_output_bytes),
         processes_per_owner=live.processes_per_user,
         best_tier=prepared.tiers.best,
+        # One is left to executions that keep nothing, if there are two.
+        machines=max(1, most_machines(microvm.memory_mib, microvm.memory_budget_mib, microvm.max) - 1),
     )
 
 

@@ -193,7 +193,7 @@ class LiveSessions:
             self._leave_tier(session)
         self._means.admission.pressure.check()
         asker = owner_of(principal)
-        self._make_room(asker)
+        self._make_room(asker, tier)
         leaving = self._leaving.get(session_id)
         predecessor = None if leaving is None else leaving.gone
         session = self._sessions[session_id] = LiveSession(session_id, self._means, predecessor, asker, tier)
@@ -224,7 +224,7 @@ class LiveSessions:
             if self._leaving.get(session.id) is session:
                 del self._leaving[session.id]
 
-    def _make_room(self, asker: Owner) -> None:
+    def _make_room(self, asker: Owner, tier: Tier) -> None:
         # What is nobody's in particular is many people's.
         own = [each for each in self._sessions.values() if each.asker == asker and asker.kind == "user"]
         if len(own) >= self._limits.sessions_per_owner:
@@ -232,11 +232,23 @@ class LiveSessions:
             if not mine:
                 raise Busy(f"{len(own)} lasting sessions of yours are at work", retry_after_seconds=2.0)
             self._end(mine[0])
+        if tier == "microvm":
+            self._make_room_for_machine()
         if len(self._sessions) < self._limits.sessions:
             return
         idle = self._idle()
         if not idle:
             raise Busy("all lasting sessions are at work", retry_after_seconds=2.0)
+        self._end(idle[0])
+
+    def _make_room_for_machine(self) -> None:
+        """Have a session saved that holds a virtual machine, if there are as many as may be."""
+        holding = [each for each in self._sessions.values() if each.tier == "microvm"]
+        if len(holding) < self._limits.machines:
+            return
+        idle = [each for each in self._idle() if each in holding]
+        if not idle:
+            raise Busy("all lasting sessions with virtual machines are at work", retry_after_seconds=2.0)
         self._end(idle[0])
 
     def _idle(self) -> list[LiveSession]:

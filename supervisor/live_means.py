@@ -32,6 +32,8 @@ class LiveLimits:
     process: ProcessLimits
     processes_per_owner: int
     best_tier: Tier
+    machines: int
+    """So many of them may have a virtual machine at a time."""
     """The highest that this host gives."""
 
 

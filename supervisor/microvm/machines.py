@@ -28,7 +28,8 @@ class Machines:
         self._work = work
         self._waiting: list[Machine] = []
         """Unclaimed, the oldest first."""
-        self._living = 0
+        self._places = trio.CapacityLimiter(plan.most)
+        """Each machine has one while it lives; who wants one more waits in turn."""
         self._failures = 0
         self._changed = trio.Event()
         self._nursery: trio.Nursery | None = None
@@ -37,10 +38,12 @@ class Machines:
     async def claim(self) -> AsyncIterator[Machine]:
         """Have a virtual machine for the block; it is ended when the block is left, which is not waited for.
 
+        If all are in use, wait for as long as one may take to boot.
+
         Raises:
-            JailError: there is no room for one more, or it did not boot.
+            JailError: none became free, or it did not boot.
         """
-        machine = self._take()
+        machine = await self._take()
         try:
             await machine.settled.wait()
             if machine.failure is not None:
@@ -49,30 +52,30 @@ class Machines:
         finally:
             machine.released.set()
 
-    def _take(self) -> Machine:
+    async def _take(self) -> Machine:
         waiting = next((each for each in self._waiting if each.usable), None)
         waiting = waiting or next(iter(self._waiting), None)
-        if waiting is None:
-            if self._living >= self._plan.most:
-                raise JailError(f"all {self._plan.most} virtual machines of this host are in use")
-            waiting = self._begin()
-        else:
+        if waiting is not None:
             self._waiting.remove(waiting)
-        self._changed.set()
-        return waiting
-
-    def _begin(self) -> Machine:
-        assert self._nursery is not None
+            self._changed.set()
+            return waiting
         machine = Machine(self._yard, self._plan, self._masks)
-        self._living += 1
-        self._nursery.start_soon(self._live, machine)
+        with trio.move_on_after(self._plan.boot_seconds) as patience:
+            await self._places.acquire_on_behalf_of(machine)
+        if patience.cancelled_caught:
+            raise JailError(f"all {self._plan.most} virtual machines of this host are in use")
+        self._begin(machine)
         return machine
+
+    def _begin(self, machine: Machine) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(self._live, machine)
 
     async def _live(self, machine: Machine) -> None:
         try:
             await machine.live()
         finally:
-            self._living -= 1
+            self._places.release_on_behalf_of(machine)
             if machine in self._waiting:
                 self._waiting.remove(machine)
                 self._failures += 1
@@ -93,11 +96,21 @@ class Machines:
                 if self._failures:
                     await trio.sleep(BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS)) - 1])
                 booting = any(not each.settled.is_set() for each in self._waiting)
-                if len(self._waiting) < wanted and not booting and self._living < self._plan.most:
-                    machine = self._begin()
-                    self._waiting.append(machine)
-                    self._nursery.start_soon(self._note_settled, machine)
+                if len(self._waiting) < wanted and not booting:
+                    self._prepare_one()
                 await self._changed.wait()
+
+    def _prepare_one(self) -> None:
+        """Have one more boot, to wait, if there is a place and nobody waits for it."""
+        assert self._nursery is not None
+        machine = Machine(self._yard, self._plan, self._masks)
+        try:
+            self._places.acquire_on_behalf_of_nowait(machine)
+        except trio.WouldBlock:
+            return
+        self._begin(machine)
+        self._waiting.append(machine)
+        self._nursery.start_soon(self._note_settled, machine)
 
     async def _note_settled(self, machine: Machine) -> None:
         await machine.settled.wait()

@@ -50,6 +50,11 @@ class MachineWish:
     """As ``library``."""
 
 
+def most_machines(memory_mib: int, memory_budget_mib: int, most: int) -> int:
+    """Say how many virtual machines there may be at a time: at least one, and no more than the budget holds."""
+    return max(1, min(most, memory_budget_mib // (memory_mib + HELPER_MIB)))
+
+
 def check_memory(wish: MachineWish, policy: Policy) -> None:
     """Compare the memory of a virtual machine with what its sandbox may use.
 
@@ -95,7 +100,7 @@ def microvm_plan(
         guest=_guest_plan(plan, policy, max(plan.build_seconds, wish.boot_seconds)),
         boot_seconds=wish.boot_seconds,
         waiting=wish.waiting,
-        most=max(1, min(wish.most, wish.memory_budget_mib // each)),
+        most=most_machines(wish.memory_mib, wish.memory_budget_mib, wish.most),
     )
     return MicrovmPlan(parts.guest, _libraries(wish, parts.machine), machines)
 

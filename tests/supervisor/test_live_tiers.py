@@ -13,8 +13,9 @@ from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 
-from supervisor.errors import Conflict, InvalidRequest, SandboxFailed
+from supervisor.errors import Busy, Conflict, InvalidRequest, SandboxFailed
 from supervisor.execution import ExecutionRequest, Principal, SessionId, Tier
 from supervisor.fair_queue import Standing
 from supervisor.jailer import protocol
@@ -122,7 +123,9 @@ class Work:
 
 
 def limits(best: Tier) -> LiveLimits:
-    return LiveLimits(8, 8, 60.0, 1000, 60.0, 5.0, 1.0, "default", "python", ProcessLimits(60.0, 1000), 8, best)
+    return LiveLimits(
+        8, 8, 60.0, 1000, 60.0, 5.0, 1.0, "default", "python", ProcessLimits(60.0, 1000), 8, best, machines=2
+    )
 
 
 @asynccontextmanager
@@ -139,9 +142,11 @@ async def sessions(world: World, best: Tier = "microvm") -> AsyncIterator[LiveSe
         yield live
 
 
-async def run(live: LiveSessions, tier: Tier, asked: Tier | None = None) -> tuple[str | None, str, tuple[str, ...]]:
+async def run(
+    live: LiveSessions, tier: Tier, asked: Tier | None = None, session: SessionId = SESSION
+) -> tuple[str | None, str, tuple[str, ...]]:
     """Give the tier it ran in, what became of the interpreter, and what was noted."""
-    request = ExecutionRequest(ANN, "python", "1", session_id=SESSION, tier=asked)
+    request = ExecutionRequest(ANN, "python", "1", session_id=session, tier=asked)
     language = cast("Any", SimpleNamespace(profile="python"))
     result = await live.execute(request, language, tier, None)
     assert result.runtime is not None
@@ -212,3 +217,31 @@ async def test_who_waits_for_a_sandbox_that_cannot_be_made_is_told(autojump_cloc
     async with sessions(World(gone=True)) as live:
         with trio.fail_after(60), pytest.raises(SandboxFailed, match="could not be made"):
             await run(live, "nsjail")
+
+
+async def test_sessions_that_hold_a_machine_make_room_for_each_other(autojump_clock: trio.abc.Clock) -> None:
+    world = World()
+    first, second, third, plain = (SessionId(letter * 21) for letter in "abcd")
+    async with sessions(world) as live:
+        await run(live, "nsjail", session=plain)
+        await run(live, "microvm", session=first)
+        await run(live, "microvm", session=second)
+        await run(live, "microvm", session=third)
+        await trio.testing.wait_all_tasks_blocked()
+        # The longest unused of those with a machine has gone, not the one that has none.
+        assert [live.tier(each) for each in (plain, first, second, third)] == [
+            *("nsjail", "nsjail", "microvm", "microvm")
+        ]
+
+
+async def test_while_all_machines_are_at_work_one_more_is_told_when_to_come_again(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+    async with sessions(world) as live:
+        for letter in "ab":
+            await run(live, "microvm", session=SessionId(letter * 21))
+        monkeypatch.setattr(LiveSession, "idle", False)
+        with pytest.raises(Busy, match="all lasting sessions with virtual machines are at work"):
+            await run(live, "microvm", session=SessionId("c" * 21))
+        assert (await run(live, "nsjail", session=SessionId("d" * 21)))[0] == "nsjail"
