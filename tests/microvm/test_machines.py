@@ -95,7 +95,7 @@ async def test_no_more_than_may_be_and_who_comes_too_many_waits_in_turn(
                 await trio.sleep(seconds)
 
         for number in range(4):
-            nursery.start_soon(use, number, 3.0)
+            nursery.start_soon(use, number, 3.0 + number)
             await trio.testing.wait_all_tasks_blocked()
         await trio.sleep(60)
         assert order == [0, 1, 2, 3]
