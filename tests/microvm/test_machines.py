@@ -98,7 +98,8 @@ async def test_no_more_than_may_be_and_who_comes_too_many_waits_in_turn(
             nursery.start_soon(use, number, 3.0 + number)
             await trio.testing.wait_all_tasks_blocked()
         await trio.sleep(60)
-        assert order == [0, 1, 2, 3]
+        # The first two boot in the same moment.
+        assert (sorted(order[:2]), order[2:]) == ([0, 1], [2, 3])
 
 
 async def test_who_waits_too_long_is_refused_with_the_reason(
