@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Annotated, Final
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.cgroup import Layout
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.nsjail_config import Mask, Places
+from supervisor.jailer.seccomp import Compiled, SeccompError, compile_profiles
 from supervisor.microvm.machine import MachinePlan
 from supervisor.policy import Policy
 
@@ -38,6 +40,8 @@ class JailerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     policies: dict[str, Policy]
     seccomp_profiles: dict[str, str]
     """Of languages: kafel source by name."""
+    compiled: Compiled | None
+    """What policies and languages name, if that was compiled elsewhere: in a guest it is the host's jailer that did."""
     profiles: list[RuntimeProfile]
     pools: list[PoolPlan]
     ids: Annotated[int, Meta(ge=1, le=64_000)]
@@ -114,3 +118,32 @@ def zygote_files(config: JailerConfig) -> dict[str, object]:
         # A zygote has the jailer's rights: it runs only code that is pinned by a hash.
         | {f"{_USR}local/{path}": config.empty for path in added},
     }
+
+
+def compiled_for(config: JailerConfig) -> Compiled:
+    """Give the programs of policies and profiles, those of guests too, or compile them.
+
+    Raises:
+        SeccompError: one does not compile, or those that came are not for what there is.
+    """
+    policies = dict(config.policies)
+    if config.machines is not None:
+        policies |= config.machines.guest.policies
+    if config.compiled is None:
+        return Compiled(*compile_profiles(config.nsjail, policies, config.seccomp_profiles))
+    if not config.compiled.fits(policies, config.seccomp_profiles):
+        raise SeccompError("the programs that came are not those of the policies and profiles")
+    return config.compiled
+
+
+def with_compiled(config: JailerConfig, compiled: Compiled) -> JailerConfig:
+    """Have guests told the programs of what there is in them."""
+    if config.machines is None:
+        return config
+    guest = config.machines.guest
+    theirs = Compiled(
+        policies={name: compiled.policies[name] for name in guest.policies},
+        languages={name: compiled.languages[name] for name in guest.seccomp_profiles},
+    )
+    machines = replace(config.machines, guest=replace(guest, compiled=theirs))
+    return replace(config, machines=machines)

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
+
 from supervisor.jailer import kernel
 from supervisor.jailer.seccomp_filter import EXECVE, SECCOMP, FilterError, check_allows, check_default, watching
 
@@ -122,6 +124,17 @@ def compile_profiles(
         except FilterError as error:
             raise SeccompError(f"{_profile_file(name)}: {error}") from None
     return of_policies, of_languages
+
+
+class Compiled(Struct, frozen=True, forbid_unknown_fields=True):
+    """The programs of policies and of languages' profiles, by name."""
+
+    policies: dict[str, bytes]
+    languages: dict[str, bytes]
+
+    def fits(self, policies: Mapping[str, Policy], profiles: Mapping[str, str]) -> bool:
+        """Say whether these are the programs of all these policies and profiles, by their names."""
+        return self.policies.keys() == policies.keys() and self.languages.keys() == profiles.keys()
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,15 @@ from supervisor.jailer.background import BackgroundProgram
 from supervisor.jailer.cells import Cells, first, open_cells
 from supervisor.jailer.cgroup import Layout
 from supervisor.jailer.channels import Channel, ChannelClosed, Connection, ProtocolError, open_connection
-from supervisor.jailer.config import FIRST_OUTSIDE_ID, JailerConfig, existing_masks, places, zygote_files
+from supervisor.jailer.config import (
+    FIRST_OUTSIDE_ID,
+    JailerConfig,
+    compiled_for,
+    existing_masks,
+    places,
+    with_compiled,
+    zygote_files,
+)
 from supervisor.jailer.conversation import Conversation, ConversationError, decode, send
 from supervisor.jailer.enclosure import JailError
 from supervisor.jailer.interpreters import open_source
@@ -33,7 +41,7 @@ from supervisor.jailer.jail import LEAF_PREFIX, Ids, Jail, Yard
 from supervisor.jailer.launcher import ZygoteDied, open_launcher
 from supervisor.jailer.netns import EgressLink
 from supervisor.jailer.orphans import Orphans
-from supervisor.jailer.seccomp import Filters, SeccompError, compile_policy, compile_profiles
+from supervisor.jailer.seccomp import Filters, SeccompError, compile_policy
 from supervisor.jailer.watch import Watch, open_watch
 from supervisor.log_limit import limit_logging
 from supervisor.microvm.machine import Machine, machine_program
@@ -304,7 +312,7 @@ def main() -> None:
     listener = socket.socket(fileno=int(sys.argv[2]))
     listener.set_inheritable(False)
     try:
-        policies, languages = compile_profiles(config.nsjail, config.policies, config.seccomp_profiles)
+        compiled = compiled_for(config)
         machine = compile_policy(config.nsjail, config.machines.policy.seccomp_source) if config.machines else b""
     except SeccompError as error:
         log.critical("refusing to start: seccomp policy: %s", error)
@@ -320,7 +328,8 @@ def main() -> None:
     ready_fd = int(sys.argv[3])
     os.set_inheritable(ready_fd, False)
     egress = _egress_link(sys.argv[5:])
-    filters = Filters(config.own_filter, policies, languages, machine)
+    filters = Filters(config.own_filter, compiled.policies, compiled.languages, machine)
+    config = with_compiled(config, compiled)
     trio.run(serve, config, listener, filters, ready_fd, egress, watch_fd if watch_fd >= 0 else None)
 
 

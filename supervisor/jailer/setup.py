@@ -30,6 +30,7 @@ from supervisor.jailer.cgroup import Layout
 from supervisor.jailer.cgroup_subtree import enter_subtree, make_subtree, remove_subtree_named, subtree_name
 from supervisor.jailer.config import FIRST_OUTSIDE_ID, JailerConfig
 from supervisor.jailer.interpreters import RuntimeProfile
+from supervisor.jailer.seccomp import Compiled
 from supervisor.microvm.machine import MachinePlan
 from supervisor.policy import Policy
 
@@ -81,6 +82,8 @@ class SetupPlan:
     log_level: str
     filters: Mapping[str, bytes]
     """Seccomp programs (BPF) of our own processes: ``daemon``, ``jailer`` and ``proxy``."""
+    compiled: Compiled | None = None
+    """Seccomp programs of ``policies`` and ``seccomp_profiles``, if they are compiled already."""
     build_seconds: float = 30.0
     """How long building a jail may take."""
     egress: bool = False
@@ -285,6 +288,7 @@ def _jailer_config(plan: SetupPlan, layout: Layout) -> JailerConfig:
         layout=Layout(version=layout.version, directories=inside),
         policies=dict(plan.policies),
         seccomp_profiles=dict(plan.seccomp_profiles),
+        compiled=plan.compiled,
         profiles=list(plan.profiles),
         pools=list(plan.pools),
         ids=min(plan.subordinate_uids - FIRST_OUTSIDE_ID - 1, 60_000),

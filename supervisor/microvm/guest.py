@@ -143,6 +143,7 @@ def setup_plan(plan: GuestPlan) -> setup.SetupPlan:
         log_level=plan.log_level,
         filters=plan.filters,
         build_seconds=plan.build_seconds,
+        compiled=plan.compiled,
         egress=plan.egress,
         proxy=CARRIER,
         shared_packages=Path(PACKAGES),

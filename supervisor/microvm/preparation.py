@@ -125,6 +125,7 @@ def _guest_plan(plan: SetupPlan, policy: Policy, build_seconds: float) -> GuestP
         # Inside, the tier is what jails there are; the machine is what the host has put around them.
         policies={policy.name: msgspec.structs.replace(policy, tier="nsjail")},
         seccomp_profiles=dict(plan.seccomp_profiles),
+        compiled=None,
         profiles=list(plan.profiles),
         pools=_pools(policy, plan.profiles),
         filters={name: plan.filters[name] for name in ("jailer", "proxy")},

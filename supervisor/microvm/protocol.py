@@ -27,6 +27,7 @@ from msgspec import Meta, Struct
 
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.interpreters import RuntimeProfile
+from supervisor.jailer.seccomp import Compiled
 from supervisor.microvm import places
 from supervisor.policy import Policy
 
@@ -54,6 +55,8 @@ class GuestPlan(Struct, frozen=True, forbid_unknown_fields=True):
     policies: dict[str, Policy]
     """Of the sandboxes in the guest: their tier is ``nsjail`` there."""
     seccomp_profiles: dict[str, str]
+    compiled: Compiled | None
+    """What policies and profiles name, as the host's jailer has compiled it; a guest would take seconds."""
     profiles: list[RuntimeProfile]
     pools: list[PoolPlan]
     filters: dict[str, bytes]

@@ -22,6 +22,7 @@ import trio
 from supervisor.jailer import protocol as jailer
 from supervisor.jailer.channels import Channel, Connection, open_connection
 from supervisor.jailer.client import RemoteJail, open_jail_on
+from supervisor.jailer.seccomp import Compiled, compile_profiles
 from supervisor.microvm import protocol
 from supervisor.microvm.protocol import Begin, Begun, Clock, GuestPlan
 from supervisor.policy import PACKAGED_POLICIES, load_policies, load_profiles
@@ -47,6 +48,7 @@ def guest_plan(image_dir: Path, *, policy: str = "default") -> GuestPlan:
     return GuestPlan(
         policies=dict(plan.policies),
         seccomp_profiles=dict(plan.seccomp_profiles),
+        compiled=Compiled(*compile_profiles(str(plan.nsjail), plan.policies, plan.seccomp_profiles)),
         profiles=list(plan.profiles),
         pools=[msgspec.structs.replace(pool, floor=1, ceiling=1) for pool in plan.pools],
         filters={name: plan.filters[name] for name in ("jailer", "proxy")},

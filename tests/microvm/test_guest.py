@@ -219,7 +219,7 @@ async def test_a_jailer_that_refuses_to_start_is_told_with_its_reason_and_the_gu
     local: Path, krunfw: Path, plan: GuestPlan
 ) -> None:
     broken = msgspec.structs.replace(
-        plan, seccomp_profiles={"broken": "POLICY { no such call }"}, profiles=[], pools=[]
+        plan, seccomp_profiles={"broken": "POLICY { no such call }"}, compiled=None, profiles=[], pools=[]
     )
     async with boot(local, krunfw, memory_mib=512) as machine:
         answer = await machine.begin(broken)
