@@ -11,11 +11,11 @@ from supervisor.jailer.seccomp import Compiled, SeccompError
 from supervisor.jailer.seccomp_filter import check_default
 from supervisor.microvm.machine import MachinePlan
 from supervisor.microvm.protocol import GuestPlan
+from supervisor.nsjail_program import nsjail_path
 from supervisor.policy import PACKAGED_POLICIES, load_policies, load_seccomp_profiles
-from supervisor.prepare import nsjail_path
 
-POLICIES = load_policies(PACKAGED_POLICIES)
-PROFILES = load_seccomp_profiles({"bash": "bash"}, PACKAGED_POLICIES)
+POLICIES = dict(load_policies(PACKAGED_POLICIES))
+PROFILES = dict(load_seccomp_profiles({"bash": "bash"}, PACKAGED_POLICIES))
 PROGRAMS = Compiled(policies=dict.fromkeys(POLICIES, b"p" * 8), languages=dict.fromkeys(PROFILES, b"l" * 8))
 GUEST = GuestPlan(
     policies={"default": POLICIES["default"]},

@@ -40,8 +40,19 @@ def krunfw() -> Path:
 
 @pytest.fixture(scope="session")
 def plan(image_dir: Path) -> GuestPlan:
-    """That of an ordinary daemon; the egress of the policy ``packages`` is there too."""
-    return msgspec.structs.replace(guest_plan(image_dir), egress=True)
+    """That of an ordinary daemon, with the egress of the policy ``packages``, and a policy ``small``."""
+    made = guest_plan(image_dir)
+    default = made.policies["default"]
+    limits = msgspec.structs.replace(default.limits, memory_bytes=64 << 20, processes=16)
+    small = msgspec.structs.replace(default, name="small", limits=limits)
+    assert made.compiled is not None
+    programs = made.compiled.policies | {"small": made.compiled.policies["default"]}
+    return msgspec.structs.replace(
+        made,
+        egress=True,
+        policies=made.policies | {"small": small},
+        compiled=msgspec.structs.replace(made.compiled, policies=programs),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -131,10 +142,10 @@ def test_a_program_in_the_background_is_found_by_the_number_of_its_jail(guest: S
 
 def test_limits_hold_by_the_guests_own_cgroups(guest: SharedGuest) -> None:
     async def run(machine: Machine) -> tuple[jailer.RunOutcome, str]:
-        async with machine.jail() as jail:
+        async with machine.jail("small") as jail:
             greedy = await bash(jail, "python3 -c 'kept = []\nwhile True: kept.append(bytes(1 << 20) + bytes([1]))'")
-        async with machine.jail() as jail:
-            crowd = await bash(jail, "for i in $(seq 200); do sleep 100 & done; echo all")
+        async with machine.jail("small") as jail:
+            crowd = await bash(jail, "for i in $(seq 20); do sleep 100 & done; echo all")
         return greedy.outcome, crowd.stderr
 
     outcome, complaint = guest.run(run)
@@ -219,7 +230,12 @@ async def test_a_jailer_that_refuses_to_start_is_told_with_its_reason_and_the_gu
     local: Path, krunfw: Path, plan: GuestPlan
 ) -> None:
     broken = msgspec.structs.replace(
-        plan, seccomp_profiles={"broken": "POLICY { no such call }"}, compiled=None, profiles=[], pools=[]
+        plan,
+        policies={"default": plan.policies["default"]},
+        seccomp_profiles={"broken": "POLICY { no such call }"},
+        compiled=None,
+        profiles=[],
+        pools=[],
     )
     async with boot(local, krunfw, memory_mib=512) as machine:
         answer = await machine.begin(broken)
