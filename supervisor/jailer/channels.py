@@ -20,6 +20,7 @@ that is hostile or broken. Channels are opened by the client side only, with num
 
 from __future__ import annotations
 
+import math
 import struct
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -210,11 +211,32 @@ class Channel:
         self._credit_added.set()
 
 
+class _Rate:
+    """So many a second, and as many at once."""
+
+    def __init__(self, per_second: float) -> None:
+        self._per_second = per_second
+        self._left = per_second
+        self._at = trio.current_time()
+
+    async def spend(self, count: int) -> None:
+        """Take so many; wait until they are earned."""
+        if self._per_second == math.inf:
+            return
+        now = trio.current_time()
+        self._left = min(self._per_second, self._left + (now - self._at) * self._per_second) - count
+        self._at = now
+        if self._left < 0:
+            await trio.sleep(-self._left / self._per_second)
+
+
 class Connection:
     """One stream's worth of channels. Use :func:`open_connection`."""
 
-    def __init__(self, stream: trio.abc.Stream, *, accepts: bool, max_channels: int) -> None:
+    def __init__(self, stream: trio.abc.Stream, *, accepts: bool, max_channels: int, frames_per_second: float) -> None:
         self._stream = stream
+        self._rate = _Rate(frames_per_second)
+        self._read_bytes = MAX_PAYLOAD_BYTES if frames_per_second == math.inf else CHUNK_BYTES
         self._accepts = accepts
         self._max_channels = max_channels
         self._channels: dict[int, Channel] = {}
@@ -258,6 +280,9 @@ class Connection:
             if self._broken:
                 raise ChannelClosed
             if channel.number == _NO_NUMBER:
+                if len(self._channels) >= self._max_channels:
+                    # Those count too that the peer has not closed yet, and it may never do so.
+                    raise ChannelClosed(f"{self._max_channels} channels are open already")
                 self._highest += 1
                 channel.number = self._highest
                 self._channels[channel.number] = channel
@@ -307,7 +332,7 @@ class Connection:
         try:
             while True:
                 try:
-                    data = await self._stream.receive_some(MAX_PAYLOAD_BYTES)
+                    data = await self._stream.receive_some(self._read_bytes)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
                     return
                 if not data:
@@ -315,12 +340,13 @@ class Connection:
                         raise ProtocolError(f"the stream ended inside a frame, {len(buffer)} bytes in")
                     return
                 buffer += data
-                self._take_frames(buffer)
+                await self._rate.spend(self._take_frames(buffer))
         finally:
             self._break()
 
-    def _take_frames(self, buffer: bytearray) -> None:
-        position = 0
+    def _take_frames(self, buffer: bytearray) -> int:
+        """Hand out the whole frames, leave the rest; say how many there were."""
+        position = count = 0
         while len(buffer) - position >= _HEADER.size:
             length, number, kind, zero = _HEADER.unpack_from(buffer, position)
             if length > MAX_PAYLOAD_BYTES or zero != _ZERO:
@@ -330,7 +356,9 @@ class Connection:
                 break
             self._dispatch(number, kind, bytes(buffer[position + _HEADER.size : end]))
             position = end
+            count += 1
         del buffer[:position]
+        return count
 
     def _dispatch(self, number: int, kind: int, payload: bytes) -> None:
         channel = self._channels.get(number) or self._new_channel(number, kind)
@@ -370,16 +398,17 @@ class Connection:
 
 @asynccontextmanager
 async def open_connection(
-    stream: trio.abc.Stream, *, accepts: bool, max_channels: int = 1024
+    stream: trio.abc.Stream, *, accepts: bool, max_channels: int = 1024, frames_per_second: float = math.inf
 ) -> AsyncIterator[Connection]:
     """Run a connection over ``stream`` while the block lasts; the stream is closed at its end.
 
-    ``accepts``: this is the server side, which takes channels and opens none.
+    ``accepts``: this is the server side, which takes channels and opens none. ``frames_per_second``: more are left in
+    the stream for a while, so that a peer who floods us waits, and takes no more than its part of our time.
 
     Raises:
         ProtocolError: (as part of an exception group) the peer broke a rule.
     """
-    connection = Connection(stream, accepts=accepts, max_channels=max_channels)
+    connection = Connection(stream, accepts=accepts, max_channels=max_channels, frames_per_second=frames_per_second)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection.read_frames)

@@ -169,7 +169,7 @@ class Jailer:
         async with AsyncExitStack() as stack:
             stack.enter_context(self._cells.work)
             try:
-                machine = await stack.enter_async_context(self._machines.claim())
+                machine = await stack.enter_async_context(self._machines.claim(modest=request.modest))
             except JailError as error:
                 await send(channel, protocol.Refused(reason=str(error)[:1000]))
                 return

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 import trio
+from msgspec import Meta, Struct
 
 from supervisor.jailer import protocol
 from supervisor.jailer.channels import MESSAGE
@@ -23,14 +24,31 @@ ANSWER_SECONDS: Final = 60.0
 """For an answer that takes a moment; a guest that has just been made has to make its jail first."""
 GRACE_SECONDS: Final = 20.0
 """Beyond the time limit of a run: its own jailer is the one to end it."""
+CLOCK_SECONDS: Final = 30.0
+"""A guest's clock stands still while the host sleeps, so it is set again so often, which has to work within that."""
 LEAST_RATE: Final = 256 << 10
 """Bytes a second, of what was announced."""
-MAX_CONTENT_BYTES: Final = 1 << 32
+MAX_DISPLAY_BYTES: Final = 1 << 27
+"""As :data:`supervisor.jailer.protocol.DisplayBytes`."""
+ARCHIVE_BYTES: Final = 64 << 20
+"""What an archive of all packages may have beside the files: headers of so many entries."""
+MAX_FAULT_CHARACTERS: Final = 200
 _STREAMS: Final = 2
 _ASKED: Final = (
     protocol.OpenJail | protocol.Filling | protocol.Looking | protocol.Save | protocol.Restore | protocol.Finish
 )
 _RUN: Final = protocol.Run | protocol.RunScript | protocol.RunCell
+
+
+class Patience(Struct, frozen=True, forbid_unknown_fields=True):
+    """How long a guest may take for what is always the same."""
+
+    answer_seconds: Annotated[float, Meta(gt=0, le=600)] = ANSWER_SECONDS
+    grace_seconds: Annotated[float, Meta(gt=0, le=600)] = GRACE_SECONDS
+    clock_seconds: Annotated[float, Meta(gt=0, le=600)] = CLOCK_SECONDS
+
+
+USUAL: Final = Patience()
 
 
 class GuestFault(Exception):
@@ -46,6 +64,8 @@ class _Owed:
     data_bytes: int = 0
     output_bytes: int = 0
     """So much more output of the run may come."""
+    content_bytes: int = 0
+    """So many bytes may be announced by the answer."""
 
 
 class Guard:
@@ -54,8 +74,11 @@ class Guard:
     ``scope`` is cancelled when the guest takes too long; whoever owns it then raises :meth:`late`.
     """
 
-    def __init__(self, limits: LimitTable, scope: trio.CancelScope, build_seconds: float) -> None:
+    def __init__(
+        self, limits: LimitTable, scope: trio.CancelScope, build_seconds: float, patience: Patience = USUAL
+    ) -> None:
         self._limits = limits
+        self._patience = patience
         self._build_seconds = build_seconds
         """The first run waits for the jail to be built."""
         self._scope = scope
@@ -71,14 +94,26 @@ class Guard:
     def asked(self, request: protocol.Request) -> None:
         """Note what is asked."""
         if isinstance(request, _RUN):
-            seconds = self._run_seconds(request) + GRACE_SECONDS + self._build_seconds
+            seconds = self._run_seconds(request) + self._patience.grace_seconds + self._build_seconds
             self._build_seconds = 0.0
             self._add(_Owed(seconds, run=True, output_bytes=_STREAMS * self._limits.output_bytes))
         elif isinstance(request, protocol.ToolResults):
             self._restart()
         elif isinstance(request, _ASKED):
             size = getattr(request, "size", 0)
-            self._add(_Owed(ANSWER_SECONDS + self._build_seconds + size / LEAST_RATE))
+            seconds = self._patience.answer_seconds + self._build_seconds + size / LEAST_RATE
+            self._add(_Owed(seconds, content_bytes=self._content_bytes(request)))
+
+    def _content_bytes(self, request: protocol.Request) -> int:
+        limits = self._limits
+        if isinstance(request, protocol.Save):
+            return request.limit_bytes
+        if isinstance(request, protocol.GetFile):
+            # One with holes may be larger than all of the workspace.
+            return max(limits.file_bytes, limits.workspace_bytes)
+        if isinstance(request, protocol.GetPackages):
+            return limits.workspace_bytes + ARCHIVE_BYTES
+        return MAX_DISPLAY_BYTES if isinstance(request, protocol.GetDisplay) else 0
 
     def _run_seconds(self, request: protocol.Run | protocol.RunScript | protocol.RunCell) -> float:
         compiles = isinstance(request, protocol.Run) and request.phase == "compile"
@@ -105,7 +140,7 @@ class Guard:
         try:
             answer = protocol.decode_answer(payload)
         except msgspec.DecodeError as error:
-            raise GuestFault(f"the guest breaks the protocol: {error}") from None
+            raise GuestFault(f"the guest breaks the protocol: {str(error)[:MAX_FAULT_CHARACTERS]!a}") from None
         if isinstance(answer, protocol.Fault):
             return
         if not self._owed or self._owed[0].data_bytes:
@@ -123,7 +158,7 @@ class Guard:
             raise GuestFault(f"{type(answer).__name__} from the guest, where something else was due")
         self._owed.popleft()
         if isinstance(answer, protocol.FileContent | protocol.Saved) and answer.size:
-            self._announce(answer.size)
+            self._announce(answer.size, owed.content_bytes)
         self._restart()
 
     def _take_output(self, output: protocol.Output) -> None:
@@ -136,14 +171,13 @@ class Guard:
     def _take_calls(self, calls: protocol.ToolCalls) -> None:
         if not self._owed[0].run:
             raise GuestFault("calls of tools from the guest while nothing runs")
-        if calls.size:
-            self._announce(calls.size)
+        self._announce(calls.size, protocol.MAX_TOOL_BYTES)
         self._restart()
 
-    def _announce(self, size: int) -> None:
-        if size > MAX_CONTENT_BYTES:
-            raise GuestFault(f"the guest announces {size} bytes")
-        self._owed.appendleft(_Owed(ANSWER_SECONDS + size / LEAST_RATE, data_bytes=size))
+    def _announce(self, size: int, limit: int) -> None:
+        if size > limit:
+            raise GuestFault(f"the guest announces {size} bytes, where at most {limit} can be")
+        self._owed.appendleft(_Owed(self._patience.answer_seconds + size / LEAST_RATE, data_bytes=size))
 
     def _take_data(self, size: int) -> None:
         owed = self._owed[0] if self._owed else None

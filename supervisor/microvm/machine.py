@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import time
+from contextlib import ExitStack
 from typing import Annotated, Final, NoReturn
 
 import msgspec
@@ -24,10 +25,10 @@ from supervisor.jailer.enclosure import Enclosure, JailError
 from supervisor.jailer.jail import LEAF_PREFIX, Yard
 from supervisor.jailer.jail_network import JailNetwork
 from supervisor.jailer.join import JoinSpec
-from supervisor.jailer.launcher import LaunchError, Process
+from supervisor.jailer.launcher import LaunchError, Process, ZygoteDied
 from supervisor.jailer.nsjail_config import INSIDE_ID, Mask, SandboxSpec, rlimits
 from supervisor.microvm import protocol
-from supervisor.microvm.guard import GuestFault
+from supervisor.microvm.guard import GuestFault, Patience
 from supervisor.microvm.outward import serve_outward
 from supervisor.microvm.vmm import describe_end
 from supervisor.policy import Policy
@@ -37,8 +38,10 @@ log: Final = logging.getLogger("gaoler.microvm")
 LOG_BYTES: Final = 64 << 10
 """Of what guest and helper have said last."""
 READ_BYTES: Final = 16 << 10
-CLOCK_SECONDS: Final = 30.0
-"""A guest's clock stands still while the host sleeps."""
+READ_SECONDS: Final = 0.005
+"""After each piece of a log: who prints without end takes no more than some of our time until he is stopped."""
+FRAMES_PER_SECOND: Final = 2000.0
+"""From one guest: 125 MiB of a file, or far more words than an honest one has."""
 LAST_WORDS_SECONDS: Final = 1.0
 SHOWN_CHARACTERS: Final = 300
 SHOWN_LINES: Final = 12
@@ -61,6 +64,7 @@ class MachinePlan(Struct, frozen=True, forbid_unknown_fields=True):
     """So many booted ones wait."""
     most: Annotated[int, Meta(ge=1, le=4096)]
     """At a time, those that wait too."""
+    patience: Patience = Patience()
 
 
 class LogRing:
@@ -105,6 +109,10 @@ class Machine:
         self._network: JailNetwork | None = None
         if yard.egress is not None and plan.guest.egress:
             self._network = JailNetwork(yard.egress)
+        self._over = False
+        """What is left is to clean up."""
+        self.booted = False
+        """It was usable once."""
         self.settled = trio.Event()
         """It can be used, or has failed."""
         self.released = trio.Event()
@@ -129,7 +137,17 @@ class Machine:
     @property
     def usable(self) -> bool:
         """It has booted and lives."""
-        return self.settled.is_set() and self.failure is None and not self.ended.is_set()
+        return self.booted and not self._over and not self.connection.ended.is_set()
+
+    @property
+    def ending(self) -> bool:
+        """Its place will soon be another's."""
+        return self._over or self.released.is_set()
+
+    @property
+    def patience(self) -> Patience:
+        """How long its guest may take."""
+        return self._plan.patience
 
     def weigh(self, share: float) -> None:
         """Set its part of the CPU when others want it too."""
@@ -142,7 +160,27 @@ class Machine:
             await self._network.connect(grant, ports)
 
     async def live(self) -> None:
-        """Boot, serve until released, end. A failure is kept; whatever happens, nothing of it is left afterwards."""
+        """Boot, serve until released, end. A failure is kept; whatever happens, nothing of it is left afterwards.
+
+        Named boundary: what fails here is one machine's, whatever it is; all others hang on the same nursery.
+
+        Raises:
+            ZygoteDied: (in an exception group) the one failure that is everybody's.
+        """
+        try:
+            await self._live()
+        except* ZygoteDied:
+            raise
+        except* (JailError, LaunchError, OSError, GuestFault, ProtocolError, ChannelClosed, trio.TooSlowError) as group:
+            self._fail(first(group))
+        except* Exception as group:
+            log.exception("virtual machine lost", exc_info=group)
+            self._fail(JailError("a fault of the jailer"))
+        finally:
+            self.settled.set()
+            self.ended.set()
+
+    async def _live(self) -> None:
         outside_id = self._yard.ids.take()
         try:
             async with open_leaf(self._yard.layout, f"{LEAF_PREFIX}{outside_id}", self._plan.policy.limits) as leaf:
@@ -151,17 +189,14 @@ class Machine:
                 try:
                     await self._serve(enclosure, outside_id)
                 finally:
+                    self._leaf = None
+                    self._over = True
                     try:
                         await enclosure.kill()
                     finally:
                         self._close()
                         await enclosure.close()
-        except* (JailError, LaunchError, OSError, GuestFault, ProtocolError, ChannelClosed, trio.TooSlowError) as group:
-            self._fail(first(group))
         finally:
-            self._leaf = None
-            self.settled.set()
-            self.ended.set()
             self._yard.ids.give_back(outside_id)
 
     def _fail(self, error: BaseException) -> None:
@@ -169,7 +204,7 @@ class Machine:
         if isinstance(error, trio.TooSlowError):
             reason = f"the guest was not ready in {self._plan.boot_seconds:g} s{self._words()}"
         elif isinstance(error, ChannelClosed):
-            reason = f"the guest closed its port{self._words()}"
+            reason = str(error) or f"the guest closed its port{self._words()}"
         self.failure = reason
         log.error("virtual machine lost reason=%s", ascii(reason))
         for line in self._console.last_lines(SHOWN_LINES):
@@ -185,6 +220,7 @@ class Machine:
 
     async def _serve(self, enclosure: Enclosure, outside_id: int) -> None:
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._until_released, nursery.cancel_scope)
             with trio.fail_after(self._plan.boot_seconds):
                 await enclosure.build(self._yard.nsjail, self._spec(outside_id))
                 if self._network is not None:
@@ -194,10 +230,13 @@ class Machine:
             if self._network is not None:
                 nursery.start_soon(serve_outward, self._connection, enclosure.init_pidfd)
                 await self._network.open()
+            self.booted = True
             self.settled.set()
             nursery.start_soon(self._keep_time)
-            await self.released.wait()
-            nursery.cancel_scope.cancel()
+
+    async def _until_released(self, scope: trio.CancelScope) -> None:
+        await self.released.wait()
+        scope.cancel()
 
     def _spec(self, outside_id: int) -> SandboxSpec:
         return SandboxSpec(
@@ -212,33 +251,33 @@ class Machine:
 
     async def _launch(self, enclosure: Enclosure, nursery: trio.Nursery) -> socket.socket:
         """Start the helper in the jail; give our end of the port."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        console_read, console_write = os.pipe()
-        errors_read, errors_write = os.pipe()
-        nursery.start_soon(self._hear, console_read, self._console)
-        nursery.start_soon(self._hear, errors_read, self._errors)
-        config = os.memfd_create("machine-config", os.MFD_CLOEXEC)
-        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        with ExitStack() as until_launched, ExitStack() as until_end:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            until_end.enter_context(ours)
+            until_launched.enter_context(theirs)
+            console = self._log_pipe(self._console, nursery, until_launched)
+            errors = self._log_pipe(self._errors, nursery, until_launched)
+            config = _closed_by(until_launched, os.memfd_create("machine-config", os.MFD_CLOEXEC))
+            null = _closed_by(until_launched, os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
             os.write(config, self._plan.config)
             self._process = await self._yard.launcher.launch(
                 [*self._plan.program, "3", "4", "5"],
                 {},
-                stdio=(null, errors_write, errors_write),
+                stdio=(null, errors, errors),
                 cgroups=enclosure.procs,
-                passed=[config, theirs.fileno(), console_write],
+                passed=[config, theirs.fileno(), console],
                 join=self._join(),
                 jail_pidfd=enclosure.init_pidfd,
             )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-            for fd in (console_write, errors_write, config, null):
-                os.close(fd)
-        nursery.start_soon(self._watch, self._process)
-        return ours
+            nursery.start_soon(self._watch, self._process)
+            until_end.pop_all()
+            return ours
+
+    def _log_pipe(self, ring: LogRing, nursery: trio.Nursery, until_launched: ExitStack) -> int:
+        """Keep what is written to the descriptor that this gives."""
+        read, write = os.pipe()
+        nursery.start_soon(self._hear, read, ring)
+        return _closed_by(until_launched, write)
 
     def _join(self) -> JoinSpec:
         policy = self._plan.policy
@@ -258,7 +297,7 @@ class Machine:
                 said += data
             if said != protocol.GREETING:
                 raise GuestFault(f"the guest greets with {said!a}")
-            async with open_connection(stream, accepts=False) as connection:
+            async with open_connection(stream, accepts=False, frames_per_second=FRAMES_PER_SECOND) as connection:
                 await _ask(connection, self._begin())
                 task_status.started(connection)
                 await connection.ended.wait()
@@ -266,7 +305,7 @@ class Machine:
 
     async def _closed(self) -> NoReturn:
         """The guest has closed its port. If the helper is on its way out, its end says more."""
-        await trio.sleep(LAST_WORDS_SECONDS)
+        await trio.sleep(2 * LAST_WORDS_SECONDS)
         raise ChannelClosed
 
     def _begin(self) -> protocol.Begin:
@@ -275,7 +314,7 @@ class Machine:
 
     async def _keep_time(self) -> None:
         while True:
-            await trio.sleep(CLOCK_SECONDS)
+            await trio.sleep(self.patience.clock_seconds)
             await self.set_clock()
 
     async def set_clock(self) -> None:
@@ -285,17 +324,22 @@ class Machine:
             GuestFault: the guest cannot, or does not answer.
             ChannelClosed: the guest has gone.
         """
-        with trio.move_on_after(CLOCK_SECONDS) as patience:
+        with trio.move_on_after(self.patience.clock_seconds) as scope:
             await _ask(self.connection, protocol.Clock(clock_nanoseconds=time.time_ns()))
-        if patience.cancelled_caught:
+        if scope.cancelled_caught:
             raise GuestFault("the guest does not set its clock")
 
     # -- its end --
 
     async def _hear(self, fd: int, ring: LogRing) -> None:
+        heard = 0
         async with trio.lowlevel.FdStream(fd) as stream:
             while data := await stream.receive_some(READ_BYTES):
                 ring.feed(data)
+                heard += len(data)
+                if heard > self._plan.policy.limits.output_kill_bytes:
+                    raise GuestFault(f"the virtual machine prints without end: {heard} bytes")
+                await trio.sleep(READ_SECONDS)
         self._silent += 1
         if self._silent == 2:
             self._quiet.set()
@@ -322,6 +366,11 @@ class Machine:
         return f"; it said last: {said}" if said else ""
 
 
+def _closed_by(stack: ExitStack, fd: int) -> int:
+    stack.callback(os.close, fd)
+    return fd
+
+
 def _printable(line: str) -> str:
     return "".join(each if " " <= each <= "~" else "?" for each in line)
 
@@ -343,10 +392,10 @@ async def _ask(connection: Connection, order: protocol.Order) -> None:
         await channel.send_message(protocol.encode(order))
         word = protocol.decode_word(await channel.receive_message())
     except (msgspec.DecodeError, UnicodeDecodeError, ProtocolError) as error:
-        raise GuestFault(f"the guest breaks the protocol: {error}") from None
+        raise GuestFault(f"the guest breaks the protocol: {str(error)[:SHOWN_CHARACTERS]!a}") from None
     finally:
         await channel.aclose()
     if isinstance(word, protocol.Failed):
-        raise GuestFault(f"the guest cannot begin: {word.reason!a}")
+        raise GuestFault(f"the guest cannot begin: {word.reason[:SHOWN_CHARACTERS]!a}")
     if not isinstance(word, protocol.Begun):
         raise GuestFault(f"{type(word).__name__} from the guest, where something else was due")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -15,7 +15,8 @@ from supervisor.jailer.jail import Yard
 from supervisor.jailer.nsjail_config import Mask
 from supervisor.microvm.machine import Machine, MachinePlan
 
-log: Final = logging.getLogger("gaoler.microvm.machines")
+SHARE_OF_OTHERS: Final = 4
+"""One place in so many is not for a caller who has much running already."""
 
 
 class Machines:
@@ -28,59 +29,79 @@ class Machines:
         self._work = work
         self._waiting: list[Machine] = []
         """Unclaimed, the oldest first."""
-        self._places = trio.CapacityLimiter(plan.most)
-        """Each machine has one while it lives; who wants one more waits in turn."""
+        self._all: list[Machine] = []
+        """Those that wait, those in use, and those that are about to end."""
         self._failures = 0
+        """One after the other."""
+        self._not_before = -math.inf
+        """When the next one that is to wait may be begun."""
+        self._ended = trio.Event()
         self._changed = trio.Event()
         self._nursery: trio.Nursery | None = None
 
     @asynccontextmanager
-    async def claim(self) -> AsyncIterator[Machine]:
+    async def claim(self, *, modest: bool = False) -> AsyncIterator[Machine]:
         """Have a virtual machine for the block; it is ended when the block is left, which is not waited for.
 
-        If all are in use, wait for as long as one may take to boot.
+        ``modest``: the last places, and the last ones that wait, are left to others.
 
         Raises:
-            JailError: none became free, or it did not boot.
+            JailError: there is no room for one more, or it did not boot. Why it did not is in the log.
         """
-        machine = await self._take()
+        machine = await self._take(modest=modest)
         try:
             await machine.settled.wait()
             if machine.failure is not None:
-                raise JailError(f"no virtual machine: {machine.failure}")
+                raise JailError("no virtual machine: it did not boot")
             yield machine
         finally:
             machine.released.set()
 
-    async def _take(self) -> Machine:
-        waiting = next((each for each in self._waiting if each.usable), None)
-        waiting = waiting or next(iter(self._waiting), None)
-        if waiting is not None:
-            self._waiting.remove(waiting)
-            self._changed.set()
-            return waiting
-        machine = Machine(self._yard, self._plan, self._masks)
-        with trio.move_on_after(self._plan.boot_seconds) as patience:
-            await self._places.acquire_on_behalf_of(machine)
-        if patience.cancelled_caught:
-            raise JailError(f"all {self._plan.most} virtual machines of this host are in use")
-        self._begin(machine)
-        return machine
+    async def _take(self, *, modest: bool) -> Machine:
+        reserve = self._plan.most // SHARE_OF_OTHERS if modest else 0
+        while (found := self._choose(modest=modest)) is None:
+            if self._living < self._plan.most - reserve:
+                found = self._begin()
+                break
+            if not any(each.ending for each in self._all):
+                raise JailError(f"all {self._plan.most - reserve} virtual machines that may be are in use")
+            await self._ended.wait()
+        if found in self._waiting:
+            self._waiting.remove(found)
+        self._changed.set()
+        return found
 
-    def _begin(self, machine: Machine) -> None:
+    def _choose(self, *, modest: bool) -> Machine | None:
+        """Give the oldest that can be used, else one that boots; none that is about to end."""
+        kept = self._plan.waiting // 2 if modest else 0
+        usable = [each for each in self._waiting if each.usable]
+        booting = [each for each in self._waiting if not each.settled.is_set()]
+        return next(iter([*usable, *booting][: max(0, len(usable) + len(booting) - kept)]), None)
+
+    @property
+    def _living(self) -> int:
+        return len(self._all)
+
+    def _begin(self) -> Machine:
         assert self._nursery is not None
+        machine = Machine(self._yard, self._plan, self._masks)
+        self._all.append(machine)
         self._nursery.start_soon(self._live, machine)
+        return machine
 
     async def _live(self, machine: Machine) -> None:
         try:
             await machine.live()
         finally:
-            self._places.release_on_behalf_of(machine)
+            self._all.remove(machine)
+            if machine.failure is not None and (machine in self._waiting or not machine.booted):
+                self._failures += 1
+                pause = BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS)) - 1]
+                self._not_before = trio.current_time() + pause
             if machine in self._waiting:
                 self._waiting.remove(machine)
-                self._failures += 1
-            elif machine.failure is None:
-                self._failures = 0
+            self._ended.set()
+            self._ended = trio.Event()
             self._changed.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -89,28 +110,25 @@ class Machines:
             task_status.started()
             while True:
                 self._changed = trio.Event()
-                wanted = 0 if self._work.spared else self._plan.waiting
-                for extra in self._waiting[wanted:]:
-                    self._waiting.remove(extra)
-                    extra.released.set()
-                if self._failures:
-                    await trio.sleep(BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS)) - 1])
-                booting = any(not each.settled.is_set() for each in self._waiting)
-                if len(self._waiting) < wanted and not booting:
-                    self._prepare_one()
-                await self._changed.wait()
+                with trio.move_on_at(self._replace()):
+                    await self._changed.wait()
 
-    def _prepare_one(self) -> None:
-        """Have one more boot, to wait, if there is a place and nobody waits for it."""
+    def _replace(self) -> float:
+        """Begin one that is missing, give back what is too much; say when to look again, whatever happens."""
+        wanted = 0 if self._work.spared else self._plan.waiting
+        for extra in self._waiting[wanted:]:
+            self._waiting.remove(extra)
+            extra.released.set()
+        booting = any(not each.settled.is_set() for each in self._waiting)
+        if len(self._waiting) >= wanted or booting or self._living >= self._plan.most:
+            return math.inf
+        if trio.current_time() < self._not_before:
+            return self._not_before
         assert self._nursery is not None
-        machine = Machine(self._yard, self._plan, self._masks)
-        try:
-            self._places.acquire_on_behalf_of_nowait(machine)
-        except trio.WouldBlock:
-            return
-        self._begin(machine)
+        machine = self._begin()
         self._waiting.append(machine)
         self._nursery.start_soon(self._note_settled, machine)
+        return math.inf
 
     async def _note_settled(self, machine: Machine) -> None:
         await machine.settled.wait()

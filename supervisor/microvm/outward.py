@@ -184,7 +184,8 @@ def _address(text: str, port: int) -> _Address:
         OSError: it is none.
     """
     try:
-        address = ipaddress.ip_address(text)
+        # Without a zone: that may be any text at all, which a resolver would be asked about.
+        address = ipaddress.ip_address("" if "%" in text else text)
     except ValueError:
         raise OSError(f"no address: {text!a}") from None
     return (f"::ffff:{address}" if address.version == 4 else str(address)), port

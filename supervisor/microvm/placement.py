@@ -6,6 +6,7 @@ import msgspec
 import trio
 
 from supervisor.jailer import protocol
+from supervisor.jailer.cells import first
 from supervisor.jailer.channels import MESSAGE, Channel, ChannelClosed
 from supervisor.jailer.conversation import ConversationError, decode
 from supervisor.jailer.enclosure import JailError
@@ -31,7 +32,7 @@ async def serve_jail(machine: Machine, near: Channel, request: protocol.OpenJail
     except* ChannelClosed:
         raise JailError(await _reason(machine)) from None
     except* GuestFault as group:
-        raise JailError(str(group.exceptions[0])) from None
+        raise JailError(str(first(group))) from None
     finally:
         machine.numbers.pop(near.number, None)
         await far.aclose()
@@ -39,7 +40,7 @@ async def serve_jail(machine: Machine, near: Channel, request: protocol.OpenJail
 
 async def _converse(machine: Machine, near: Channel, far: Channel, request: protocol.OpenJail, policy: Policy) -> None:
     with trio.move_on_after(policy.limits.lifetime_seconds) as lifetime, trio.CancelScope() as scope:
-        guard = Guard(policy.limits, scope, machine.build_seconds)
+        guard = Guard(policy.limits, scope, machine.build_seconds, machine.patience)
         guard.asked(request)
         machine.weigh(request.share)
         async with trio.open_nursery() as nursery:
