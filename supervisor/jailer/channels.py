@@ -233,7 +233,9 @@ class _Rate:
 class Connection:
     """One stream's worth of channels. Use :func:`open_connection`."""
 
-    def __init__(self, stream: trio.abc.Stream, *, accepts: bool, max_channels: int, frames_per_second: float) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, *, accepts: bool, max_channels: int, frames_per_second: float = math.inf
+    ) -> None:
         self._stream = stream
         self._rate = _Rate(frames_per_second)
         self._read_bytes = MAX_PAYLOAD_BYTES if frames_per_second == math.inf else CHUNK_BYTES

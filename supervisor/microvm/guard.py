@@ -142,7 +142,7 @@ class Guard:
         except msgspec.DecodeError as error:
             raise GuestFault(f"the guest breaks the protocol: {str(error)[:MAX_FAULT_CHARACTERS]!a}") from None
         if isinstance(answer, protocol.Fault):
-            return
+            raise GuestFault(f"the guest's jailer has lost the jail: {answer.reason[:MAX_FAULT_CHARACTERS]!a}")
         if not self._owed or self._owed[0].data_bytes:
             raise GuestFault(f"{type(answer).__name__} from the guest, which nobody has asked for")
         if isinstance(answer, protocol.Output):
