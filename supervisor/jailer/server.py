@@ -167,15 +167,15 @@ class Jailer:
             await send(channel, protocol.Refused(reason="this host gives no virtual machines: none were prepared"))
             return
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._cells.work)
             try:
-                machine = await stack.enter_async_context(self._machines.claim(modest=request.modest))
+                with self._cells.work:
+                    machine = await stack.enter_async_context(self._machines.claim(modest=request.modest))
             except JailError as error:
                 await send(channel, protocol.Refused(reason=str(error)[:1000]))
                 return
             jails[channel.number] = machine
             try:
-                await serve_jail(machine, channel, request, policy)
+                await serve_jail(machine, channel, request, policy, self._cells.work)
             finally:
                 del jails[channel.number]
 

@@ -89,6 +89,11 @@ class Guard:
         what = "end the run" if self._owed and self._owed[0].run else "answer"
         return GuestFault(f"the guest did not {what} in time")
 
+    @property
+    def busy(self) -> bool:
+        """An answer is due."""
+        return bool(self._owed)
+
     # -- who asks --
 
     def asked(self, request: protocol.Request) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import msgspec
 import trio
 
 from supervisor.jailer import protocol
-from supervisor.jailer.cells import first
+from supervisor.jailer.cells import Workload, first
 from supervisor.jailer.channels import MESSAGE, Channel, ChannelClosed
 from supervisor.jailer.conversation import ConversationError, decode
 from supervisor.jailer.enclosure import JailError
@@ -16,8 +18,12 @@ from supervisor.microvm.relay import splice, translated
 from supervisor.policy import Policy
 
 
-async def serve_jail(machine: Machine, near: Channel, request: protocol.OpenJail, policy: Policy) -> None:
+async def serve_jail(
+    machine: Machine, near: Channel, request: protocol.OpenJail, policy: Policy, work: Workload
+) -> None:
     """Have the guest's jailer serve the channel ``near`` until one side closes it, or the policy's lifetime is over.
+
+    It counts as ``work`` while an answer is due, and not while a lasting session waits for its next request.
 
     Raises:
         JailError: the virtual machine has ended, or the guest breaks a rule; with the reason.
@@ -28,7 +34,8 @@ async def serve_jail(machine: Machine, near: Channel, request: protocol.OpenJail
         inside = msgspec.structs.replace(request, tier="nsjail", share=1.0, modest=False)
         await far.send_message(protocol.encode(inside), hold=near.pending)
         machine.numbers[near.number] = far.number
-        await _converse(machine, near, far, request, policy)
+        with _Counted(work) as counted:
+            await _converse(machine, near, far, request, policy, counted)
     except* ChannelClosed:
         raise JailError(await _reason(machine)) from None
     except* GuestFault as group:
@@ -38,10 +45,34 @@ async def serve_jail(machine: Machine, near: Channel, request: protocol.OpenJail
         await far.aclose()
 
 
-async def _converse(machine: Machine, near: Channel, far: Channel, request: protocol.OpenJail, policy: Policy) -> None:
+class _Counted:
+    """One part of a workload, which may be idle in between."""
+
+    def __init__(self, work: Workload) -> None:
+        self._work = work
+        self._busy = False
+
+    def note(self, *, busy: bool) -> None:
+        if busy and not self._busy:
+            self._work.__enter__()
+        elif self._busy and not busy:
+            self._work.__exit__()
+        self._busy = busy
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.note(busy=False)
+
+
+async def _converse(
+    machine: Machine, near: Channel, far: Channel, request: protocol.OpenJail, policy: Policy, counted: _Counted
+) -> None:
     with trio.move_on_after(policy.limits.lifetime_seconds) as lifetime, trio.CancelScope() as scope:
         guard = Guard(policy.limits, scope, machine.build_seconds, machine.patience)
         guard.asked(request)
+        counted.note(busy=guard.busy)
         machine.weigh(request.share)
         async with trio.open_nursery() as nursery:
 
@@ -50,6 +81,7 @@ async def _converse(machine: Machine, near: Channel, far: Channel, request: prot
                     return
                 told = decode(payload)
                 guard.asked(told)
+                counted.note(busy=guard.busy)
                 if isinstance(told, protocol.Weigh):
                     machine.weigh(told.share)
                 elif isinstance(told, protocol.Connect):
@@ -57,7 +89,11 @@ async def _converse(machine: Machine, near: Channel, far: Channel, request: prot
                         raise ConversationError(f"channel {near.number}: the policy has no network")
                     nursery.start_soon(machine.connect, told.grant, told.ports)
 
-            await splice(near, far, asked=asked, answered=guard.answered)
+            def answered(kind: int, payload: bytes) -> None:
+                guard.answered(kind, payload)
+                counted.note(busy=guard.busy)
+
+            await splice(near, far, asked=asked, answered=answered)
             nursery.cancel_scope.cancel()
     if lifetime.cancelled_caught:
         raise JailError("the sandbox's lifetime is over")
