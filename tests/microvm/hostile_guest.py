@@ -13,6 +13,7 @@ import socket
 import struct
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
@@ -175,10 +176,12 @@ class Guest:
         self._known: set[int] = set()
         self.egress = 0
         self.carried: dict[int, int] = {}
+        self.later: deque[tuple[int, int, bytes]] = deque()
+        """What has come while something else was waited for."""
 
     def serve(self) -> NoReturn:
         while True:
-            self.take(*self._port.receive())
+            self.take(*(self.later.popleft() if self.later else self._port.receive()))
 
     def take(self, number: int, kind: int, payload: bytes) -> None:
         if kind == CLOSE:
@@ -305,6 +308,8 @@ def wants(port: Port, number: int, guest: Guest) -> None:
             port.send(channel, CLOSE)
         elif kind == DATA:
             port.say(number, jailer.Output(stream="stdout", data=b"data: " + payload[:100]))
+        elif channel == number:
+            guest.later.append((channel, kind, payload))
         else:
             guest.take(channel, kind, payload)
     port.say(number, jailer.Output(stream="stdout", data=b"%d refused\n" % len(closed)))
