@@ -27,9 +27,9 @@ from supervisor.policy import MountEntry, Policy
 from supervisor.settings import MicrovmSettings
 
 PLACE: Final = "/mnt"
-BOOT_SECONDS: Final = 6.0
+BOOT_SECONDS: Final = 5.0
 BUILD_SECONDS: Final = 1.0
-PATIENCE: Final = Patience(answer_seconds=8.0, grace_seconds=1.0, clock_seconds=6.0)
+PATIENCE: Final = Patience(answer_seconds=8.0, grace_seconds=1.0, clock_seconds=4.0)
 MEMORY_BYTES: Final = 256 << 20
 LOG_BYTES: Final = 8 << 20
 

@@ -86,6 +86,18 @@ async def test_a_run_that_was_refused_and_its_scan_are_answered_in_turn(mock_clo
             id="an answer amid data",
         ),
         pytest.param([protocol.GetFile(name=b"a")], [protocol.FileContent(size=1 << 40)], id="a terabyte"),
+        pytest.param(
+            [protocol.GetFile(name=b"a")],
+            [protocol.FileContent(size=max(LIMITS.file_bytes, LIMITS.workspace_bytes) + 1)],
+            id="a file that the workspace could not hold",
+        ),
+        pytest.param([protocol.Scan()], [protocol.FileContent(size=1)], id="content that nobody asked for"),
+        pytest.param(
+            [protocol.Save(limit_bytes=4096)],
+            [protocol.Saved(size=4097, names=1, untrusted_unsaved=[])],
+            id="a larger state than was asked for",
+        ),
+        pytest.param([RUN], [protocol.Fault(reason="x")], id="a fault"),
         pytest.param([protocol.Scan()], [protocol.ToolCalls(size=1)], id="calls of tools while nothing runs"),
     ],
 )

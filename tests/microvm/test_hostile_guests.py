@@ -64,9 +64,9 @@ RUNS = {
 }
 STARTS = {
     "greets wrongly": r"the guest greets with b'HTTP",
-    "greets drop by drop": r"the guest greets with|the guest was not ready in 6 s",
-    "says nothing": r"the guest was not ready in 6 s",
-    "never begins": r"the guest was not ready in 6 s",
+    "greets drop by drop": r"the guest greets with|the guest was not ready in 5 s",
+    "says nothing": r"the guest was not ready in 5 s",
+    "never begins": r"the guest was not ready in 5 s",
     "ends at once": r"the virtual machine ended with status 0",
     "fails with ugly words": r"the guest cannot begin: ",
     "fails at length": r"the guest breaks the protocol",
@@ -281,9 +281,8 @@ def test_a_machine_that_does_not_start_as_it_should_is_given_to_nobody(
         mark = hostile.mark
         hostile.start_as(scenario)
         try:
-            # Who waits has started honestly.
-            assert hostile.run("")["stdout"] == "honest 1\n"
-            assert NOT_BOOTED.items() <= hostile.run("").items()
+            # Who waits already has started honestly.
+            eventually(lambda: NOT_BOOTED.items() <= hostile.run("").items())
         finally:
             hostile.start_as("honest")
         assert re.search(STARTS[scenario], hostile.log_since(mark)), hostile.log_since(mark)

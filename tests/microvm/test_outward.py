@@ -68,11 +68,19 @@ async def test_a_connection_is_carried_both_ways_and_each_end_arrives(address: s
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "not an address", "", "127.0.0.1%lo"])
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "not an address", "", "127.0.0.1%lo", "::1%lo", "::1%\0", "::1%\u00e4..\u00e4", "::1%" + "x" * 40],
+)
 async def test_what_cannot_be_reached_is_a_channel_that_closes(address: str) -> None:
     async with outward() as (guest, channel):
         carried = await want(guest, channel, 1, address, 1)
         await carried.peer_gone.wait()
+        asked = protocol.Datagram(number=2, address=address, port=1, payload=b"who?")
+        await channel.send_message(protocol.encode(asked))
+        # It goes on.
+        again = await want(guest, channel, 3, "127.0.0.1", 1)
+        await again.peer_gone.wait()
 
 
 async def test_a_datagram_is_answered_under_its_number() -> None:

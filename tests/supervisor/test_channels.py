@@ -142,6 +142,39 @@ async def test_too_many_channels_are_refused() -> None:
     assert caught.group_contains(ProtocolError)
 
 
+async def test_channels_that_the_peer_does_not_close_count_and_one_too_many_is_refused_alone() -> None:
+    left, right = trio.testing.memory_stream_pair()
+    async with open_connection(left, accepts=False, max_channels=2) as client, open_connection(right, accepts=True):
+        first = await client.open_channel()
+        for _ in range(2):
+            channel = first if first.number == 0 else await client.open_channel()
+            await channel.send_message(b"x")
+        await first.aclose()
+        with pytest.raises(ChannelClosed, match="2 channels are open already"):
+            await (await client.open_channel()).send_message(b"x")
+        assert not client.ended.is_set()
+
+
+async def test_of_a_peer_who_floods_us_so_many_frames_a_second_are_taken(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    left, right = trio.testing.memory_stream_pair()
+    async with (
+        open_connection(left, accepts=False) as client,
+        open_connection(right, accepts=True, frames_per_second=10) as server,
+    ):
+        channel = await client.open_channel()
+        started = trio.current_time()
+        for number in range(50):
+            await channel.send_message(b"%d" % number)
+        incoming = await server.accept()
+        assert [await incoming.receive_message() for _ in range(50)] == [b"%d" % number for number in range(50)]
+        await channel.send_message(b"the next one")
+        assert await incoming.receive_message() == b"the next one"
+        # Ten are free; what comes at once is taken at once, and is to be earned before anything else is read.
+        assert trio.current_time() - started == pytest.approx(4.0)
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(
