@@ -263,6 +263,11 @@ def more_than_the_window(port: Port, number: int, _guest: Guest) -> None:
         port.send(number, DATA, b"x" * (256 << 10))
 
 
+def crumbs(port: Port, number: int, _guest: Guest) -> None:
+    for _ in range(6000):
+        port.say(number, jailer.Output(stream="stdout", data=b"."))
+
+
 def floods_logs(_port: Port, _number: int, guest: Guest) -> None:
     line = b"a kernel says so\n" * 1000
     while True:
@@ -288,9 +293,8 @@ def forks(_port: Port, _number: int, _guest: Guest) -> None:
 def late_words(port: Port, number: int, _guest: Guest) -> None:
     """About a channel that has ended long ago."""
     words = HEADER.pack(4, 1, CREDIT, b"\0\0\0") + struct.pack("!I", 1)
-    until = time.monotonic() + 2
-    while time.monotonic() < until:
-        port.write(words * 4096)
+    for _ in range(8):
+        port.write(words * 1000)
     port.say(number, jailer.Output(stream="stdout", data=b"flooded\n"))
 
 
@@ -375,6 +379,7 @@ RUNS: Final[dict[str, Callable[[Port, int, Guest], None]]] = {
     "eats memory": eats_memory,
     "forks": forks,
     "late words": late_words,
+    "crumbs": crumbs,
     "wants": wants,
     "wants for ever": wants_for_ever,
 }

@@ -257,12 +257,13 @@ def test_names_that_a_hostile_guest_lists_lead_nowhere(hostile: Hostile, neighbo
         assert all(re.fullmatch(r"many-\d+", name) for name in kept), kept
 
 
-def test_while_a_guest_floods_us_with_words_that_cost_it_nothing_others_are_served(
-    hostile: Hostile, neighbour: Neighbour
+@pytest.mark.parametrize(("scenario", "said"), [("late words", "flooded\n"), ("crumbs", 6000 * ".")])
+def test_while_a_guest_floods_us_with_small_frames_others_are_served(
+    scenario: str, said: str, hostile: Hostile, neighbour: Neighbour
 ) -> None:
     with nobody_is_harmed(hostile, neighbour):
         answers: list[dict[str, object]] = []
-        flood = threading.Thread(target=lambda: answers.append(hostile.run("late words")))
+        flood = threading.Thread(target=lambda: answers.append(hostile.run(scenario)))
         flood.start()
         served = 0
         while flood.is_alive():
@@ -270,7 +271,7 @@ def test_while_a_guest_floods_us_with_words_that_cost_it_nothing_others_are_serv
             served += 1
         flood.join()
         assert served > 1
-        assert answers[0]["stdout"] == "flooded\nhonest 1\n"
+        assert answers[0]["stdout"] == f"{said}honest 1\n"
 
 
 @pytest.mark.parametrize("scenario", STARTS)
