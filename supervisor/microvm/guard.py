@@ -142,12 +142,7 @@ class Guard:
         if kind != MESSAGE:
             self._take_data(len(payload))
             return
-        try:
-            answer = protocol.decode_answer(payload)
-        except msgspec.DecodeError as error:
-            raise GuestFault(f"the guest breaks the protocol: {str(error)[:MAX_FAULT_CHARACTERS]!a}") from None
-        if isinstance(answer, protocol.Fault):
-            raise GuestFault(f"the guest's jailer has lost the jail: {answer.reason[:MAX_FAULT_CHARACTERS]!a}")
+        answer = _decode(payload)
         if not self._owed or self._owed[0].data_bytes:
             raise GuestFault(f"{type(answer).__name__} from the guest, which nobody has asked for")
         if isinstance(answer, protocol.Output):
@@ -200,3 +195,53 @@ class Guard:
     def _restart(self) -> None:
         """The clock is that of the first answer that is due."""
         self._scope.deadline = trio.current_time() + self._owed[0].seconds if self._owed else math.inf
+
+
+class BackgroundGuard:
+    """The rules for the channel of a program in the background; ``scope`` as for :class:`Guard`."""
+
+    def __init__(self, scope: trio.CancelScope, seconds: float) -> None:
+        self._scope = scope
+        self._begun = self._over = False
+        self._writes = 0
+        """That are not answered yet."""
+        scope.deadline = trio.current_time() + seconds
+
+    def asked(self, request: protocol.Request) -> None:
+        """Note what is asked."""
+        self._writes += isinstance(request, protocol.WriteStdin)
+
+    def answered(self, kind: int, payload: bytes) -> None:
+        """Check what the guest says.
+
+        Raises:
+            GuestFault: it breaks a rule.
+        """
+        answer = _decode(payload) if kind == MESSAGE else None
+        if isinstance(answer, protocol.Written):
+            self._writes -= 1
+        if answer is None or self._over or not self._is_due(answer):
+            raise GuestFault(f"{type(answer).__name__} from a program in the background, where something else was due")
+        self._scope.deadline = math.inf
+        self._begun = True
+        self._over = isinstance(answer, protocol.BackgroundEnded | protocol.Refused)
+
+    def _is_due(self, answer: protocol.Answer) -> bool:
+        if not self._begun:
+            return isinstance(answer, protocol.Started | protocol.Refused)
+        if isinstance(answer, protocol.Output):
+            # An empty piece could be repeated for ever.
+            return bool(answer.data)
+        return isinstance(answer, protocol.BackgroundEnded) or (
+            isinstance(answer, protocol.Written) and self._writes >= 0
+        )
+
+
+def _decode(payload: bytes) -> protocol.Answer:
+    try:
+        answer = protocol.decode_answer(payload)
+    except msgspec.DecodeError as error:
+        raise GuestFault(f"the guest breaks the protocol: {str(error)[:MAX_FAULT_CHARACTERS]!a}") from None
+    if isinstance(answer, protocol.Fault):
+        raise GuestFault(f"the guest's jailer has lost the jail: {answer.reason[:MAX_FAULT_CHARACTERS]!a}")
+    return answer

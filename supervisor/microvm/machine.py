@@ -109,6 +109,10 @@ class Machine:
         self._network: JailNetwork | None = None
         if yard.egress is not None and plan.guest.egress:
             self._network = JailNetwork(yard.egress)
+        self._condemned = ""
+        """Why it is ended before its session is."""
+        self.output_turn = trio.Lock()
+        """Of its programs in the background: they take turns."""
         self._over = False
         """What is left is to clean up."""
         self.booted = False
@@ -158,6 +162,11 @@ class Machine:
         """Give its network to the egress proxy."""
         if self._network is not None:
             await self._network.connect(grant, ports)
+
+    def condemn(self, reason: str) -> None:
+        """End it: its guest has said on some channel what no honest one would."""
+        self._condemned = self._condemned or reason
+        self.released.set()
 
     async def live(self) -> None:
         """Boot, serve until released, end. A failure is kept; whatever happens, nothing of it is left afterwards.
@@ -236,6 +245,8 @@ class Machine:
 
     async def _until_released(self, scope: trio.CancelScope) -> None:
         await self.released.wait()
+        if self._condemned:
+            raise GuestFault(self._condemned)
         scope.cancel()
 
     def _spec(self, outside_id: int) -> SandboxSpec:

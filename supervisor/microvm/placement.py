@@ -8,11 +8,12 @@ import msgspec
 import trio
 
 from supervisor.jailer import protocol
+from supervisor.jailer.background import CRUMB_PAUSE_SECONDS, FLOOD_BYTES, FLOOD_PAUSE_SECONDS
 from supervisor.jailer.cells import Workload, first
 from supervisor.jailer.channels import MESSAGE, Channel, ChannelClosed
 from supervisor.jailer.conversation import ConversationError, decode
 from supervisor.jailer.enclosure import JailError
-from supervisor.microvm.guard import Guard, GuestFault
+from supervisor.microvm.guard import BackgroundGuard, Guard, GuestFault
 from supervisor.microvm.machine import Machine
 from supervisor.microvm.relay import splice, translated
 from supervisor.policy import Policy
@@ -107,7 +108,7 @@ async def serve_background(machine: Machine, near: Channel, request: protocol.Ba
     """Have the guest's jailer run a program in the background of one of its jails, on the channel ``near``.
 
     Raises:
-        JailError: the virtual machine has ended.
+        JailError: the virtual machine has ended, or the guest breaks a rule, and loses its machine.
         ConversationError: there is no such jail.
     """
     inside = translated(request, machine.numbers)
@@ -116,11 +117,32 @@ async def serve_background(machine: Machine, near: Channel, request: protocol.Ba
     far = await _open(machine)
     try:
         await far.send_message(protocol.encode(inside), hold=near.pending)
-        await splice(near, far)
+        await _pass_background(machine, near, far)
     except* ChannelClosed:
         raise JailError(await _reason(machine)) from None
+    except* GuestFault as group:
+        machine.condemn(str(first(group)))
+        raise JailError(str(first(group))) from None
     finally:
         await far.aclose()
+
+
+async def _pass_background(machine: Machine, near: Channel, far: Channel) -> None:
+    async def pause(payload: bytes) -> None:
+        # All programs of a guest together get so much through, as those of any jail do.
+        async with machine.output_turn:
+            await trio.sleep(FLOOD_PAUSE_SECONDS if len(payload) >= FLOOD_BYTES else CRUMB_PAUSE_SECONDS)
+
+    with trio.CancelScope() as scope:
+        guard = BackgroundGuard(scope, machine.patience.answer_seconds + machine.build_seconds)
+
+        def asked(kind: int, payload: bytes) -> None:
+            if kind == MESSAGE:
+                guard.asked(decode(payload))
+
+        await splice(near, far, asked=asked, answered=guard.answered, pause=pause)
+    if scope.cancelled_caught:
+        raise GuestFault("the guest did not start a program in time")
 
 
 async def _open(machine: Machine) -> Channel:

@@ -6,7 +6,7 @@ where it is, and nothing is kept here but the one frame in hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 import msgspec
@@ -19,23 +19,36 @@ Look = Callable[[int, bytes], None]
 """Is shown each frame's kind and payload before it is passed on, and raises what ends the relay."""
 
 
+Pause = Callable[[bytes], Awaitable[None]]
+
+
 def _let_pass(_kind: int, _payload: bytes) -> None:
     """Let everything pass."""
 
 
+async def _at_once(_payload: bytes) -> None:
+    """Wait for nothing."""
+
+
 async def splice(
-    near: Channel, far: Channel, *, asked: Look = _let_pass, answered: Look = _let_pass, to_the_end: bool = False
+    near: Channel,
+    far: Channel,
+    *,
+    asked: Look = _let_pass,
+    answered: Look = _let_pass,
+    to_the_end: bool = False,
+    pause: Pause = _at_once,
 ) -> None:
     """Pass everything on until one of the two is closed by its peer; closing them is the caller's.
 
     ``near`` leads to who asks, ``far`` to who answers. What the answering side has said before it closed still reaches
     the other; when who asks has gone, nothing is passed on any more, but with ``to_the_end`` what it has said before.
     ``asked`` and ``answered`` see every frame first, and what they raise is raised here, in an exception group.
-    Cancelling stops in the middle of nothing: frames are passed on whole.
+    Cancelling stops in the middle of nothing: frames are passed on whole. ``pause`` is waited for after each answer.
     """
     async with trio.open_nursery() as nursery:
 
-        async def forward(source: Channel, target: Channel, look: Look, scope: trio.CancelScope) -> None:
+        async def forward(source: Channel, target: Channel, look: Look, pause: Pause) -> None:
             with suppress(ChannelClosed):
                 while True:
                     kind, payload = await source.receive()
@@ -44,7 +57,8 @@ async def splice(
                         await target.send_message(payload, hold=source.pending)
                     else:
                         await target.send_data(payload, hold=source.pending)
-            scope.cancel()
+                    await pause(payload)
+            nursery.cancel_scope.cancel()
 
         async def watch() -> None:
             await near.peer_gone.wait()
@@ -52,8 +66,8 @@ async def splice(
 
         if not to_the_end:
             nursery.start_soon(watch)
-        nursery.start_soon(forward, near, far, asked, nursery.cancel_scope)
-        nursery.start_soon(forward, far, near, answered, nursery.cancel_scope)
+        nursery.start_soon(forward, near, far, asked, _at_once)
+        nursery.start_soon(forward, far, near, answered, pause)
 
 
 def translated(request: protocol.Background, numbers: Mapping[int, int]) -> protocol.Background | None:

@@ -10,7 +10,7 @@ import trio.testing
 
 from supervisor.jailer import protocol
 from supervisor.jailer.channels import DATA, MESSAGE
-from supervisor.microvm.guard import ANSWER_SECONDS, GRACE_SECONDS, Guard, GuestFault
+from supervisor.microvm.guard import ANSWER_SECONDS, GRACE_SECONDS, BackgroundGuard, Guard, GuestFault
 from supervisor.policy import load_policies
 
 LIMITS = load_policies()["default"].limits
@@ -135,3 +135,47 @@ async def test_while_tools_are_called_nothing_is_due(mock_clock: trio.testing.Mo
     assert guest.left == math.inf
     assert guest.ask(protocol.ToolResults(size=2)).left == 5 + GRACE_SECONDS + 5
     assert guest.answer(ENDED).left == math.inf
+
+
+STARTED, WRITTEN = protocol.Started(), protocol.Written(size=1)
+OUTPUT = protocol.Output(stream="stdout", data=b"x")
+GONE = protocol.BackgroundEnded(code=0, signal=None)
+
+
+async def test_an_honest_program_in_the_background_passes(mock_clock: trio.testing.MockClock) -> None:
+    scope = trio.CancelScope()
+    guard = BackgroundGuard(scope, 9.0)
+    assert scope.deadline == trio.current_time() + 9
+    guard.answered(MESSAGE, protocol.encode(STARTED))
+    assert scope.deadline == math.inf
+    guard.asked(protocol.WriteStdin(data=b"x"))
+    for each in (OUTPUT, WRITTEN, OUTPUT, GONE):
+        guard.answered(MESSAGE, protocol.encode(each))
+    refused = BackgroundGuard(trio.CancelScope(), 9.0)
+    refused.answered(MESSAGE, protocol.encode(protocol.Refused(reason="no")))
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([OUTPUT], id="output before it has begun"),
+        pytest.param([STARTED, STARTED], id="two beginnings"),
+        pytest.param([STARTED, WRITTEN], id="an answer to a write that nobody made"),
+        pytest.param([STARTED, protocol.Output(stream="stdout", data=b"")], id="empty output"),
+        pytest.param([STARTED, b"data"], id="data"),
+        pytest.param([STARTED, GONE, OUTPUT], id="output after the end"),
+        pytest.param([protocol.Refused(reason=""), STARTED], id="a beginning after it was refused"),
+        pytest.param([STARTED, protocol.Fault(reason="x")], id="a fault"),
+        pytest.param([STARTED, ENDED], id="the end of a run"),
+    ],
+)
+async def test_what_no_program_in_the_background_says_is_a_fault(
+    mock_clock: trio.testing.MockClock, answers: list[protocol.Message | bytes]
+) -> None:
+    guard = BackgroundGuard(trio.CancelScope(), 9.0)
+    *honest, last = answers
+    for each in honest:
+        assert not isinstance(each, bytes)
+        guard.answered(MESSAGE, protocol.encode(each))
+    with pytest.raises(GuestFault):
+        guard.answered(*(DATA, last) if isinstance(last, bytes) else (MESSAGE, protocol.encode(last)))

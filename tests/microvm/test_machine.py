@@ -120,6 +120,22 @@ async def test_who_releases_a_machine_while_it_boots_ends_it_at_once(
     assert enclosure.calls == ["kill", "close"]
 
 
+async def test_a_machine_that_is_condemned_ends_with_the_reason(
+    enclosure: type[NoEnclosure], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def boot(*_plan: Any) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(enclosure, "build", boot)
+    condemned, _parts = machine()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(condemned.live)
+        await trio.testing.wait_all_tasks_blocked()
+        condemned.condemn("it lies")
+        condemned.condemn("again")
+    assert condemned.failure == "it lies"
+
+
 def test_a_log_is_bounded_and_what_is_shown_of_it_harmless() -> None:
     ring = LogRing()
     for _ in range(100):
