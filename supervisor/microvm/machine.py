@@ -181,7 +181,7 @@ class Machine:
         except* ZygoteDied:
             raise
         except* (JailError, LaunchError, OSError, GuestFault, ProtocolError, ChannelClosed, trio.TooSlowError) as group:
-            self._fail(first(group))
+            self._fail(_telling(group))
         except* Exception as group:
             log.exception("virtual machine lost", exc_info=group)
             self._fail(JailError("a fault of the jailer"))
@@ -375,6 +375,14 @@ class Machine:
     def _words(self) -> str:
         said = self._errors.last_words() or self._console.last_words()
         return f"; it said last: {said}" if said else ""
+
+
+def _telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Give the exception that says most: a guest that is given up, or lies, then ends or loses its port as well."""
+    for kind in (trio.TooSlowError, GuestFault, ProtocolError):
+        if found := group.subgroup(kind):
+            return first(found)
+    return first(group)
 
 
 def _closed_by(stack: ExitStack, fd: int) -> int:

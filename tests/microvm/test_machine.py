@@ -14,6 +14,7 @@ from supervisor.jailer.enclosure import JailError
 from supervisor.jailer.jail import Ids, Yard
 from supervisor.jailer.launcher import ZygoteDied
 from supervisor.microvm import machine as module
+from supervisor.microvm.guard import GuestFault
 from supervisor.microvm.machine import LOG_BYTES, LogRing, Machine, MachinePlan
 from supervisor.policy import load_policies
 
@@ -84,6 +85,17 @@ async def test_a_fault_that_nobody_has_thought_of_is_one_machines(
     assert enclosure.calls == ["kill", "close"]
     assert parts.ids.take() == 1000
     assert type(fault).__name__ in caplog.text
+
+
+async def test_of_several_reasons_the_one_that_tells_most_is_kept(enclosure: type[NoEnclosure]) -> None:
+    enclosure.fault = ExceptionGroup("", [JailError("it ended"), ExceptionGroup("", [GuestFault("it lies")])])
+    lost, _parts = machine()
+    await lost.live()
+    assert lost.failure == "it lies"
+    enclosure.fault = ExceptionGroup("", [JailError("it ended"), GuestFault("it lies"), trio.TooSlowError()])
+    slow, _parts = machine()
+    await slow.live()
+    assert slow.failure == "the guest was not ready in 1 s"
 
 
 async def test_a_dead_zygote_is_everybodys(enclosure: type[NoEnclosure]) -> None:
