@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 
 from supervisor.jailer.cells import first
 from supervisor.jailer.cgroup import Leaf, open_leaf
-from supervisor.jailer.channels import ChannelClosed, Connection, ProtocolError, open_connection
+from supervisor.jailer.channels import MAX_PAYLOAD_BYTES, ChannelClosed, Connection, ProtocolError, open_connection
 from supervisor.jailer.enclosure import Enclosure, JailError
 from supervisor.jailer.jail import LEAF_PREFIX, Yard
 from supervisor.jailer.jail_network import JailNetwork
@@ -29,21 +29,19 @@ from supervisor.jailer.launcher import LaunchError, Process, ZygoteDied
 from supervisor.jailer.nsjail_config import INSIDE_ID, Mask, SandboxSpec, rlimits
 from supervisor.microvm import protocol
 from supervisor.microvm.guard import GuestFault, Patience
+from supervisor.microvm.log_ring import SHOWN_CHARACTERS, LogRing
 from supervisor.microvm.outward import serve_outward
 from supervisor.microvm.vmm import describe_end
 from supervisor.policy import Policy
 
 log: Final = logging.getLogger("gaoler.microvm")
 
-LOG_BYTES: Final = 64 << 10
-"""Of what guest and helper have said last."""
 READ_BYTES: Final = 16 << 10
 READ_SECONDS: Final = 0.005
 """After each piece of a log: who prints without end takes no more than some of our time until he is stopped."""
 FRAMES_PER_SECOND: Final = 2000.0
 """From one guest: 125 MiB of a file, or far more words than an honest one has."""
 LAST_WORDS_SECONDS: Final = 1.0
-SHOWN_CHARACTERS: Final = 300
 SHOWN_LINES: Final = 12
 
 
@@ -65,31 +63,6 @@ class MachinePlan(Struct, frozen=True, forbid_unknown_fields=True):
     most: Annotated[int, Meta(ge=1, le=4096)]
     """At a time, those that wait too."""
     patience: Patience = Patience()
-
-
-class LogRing:
-    """The last :data:`LOG_BYTES` of what was written; untrusted."""
-
-    def __init__(self) -> None:
-        self._kept = bytearray()
-
-    def feed(self, data: bytes) -> None:
-        """Keep it, and forget what is older."""
-        self._kept += data
-        del self._kept[:-LOG_BYTES]
-
-    def content(self) -> bytes:
-        """Give all that is kept."""
-        return bytes(self._kept)
-
-    def last_words(self) -> str:
-        """Give the last line that says anything, in printable ASCII."""
-        return next(iter(self.last_lines(1)), "")
-
-    def last_lines(self, count: int) -> list[str]:
-        """Give so many of the last lines that say anything, in printable ASCII, none of them long."""
-        lines = [line.strip() for line in self._kept.decode("ascii", "replace").splitlines()]
-        return [_printable(line)[-SHOWN_CHARACTERS:] for line in lines if line][-count:]
 
 
 class Machine:
@@ -390,10 +363,6 @@ def _closed_by(stack: ExitStack, fd: int) -> int:
     return fd
 
 
-def _printable(line: str) -> str:
-    return "".join(each if " " <= each <= "~" else "?" for each in line)
-
-
 def machine_program(policy: str) -> str:
     """Give the name under which the bare zygote knows the seccomp program of a machine; no sandbox's is named so."""
     return f"machine/{policy}"
@@ -404,11 +373,15 @@ async def _ask(connection: Connection, order: protocol.Order) -> None:
 
     Raises:
         GuestFault: it is not.
+        JailError: it is too large: of policies or profiles there are too many.
         ChannelClosed: the guest has gone.
     """
+    payload = protocol.encode(order)
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise JailError(f"what a guest is told has {len(payload)} bytes, and a message at most {MAX_PAYLOAD_BYTES}")
     channel = await connection.open_channel()
     try:
-        await channel.send_message(protocol.encode(order))
+        await channel.send_message(payload)
         word = protocol.decode_word(await channel.receive_message())
     except (msgspec.DecodeError, UnicodeDecodeError, ProtocolError) as error:
         raise GuestFault(f"the guest breaks the protocol: {str(error)[:SHOWN_CHARACTERS]!a}") from None

@@ -25,6 +25,8 @@ DIAL_SECONDS: Final = 10.0
 DATAGRAM_SECONDS: Final = 10.0
 MAX_DATAGRAMS: Final = 64
 """Of one guest, that wait for their answer."""
+WORD_SECONDS: Final = 0.002
+"""At least, from one connection or datagram that a guest wants to the next."""
 READ_BYTES: Final = 65_536
 _Address = tuple[str, int]
 
@@ -48,6 +50,8 @@ async def serve_outward(connection: Connection, pidfd: int) -> None:
                 outward.ask(nursery, word)
             else:
                 raise ProtocolError(f"{type(word).__name__} from the guest's carrier")
+            # A short-lived thread for each: who wants too much waits.
+            await trio.sleep(WORD_SECONDS)
 
 
 class _Outward:
