@@ -117,11 +117,6 @@ class Machine:
         return self.booted and not self._over and not self.connection.ended.is_set()
 
     @property
-    def ending(self) -> bool:
-        """Its place will soon be another's."""
-        return self._over or self.released.is_set()
-
-    @property
     def patience(self) -> Patience:
         """How long its guest may take."""
         return self._plan.patience

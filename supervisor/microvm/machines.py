@@ -16,7 +16,7 @@ from supervisor.jailer.nsjail_config import Mask
 from supervisor.microvm.machine import Machine, MachinePlan
 
 SHARE_OF_OTHERS: Final = 4
-"""One place in so many is not for a caller who has much running already."""
+"""One place in so many is not for callers who have much running already."""
 
 
 class Machines:
@@ -29,13 +29,13 @@ class Machines:
         self._work = work
         self._waiting: list[Machine] = []
         """Unclaimed, the oldest first."""
-        self._all: list[Machine] = []
-        """Those that wait, those in use, and those that are about to end."""
+        self._places = trio.CapacityLimiter(plan.most)
+        """Each machine has one while it lives; who wants one more waits in turn."""
+        self._modest = trio.CapacityLimiter(plan.most - plan.most // SHARE_OF_OTHERS)
         self._failures = 0
         """One after the other."""
         self._not_before = -math.inf
         """When the next one that is to wait may be begun."""
-        self._ended = trio.Event()
         self._changed = trio.Event()
         self._nursery: trio.Nursery | None = None
 
@@ -43,65 +43,69 @@ class Machines:
     async def claim(self, *, modest: bool = False) -> AsyncIterator[Machine]:
         """Have a virtual machine for the block; it is ended when the block is left, which is not waited for.
 
-        ``modest``: the last places, and the last ones that wait, are left to others.
+        If all are in use, wait for as long as one may take to boot. ``modest``: whoever asks has much running already
+        and leaves the last places to others.
 
         Raises:
-            JailError: there is no room for one more, or it did not boot. Why it did not is in the log.
+            JailError: none became free, or it did not boot; the log has the reason, which may tell of the host.
         """
-        machine = await self._take(modest=modest)
+        async with self._one_of_many(modest=modest):
+            machine = await self._take()
+            try:
+                await machine.settled.wait()
+                if machine.failure is not None:
+                    raise JailError("no virtual machine: it did not boot, and the log says why")
+                yield machine
+            finally:
+                machine.released.set()
+
+    @asynccontextmanager
+    async def _one_of_many(self, *, modest: bool) -> AsyncIterator[None]:
+        if not modest:
+            yield
+            return
+        who = object()
+        await self._acquire(self._modest, who)
         try:
-            await machine.settled.wait()
-            if machine.failure is not None:
-                raise JailError("no virtual machine: it did not boot")
-            yield machine
+            yield
         finally:
-            machine.released.set()
+            self._modest.release_on_behalf_of(who)
 
-    async def _take(self, *, modest: bool) -> Machine:
-        reserve = self._plan.most // SHARE_OF_OTHERS if modest else 0
-        while (found := self._choose(modest=modest)) is None:
-            if self._living < self._plan.most - reserve:
-                found = self._begin()
-                break
-            if not any(each.ending for each in self._all):
-                raise JailError(f"all {self._plan.most - reserve} virtual machines that may be are in use")
-            await self._ended.wait()
-        if found in self._waiting:
-            self._waiting.remove(found)
-        self._changed.set()
-        return found
+    async def _acquire(self, places: trio.CapacityLimiter, who: object) -> None:
+        with trio.move_on_after(self._plan.boot_seconds) as patience:
+            await places.acquire_on_behalf_of(who)
+        if patience.cancelled_caught:
+            raise JailError(f"all {places.total_tokens:g} virtual machines that may be are in use")
 
-    def _choose(self, *, modest: bool) -> Machine | None:
-        """Give the oldest that can be used, else one that boots; none that is about to end."""
-        kept = self._plan.waiting // 2 if modest else 0
-        usable = [each for each in self._waiting if each.usable]
-        booting = [each for each in self._waiting if not each.settled.is_set()]
-        return next(iter([*usable, *booting][: max(0, len(usable) + len(booting) - kept)]), None)
-
-    @property
-    def _living(self) -> int:
-        return len(self._all)
-
-    def _begin(self) -> Machine:
-        assert self._nursery is not None
+    async def _take(self) -> Machine:
+        """Take one that waits, else one that boots, else have one made; none that is about to end."""
+        usable = (each for each in self._waiting if each.usable)
+        booting = (each for each in self._waiting if not each.settled.is_set())
+        waiting = next(usable, None) or next(booting, None)
+        if waiting is not None:
+            self._waiting.remove(waiting)
+            self._changed.set()
+            return waiting
         machine = Machine(self._yard, self._plan, self._masks)
-        self._all.append(machine)
-        self._nursery.start_soon(self._live, machine)
+        await self._acquire(self._places, machine)
+        self._begin(machine)
         return machine
+
+    def _begin(self, machine: Machine) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(self._live, machine)
 
     async def _live(self, machine: Machine) -> None:
         try:
             await machine.live()
         finally:
-            self._all.remove(machine)
+            self._places.release_on_behalf_of(machine)
             if machine.failure is not None and (machine in self._waiting or not machine.booted):
                 self._failures += 1
                 pause = BACK_OFF_SECONDS[min(self._failures, len(BACK_OFF_SECONDS)) - 1]
                 self._not_before = trio.current_time() + pause
             if machine in self._waiting:
                 self._waiting.remove(machine)
-            self._ended.set()
-            self._ended = trio.Event()
             self._changed.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -114,21 +118,30 @@ class Machines:
                     await self._changed.wait()
 
     def _replace(self) -> float:
-        """Begin one that is missing, give back what is too much; say when to look again, whatever happens."""
+        """Give back what is too much, begin one that is missing; say when to look again, whatever happens."""
         wanted = 0 if self._work.spared else self._plan.waiting
         for extra in self._waiting[wanted:]:
             self._waiting.remove(extra)
             extra.released.set()
         booting = any(not each.settled.is_set() for each in self._waiting)
-        if len(self._waiting) >= wanted or booting or self._living >= self._plan.most:
+        if len(self._waiting) >= wanted or booting:
             return math.inf
         if trio.current_time() < self._not_before:
             return self._not_before
+        self._prepare_one()
+        return math.inf
+
+    def _prepare_one(self) -> None:
+        """Have one more boot, to wait, if there is a place and nobody waits for it."""
         assert self._nursery is not None
-        machine = self._begin()
+        machine = Machine(self._yard, self._plan, self._masks)
+        try:
+            self._places.acquire_on_behalf_of_nowait(machine)
+        except trio.WouldBlock:
+            return
+        self._begin(machine)
         self._waiting.append(machine)
         self._nursery.start_soon(self._note_settled, machine)
-        return math.inf
 
     async def _note_settled(self, machine: Machine) -> None:
         await machine.settled.wait()
