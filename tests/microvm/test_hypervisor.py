@@ -1,0 +1,96 @@
+"""Which hypervisor the tests take, and what they say where the one that was asked for is not to be had."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from supervisor.doctor import Finding
+from supervisor.doctor_microvm import Report
+from tests.microvm import hypervisor
+from tests.microvm.hypervisor import VARIABLE, NoMachines
+
+IMAGES = Path("/nonexistent/images")
+BOOTS = Report(usable=True, findings=[Finding("boot of a probe", "ok", "a program ran")])
+BOOTS_NOT = Report(
+    usable=False,
+    findings=[Finding("settings", "note", "not switched on"), Finding("kvm", "fail", "kvm_pvm is loaded", "use metal")],
+)
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> None:
+    hypervisor.chosen.cache_clear()
+
+
+def probe(monkeypatch: pytest.MonkeyPatch, report: Report, *, missing: bool = False) -> list[Path]:
+    """Have the doctor say this; give the list of those who asked it."""
+    asked: list[Path] = []
+
+    def examined(image_dir: Path) -> Report:
+        asked.append(image_dir)
+        return report
+
+    monkeypatch.setattr(hypervisor, "examined", examined)
+    monkeypatch.setattr(hypervisor, "missing_on_host", lambda _facts: iter(["something"] if missing else []))
+    return asked
+
+
+def test_qemu_is_taken_without_a_probe_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "qemu")
+    asked = probe(monkeypatch, BOOTS)
+    assert hypervisor.chosen(IMAGES) == "qemu"
+    assert asked == []
+
+
+def test_libkrun_is_taken_where_a_probe_boots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    asked = probe(monkeypatch, BOOTS)
+    assert hypervisor.chosen(IMAGES) == "libkrun"
+    assert hypervisor.chosen(IMAGES) == "libkrun"
+    assert asked == [IMAGES], "it is booted once for all tests"
+
+
+def test_qemu_is_taken_where_no_probe_boots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert probe(monkeypatch, BOOTS_NOT) == []
+    assert hypervisor.chosen(IMAGES) == "qemu"
+
+
+def test_no_probe_is_booted_where_the_host_is_known_to_lack_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    asked = probe(monkeypatch, BOOTS, missing=True)
+    assert hypervisor.chosen(IMAGES) == "qemu"
+    assert asked == []
+
+
+def test_who_insists_on_libkrun_gets_it_or_the_doctors_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "libkrun")
+    probe(monkeypatch, BOOTS_NOT, missing=True)
+    with pytest.raises(NoMachines) as refusal:
+        hypervisor.chosen(IMAGES)
+    assert "kvm: kvm_pvm is loaded -> use metal" in str(refusal.value)
+    assert "switched on" not in str(refusal.value), "a note keeps nothing from booting"
+    probe(monkeypatch, BOOTS)
+    assert hypervisor.chosen(IMAGES) == "libkrun"
+
+
+def test_another_word_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "xen")
+    with pytest.raises(ValueError, match="'xen': libkrun, qemu, or nothing"):
+        hypervisor.chosen(IMAGES)
+
+
+def test_a_doctor_that_says_nothing_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "libkrun")
+    monkeypatch.setattr(hypervisor, "_ROOT", tmp_path)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(NoMachines, match="the doctor ended with 1"):
+        hypervisor.chosen(IMAGES)
+
+
+def test_the_stand_in_is_named_only_where_it_is_wanted() -> None:
+    assert hypervisor.program("qemu")[-1] == "tests.microvm.stand_in"
+    assert hypervisor.program("libkrun")[-1] == "supervisor"
