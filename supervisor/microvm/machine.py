@@ -31,6 +31,7 @@ from supervisor.microvm import protocol
 from supervisor.microvm.guard import GuestFault, Patience
 from supervisor.microvm.log_ring import SHOWN_CHARACTERS, LogRing
 from supervisor.microvm.outward import serve_outward
+from supervisor.microvm.phases import Phases
 from supervisor.microvm.vmm import describe_end
 from supervisor.policy import Policy
 
@@ -79,6 +80,7 @@ class Machine:
         self._silent = 0
         """How many of its two ways to write are closed."""
         self._quiet = trio.Event()
+        self._phases = Phases()
         self._network: JailNetwork | None = None
         if yard.egress is not None and plan.guest.egress:
             self._network = JailNetwork(yard.egress)
@@ -200,6 +202,7 @@ class Machine:
             nursery.start_soon(self._until_released, nursery.cancel_scope)
             with trio.fail_after(self._plan.boot_seconds):
                 await enclosure.build(self._yard.nsjail, self._spec(outside_id))
+                self._phases.reach("jail")
                 if self._network is not None:
                     await self._network.make(enclosure.init_pidfd)
                 port = await self._launch(enclosure, nursery)
@@ -209,6 +212,8 @@ class Machine:
                 await self._network.open()
             self.booted = True
             self.settled.set()
+            self._phases.reach("begun")
+            self._phases.tell(self._console.last_lines(SHOWN_LINES))
             nursery.start_soon(self._keep_time)
 
     async def _until_released(self, scope: trio.CancelScope) -> None:
@@ -276,6 +281,7 @@ class Machine:
                 said += data
             if said != protocol.GREETING:
                 raise GuestFault(f"the guest greets with {said!a}")
+            self._phases.reach("greeting")
             async with open_connection(stream, accepts=False, frames_per_second=FRAMES_PER_SECOND) as connection:
                 await _ask(connection, self._begin())
                 task_status.started(connection)
