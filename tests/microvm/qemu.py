@@ -28,6 +28,8 @@ PROGRAM: Final = "/opt/gaoler/bin/gaoler-guest"
 PORT: Final = "agent"
 CLONE_NEWUSER: Final = 0x10000000
 PR_SET_PDEATHSIG: Final = 1
+EMULATION: Final = "tcg,thread=single"
+"""One thread emulates all processors: with more the kernel now and then stumbles over its own patches (an oops by int3)."""
 PHYS32_ENTRY: Final = 18
 """XEN_ELFNOTE_PHYS32_ENTRY: where a kernel is entered by QEMU, in 32-bit mode."""
 _PT_LOAD, _PT_NOTE, _EXECUTABLE, _X86_64 = 1, 4, 2, 62
@@ -117,11 +119,10 @@ def start_virtiofsd(root: Path) -> int:
     return client.detach()
 
 
-def command(memory_mib: int, vcpus: int, fds: dict[str, int], program: str) -> list[str]:
+def command(memory_mib: int, vcpus: int, fds: dict[str, int], program: str, accelerator: str = EMULATION) -> list[str]:
     """Give QEMU's command line.
 
-    A kernel without ACPI finds its devices there; the clock is told to it, and that it can trust it. One thread emulates
-    all processors: with more the kernel now and then stumbles over its own patches (an oops by int3).
+    A kernel without ACPI finds its devices there; the clock is told to it, and that it can trust it.
     """
     size = f"{memory_mib}M"
     parameters = [
@@ -131,7 +132,7 @@ def command(memory_mib: int, vcpus: int, fds: dict[str, int], program: str) -> l
     return [
         "qemu-system-x86_64",
         "-M", "microvm,acpi=off,rtc=on,pit=on,pic=on,auto-kernel-cmdline=on,memory-backend=mem",
-        "-accel", "tcg,thread=single", "-cpu", "max", "-m", size, "-smp", str(vcpus),
+        "-accel", accelerator, "-cpu", "max", "-m", size, "-smp", str(vcpus),
         "-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
         "-global", "virtio-mmio.force-legacy=false",
         "-object", f"memory-backend-memfd,id=mem,size={size},share=on",
@@ -155,6 +156,7 @@ def main() -> None:
     reader.add_argument("--root", type=Path, default=Path("/guest"))
     reader.add_argument("--krunfw", type=Path, default=Path("/machine/libkrunfw.so.5"))
     reader.add_argument("--program", default=PROGRAM)
+    reader.add_argument("--accelerator", default=EMULATION)
     told = reader.parse_args()
     die_with_parent()
     memory_mib, vcpus = read_configuration(told.configuration)
@@ -168,7 +170,7 @@ def main() -> None:
     }
     for fd in fds.values():
         os.set_inheritable(fd, True)
-    machine = command(memory_mib, vcpus, fds, told.program)
+    machine = command(memory_mib, vcpus, fds, told.program, told.accelerator)
     os.execvpe(machine[0], machine, {"PATH": "/usr/bin"})
 
 
