@@ -28,6 +28,7 @@ from supervisor.microvm.protocol import Begin, Begun, Clock, GuestPlan
 from supervisor.policy import PACKAGED_POLICIES, load_policies, load_profiles
 from supervisor.prepare import find_image, find_languages, setup_plan
 from supervisor.settings import ExecutionSettings, Settings
+from tests.microvm.hypervisor import chosen
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 LOG_LINES: Final = 1000
@@ -151,18 +152,20 @@ async def put(jail: RemoteJail, name: bytes, content: bytes, *, area: jailer.Are
 
 
 @asynccontextmanager
-async def boot(image: Path, krunfw: Path, *, memory_mib: int = 1024, vcpus: int = 1) -> AsyncIterator[Machine]:
+async def boot(image: Path, libraries: Path, *, memory_mib: int = 1024, vcpus: int = 1) -> AsyncIterator[Machine]:
     """Boot a guest for the block, up to its greeting; it is killed at the end, with all that it was.
 
-    ``krunfw``: the library with its kernel.
+    ``image``: the ``local`` of one; ``libraries``: libkrun and the guest's kernel. Whose guest it is says
+    :func:`tests.microvm.hypervisor.chosen`.
     """
+    hypervisor = await trio.to_thread.run_sync(chosen, image.parent.parent)
     ours, theirs = socket.socketpair()
     log_read, log_write = os.pipe()
     configuration = os.memfd_create("machine", 0)
     os.write(configuration, msgspec.msgpack.encode({"memory_mib": memory_mib, "vcpus": vcpus}))
     fds = (configuration, theirs.fileno(), log_write)
     process = subprocess.Popen(  # noqa: ASYNC220 - it does not wait
-        [sys.executable, "-m", "tests.microvm.root", "-", str(image), *map(str, fds), "--krunfw", str(krunfw)],
+        [sys.executable, "-m", "tests.microvm.root", hypervisor, str(libraries), "-", str(image), *map(str, fds)],
         pass_fds=fds,
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
@@ -211,8 +214,8 @@ async def _keep_log(fd: int, log: deque[str]) -> None:
 class SharedGuest:
     """A guest for the tests of a whole session, which are functions of a thread each; it lives in another one."""
 
-    def __init__(self, image: Path, krunfw: Path, plan: GuestPlan) -> None:
-        self._arguments = (image, krunfw, plan)
+    def __init__(self, image: Path, libraries: Path, plan: GuestPlan) -> None:
+        self._arguments = (image, libraries, plan)
         self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._token: trio.lowlevel.TrioToken | None = None
         self._over = trio.Event()
@@ -249,8 +252,8 @@ class SharedGuest:
             self._ready.put(error)
 
     async def _serve(self) -> None:
-        image, krunfw, plan = self._arguments
-        async with boot(image, krunfw, memory_mib=SHARED_MIB) as self._machine:
+        image, libraries, plan = self._arguments
+        async with boot(image, libraries, memory_mib=SHARED_MIB) as self._machine:
             assert await self._machine.begin(plan) == Begun(), "\n".join(self._machine.log)
             self._token = trio.lowlevel.current_trio_token()
             self._ready.put(None)

@@ -1,8 +1,8 @@
 """For tests only: put a guest's root together, as the host's jailer does, and become the virtual machine with it.
 
-``python -m tests.microvm.root LAYER IMAGE CONFIGURATION PORT LOG [OPTION OF QEMU.PY ...]``, as root. It happens in a mount
-namespace of its own, so nothing is left. ``LAYER`` is the guest layer of an image; without one, ``-``, the checkout
-and its virtual environment stand in for it.
+``python -m tests.microvm.root HYPERVISOR LIBRARIES LAYER IMAGE CONFIGURATION PORT LOG``, as root. It happens in a mount
+namespace of its own, so nothing is left. ``HYPERVISOR`` is ``libkrun`` or ``qemu``, ``LIBRARIES`` where libkrun and its kernel
+lie. ``LAYER`` is the guest layer of an image; without one, ``-``, the checkout and its virtual environment stand in for it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from supervisor.jailer import kernel
+from supervisor.microvm import vmm
+from supervisor.microvm.krun import KERNEL
 from supervisor.microvm.places import GAOLER, IMAGE, PACKAGES, POLICIES
 from tests.microvm import qemu
 
@@ -73,6 +77,14 @@ def stand_in(place: Path) -> None:
     _bind(ROOT / "policies", root_of(place, POLICIES))
 
 
+def tell_places(configuration: int, root: Path, libraries: Path) -> None:
+    """Add to a machine's configuration what lies elsewhere than in a jail of the product."""
+    told = msgspec.msgpack.decode(os.pread(configuration, vmm.MAX_CONFIG_BYTES, 0), type=vmm.MachineConfig)
+    places = msgspec.structs.replace(told, root=os.fspath(root), libraries=(os.fspath(libraries),))
+    os.ftruncate(configuration, 0)
+    os.pwrite(configuration, vmm.encode_config(places), 0)
+
+
 def root_of(place: Path, path: str) -> Path:
     """Say where ``path`` of the guest is, as :data:`GAOLER` lies at ``place``."""
     return place / Path(path).relative_to(GAOLER)
@@ -85,14 +97,18 @@ def _bind(source: Path, target: Path) -> None:
 
 def main() -> None:
     """Build, and become the machine."""
-    layer, image, *machine = sys.argv[1:]
+    hypervisor, libraries, layer, image, *machine = sys.argv[1:]
     qemu.die_with_parent()
     kernel.unshare(kernel.CLONE_NEWNS)
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("scratch", "/mnt", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=755")
     root = Path(tempfile.mkdtemp(dir="/mnt"))
     build(root, None if layer == "-" else Path(layer), Path(image))
-    sys.argv[1:] = [*machine, "--root", os.fspath(root)]
+    if hypervisor == "libkrun":
+        tell_places(int(machine[0]), root, Path(libraries))
+        sys.argv[1:] = machine
+        vmm.main()
+    sys.argv[1:] = [*machine, "--root", os.fspath(root), "--krunfw", os.fspath(Path(libraries) / KERNEL)]
     qemu.main()
 
 

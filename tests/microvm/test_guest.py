@@ -1,4 +1,4 @@
-"""A real guest, on an emulated processor: libkrunfw's kernel, our first program, and the jailer in it."""
+"""A real guest, mostly on an emulated processor: libkrunfw's kernel, our first program, and the jailer in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import trio
 from supervisor.errors import SandboxFailed
 from supervisor.jailer import protocol as jailer
 from supervisor.jailer.channels import DATA, ChannelClosed
-from supervisor.microvm.krun import KERNEL
 from supervisor.microvm.protocol import (
     Begun,
     Carry,
@@ -34,8 +33,8 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture(scope="session")
-def krunfw() -> Path:
-    return machine_libraries() / KERNEL
+def libraries() -> Path:
+    return machine_libraries()
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +60,8 @@ def local(image_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def guest(local: Path, krunfw: Path, plan: GuestPlan) -> Iterator[SharedGuest]:
-    with SharedGuest(local, krunfw, plan) as running:
+def guest(local: Path, libraries: Path, plan: GuestPlan) -> Iterator[SharedGuest]:
+    with SharedGuest(local, libraries, plan) as running:
         yield running
 
 
@@ -205,7 +204,7 @@ def test_connections_and_datagrams_reach_the_host_and_are_answered(guest: Shared
 
 
 async def test_another_guest_has_its_own_random_numbers_and_its_end_ends_its_jails(
-    guest: SharedGuest, local: Path, krunfw: Path, plan: GuestPlan
+    guest: SharedGuest, local: Path, libraries: Path, plan: GuestPlan
 ) -> None:
     script = "cat /proc/sys/kernel/random/uuid; od -A n -t x8 -N 8 /dev/urandom"
 
@@ -214,7 +213,7 @@ async def test_another_guest_has_its_own_random_numbers_and_its_end_ends_its_jai
             return set((await bash(jail, script)).stdout.split())
 
     bare = msgspec.structs.replace(plan, profiles=[], pools=[], egress=False)
-    async with boot(local, krunfw, memory_mib=512) as other:
+    async with boot(local, libraries, memory_mib=512) as other:
         assert await other.begin(bare) == Begun()
         both = await trio.to_thread.run_sync(guest.run, numbers) | await numbers(other)
         assert len(both) == 4
@@ -227,7 +226,7 @@ async def test_another_guest_has_its_own_random_numbers_and_its_end_ends_its_jai
 
 
 async def test_a_jailer_that_refuses_to_start_is_told_with_its_reason_and_the_guest_ends_with_its_port(
-    local: Path, krunfw: Path, plan: GuestPlan
+    local: Path, libraries: Path, plan: GuestPlan
 ) -> None:
     broken = msgspec.structs.replace(
         plan,
@@ -237,7 +236,7 @@ async def test_a_jailer_that_refuses_to_start_is_told_with_its_reason_and_the_gu
         profiles=[],
         pools=[],
     )
-    async with boot(local, krunfw, memory_mib=512) as machine:
+    async with boot(local, libraries, memory_mib=512) as machine:
         answer = await machine.begin(broken)
         assert isinstance(answer, Failed)
         assert "refuses to start" in answer.reason
@@ -247,8 +246,8 @@ async def test_a_jailer_that_refuses_to_start_is_told_with_its_reason_and_the_gu
             await machine.wait()
 
 
-async def test_a_host_that_breaks_the_protocol_has_no_guest_any_more(local: Path, krunfw: Path) -> None:
-    async with boot(local, krunfw, memory_mib=512) as machine:
+async def test_a_host_that_breaks_the_protocol_has_no_guest_any_more(local: Path, libraries: Path) -> None:
+    async with boot(local, libraries, memory_mib=512) as machine:
         channel = await machine.channel(Egress())
         with pytest.raises(ChannelClosed), trio.fail_after(60):
             await channel.receive()
