@@ -10,6 +10,8 @@ TEST_IMAGE_DIR ?= $(CURDIR)/.cache/images
 TEST_GROUPS ?= $(patsubst supervisor/runtimes/groups/%.toml,--group %,$(wildcard supervisor/runtimes/groups/*.toml))
 # What virtual machines are made of comes for this processor only.
 TEST_MICROVM ?= $(if $(filter x86_64,$(shell uname -m)),--microvm)
+# On which hypervisor virtual machines are tried, libkrun or qemu; empty: libkrun where a probe boots. No setting of Gaoler's.
+unexport GAOLER_TEST_MICROVM
 # The tests of sandboxes in virtual machines.
 MICROVM_TESTS ?= tests/microvm tests/contracts/test_backend.py
 
@@ -33,7 +35,7 @@ imports: $(VENV)/installed-dev
 
 unit: $(VENV)/installed-dev tools
 	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all $(TEST_GROUPS) $(TEST_MICROVM)
-	GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) $(VENV)/bin/python -m pytest
+	GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) GAOLER_TEST_MICROVM=$(GAOLER_TEST_MICROVM) $(VENV)/bin/python -m pytest
 
 # Boots a virtual machine with cgroup v2 and runs there what depends on cgroups. Minutes; not a part of the gate.
 test-v2: $(VENV)/installed-dev tools
@@ -44,11 +46,11 @@ test-v2: $(VENV)/installed-dev tools
 
 # The tests of virtual machines, which the gate runs too, on libkrun and KVM: the doctor says first what this host lacks. With
 # GAOLER_TEST_MICROVM=qemu on an emulated processor, as the gate has it where no machine boots.
-test-microvm: export GAOLER_TEST_MICROVM ?= libkrun
+test-microvm: HYPERVISOR = $(or $(GAOLER_TEST_MICROVM),libkrun)
 test-microvm: $(VENV)/installed-dev tools
 	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --microvm
-	@test $$GAOLER_TEST_MICROVM != libkrun || GAOLER_IMAGE_DIR=$(TEST_IMAGE_DIR) $(VENV)/bin/gaoler doctor --microvm
-	GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) $(VENV)/bin/python -m pytest $(MICROVM_TESTS)
+	@test $(HYPERVISOR) != libkrun || GAOLER_IMAGE_DIR=$(TEST_IMAGE_DIR) $(VENV)/bin/gaoler doctor --microvm
+	GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) GAOLER_TEST_MICROVM=$(HYPERVISOR) $(VENV)/bin/python -m pytest $(MICROVM_TESTS)
 
 # Kills every process of ours at every step of what it does, and prints the table of docs/crash-safety.md. An hour or two.
 crash: $(VENV)/installed-dev tools
