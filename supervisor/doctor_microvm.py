@@ -42,7 +42,8 @@ def examine(settings: Settings) -> Report:
         findings.append(Finding(_BOOT, "fail", "not tried: there is no runtime image", BUILD))
         return Report(usable=False, findings=findings)
     probe = boot(settings)
-    findings.append(_booted(settings, probe))
+    known = any(finding.status == "fail" for finding in findings)
+    findings.append(_booted(settings, probe, known=known))
     return Report(usable=probe.booted, findings=findings)
 
 
@@ -68,13 +69,15 @@ def _looked_at(settings: Settings) -> Iterator[Finding]:
         yield Finding("kvm, guest, libraries", "ok", f"there ({loaded}); only a boot is a proof")
 
 
-def _booted(settings: Settings, probe: Probe) -> Finding:
+def _booted(settings: Settings, probe: Probe, *, known: bool) -> Finding:
+    """Say what came of the boot. ``known``: something is missing that could be seen."""
     if probe.booted:
         return Finding(_BOOT, "ok", f"a program ran on {probe.kernel}, {probe.seconds:g} s after the jailer's start")
     seconds = settings.microvm.boot_seconds
-    return Finding(
-        _BOOT, "fail", probe.reason, f"the lines above say what is missing; it had microvm.boot_seconds = {seconds:g}"
-    )
+    if known:
+        return Finding(_BOOT, "fail", probe.reason, "the lines above say what is missing")
+    fix = f"nothing is missing that can be seen: on a slow host raise microvm.boot_seconds (now {seconds:g})"
+    return Finding(_BOOT, "fail", probe.reason, f"{fix}; on a rented one ask for whole nested virtualisation")
 
 
 def as_text(report: Report) -> str:

@@ -135,6 +135,18 @@ def test_a_boot_decides_whatever_else_was_found(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.root
+def test_who_fails_to_boot_is_sent_to_what_was_found_or_told_that_nothing_was(
+    monkeypatch: pytest.MonkeyPatch, image_dir: Path
+) -> None:
+    hung = Probe(booted=False, reason="the guest was not ready in 20 s")
+    monkeypatch.setattr(doctor_microvm, "look", lambda: PVM)
+    assert examined(monkeypatch, image_dir, hung).findings[-1].fix == "the lines above say what is missing"
+    monkeypatch.setattr(doctor_microvm, "look", lambda: GOOD)
+    fix = examined(monkeypatch, image_dir, hung).findings[-1].fix
+    assert fix.startswith("nothing is missing that can be seen: on a slow host raise microvm.boot_seconds (now 20)")
+
+
+@pytest.mark.root
 def test_without_an_image_nothing_is_booted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = examined(monkeypatch, tmp_path, Probe(booted=True))
     assert not report.usable
