@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from supervisor.doctor import Finding
 from supervisor.doctor_microvm import Report
+from supervisor.microvm.vmm import read_fault
 from tests.microvm import hypervisor
 from tests.microvm.hypervisor import VARIABLE, NoMachines
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 IMAGES = Path("/nonexistent/images")
 BOOTS = Report(usable=True, findings=[Finding("boot of a probe", "ok", "a program ran")])
 BOOTS_NOT = Report(
@@ -94,3 +100,23 @@ def test_a_doctor_that_says_nothing_is_no_verdict(tmp_path: Path, monkeypatch: p
 def test_the_stand_in_is_named_only_where_it_is_wanted() -> None:
     assert hypervisor.program("qemu")[-1] == "tests.microvm.stand_in"
     assert hypervisor.program("libkrun")[-1] == "supervisor"
+
+
+@pytest.mark.root
+def test_libkrun_is_told_where_the_tests_have_put_a_guest_together(image_dir: Path, tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    log_read, log_write = os.pipe()
+    config = os.memfd_create("machine", 0)
+    os.write(config, msgspec.msgpack.encode({"memory_mib": 256, "vcpus": 1}))
+    fds = (config, theirs.fileno(), log_write)
+    local = (image_dir / "current").resolve() / "local"
+    told = [sys.executable, "-m", "tests.microvm.root", "libkrun", str(tmp_path), "-", str(local), *map(str, fds)]
+    with ours, theirs:
+        done = subprocess.run(told, pass_fds=fds, cwd=ROOT, capture_output=True, check=False)
+    for fd in (log_read, log_write, config):
+        os.close(fd)
+    fault = read_fault(done.stderr)
+    assert fault is not None, done.stderr
+    # The guest's root is looked at before that, and was there.
+    assert fault.kind == "library-missing"
+    assert str(tmp_path) in fault.reason
