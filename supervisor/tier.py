@@ -70,7 +70,8 @@ class TierRules:
         tier = least if asked is None else asked
         if tier == "microvm" and self.unavailable:
             raise Unsupported(
-                f"tier microvm is not to be had here: {self.unavailable}. Ask the operator of this server for it",
+                f"tier microvm is not to be had here: {self.unavailable}. "
+                "For the operator: 'gaoler doctor --microvm' says more",
                 code=UNAVAILABLE,
                 field="tier",
             )

@@ -45,7 +45,7 @@ def test_a_tier_that_is_not_to_be_had_is_refused_at_every_door_with_the_reason(d
         answer = daemon.request("POST", path, json.dumps(body).encode(), JSON)
         assert answer.status == 409, path
         assert (answer.json["error"], answer.json["field"]) == ("tier_unavailable", "tier"), path
-        assert answer.json["message"] == f"{NOT_HERE}. Ask the operator of this server for it"
+        assert answer.json["message"] == f"{NOT_HERE}. For the operator: 'gaoler doctor --microvm' says more"
     assert daemon.try_execute("1", stateful=True, tier="microvm").json["error"] == "tier_unavailable"
 
 
