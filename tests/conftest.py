@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from supervisor.jailer.cgroup_subtree import remove_subtree
-from tests.daemon import Daemon, daemon_with, end_daemons
+from tests.daemon import Daemon, daemon_with, end_daemons, image_path
+from tests.microvm.emulated import emulated, pytest_collection_finish, pytest_unconfigure
 from tests.own_root import own_image
 
-ROOT = Path(__file__).resolve().parent.parent
+__all__ = ["emulated", "pytest_collection_finish", "pytest_unconfigure"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -26,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def image_dir() -> Path:
-    path = Path(os.environ.get("GAOLER_TEST_IMAGE_DIR", ROOT / ".cache" / "images"))
+    path = image_path()
     assert (path / "current").exists(), f"no runtime image in {path}: run 'make test', which builds it"
     return path
 

@@ -23,6 +23,8 @@ from typing import Any, cast
 from supervisor.jailer.cgroup_subtree import remove_subtree
 
 KEY = "test-key-0123456789abcdef"
+ROOT = Path(__file__).resolve().parent.parent
+GAOLER = (sys.executable, "-m", "supervisor")
 _LISTENING = re.compile(r"listening on (?:http://)?(127\.0\.0\.1:\d+|unix:\S+)")
 
 
@@ -40,8 +42,8 @@ class Answer:
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket: it can be reached from every network namespace."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=60)
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
@@ -57,6 +59,8 @@ class Daemon:
     address: str
     api_key: str = KEY
     log: list[str] = field(default_factory=list)
+    patience: float = 60.0
+    """How long its clients wait for it, in seconds."""
 
     @property
     def base_url(self) -> str:
@@ -89,8 +93,8 @@ class Daemon:
 
     def connection(self) -> http.client.HTTPConnection:
         if self.address.startswith("unix:"):
-            return UnixConnection(self.address.removeprefix("unix:"))
-        return http.client.HTTPConnection(self.address, timeout=60)
+            return UnixConnection(self.address.removeprefix("unix:"), self.patience)
+        return http.client.HTTPConnection(self.address, timeout=self.patience)
 
     def execute(self, code: str, lang: str = "py", *, user: str | None = None, **fields: Any) -> dict[str, Any]:
         answer = self.try_execute(code, lang, user=user, **fields)
@@ -197,8 +201,18 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def image_path() -> Path:
+    """Where the runtime images of the tests are."""
+    return Path(os.environ.get("GAOLER_TEST_IMAGE_DIR", ROOT / ".cache" / "images"))
+
+
 def spawn_daemon(
-    state: Path, image: Path, *, settings: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    state: Path,
+    image: Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    prefix: Sequence[str] = (),
+    program: Sequence[str] = GAOLER,
 ) -> subprocess.Popen[str]:
     environment = {
         "PATH": os.environ["PATH"],
@@ -212,8 +226,9 @@ def spawn_daemon(
     }
     with (state / "test.log").open("w") as log:
         process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "supervisor", "serve"],
+            [*prefix, *program, "serve"],
             env=environment,
+            cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,

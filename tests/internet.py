@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from supervisor.attack.internet import (
 from supervisor.attack.network import policies_with
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.policy import PACKAGED_POLICIES
-from tests.daemon import Daemon, end_daemons, spawn_daemon, wait_listening
+from tests.daemon import GAOLER, Daemon, end_daemons, spawn_daemon, wait_listening
 
 __all__ = [
     "HOST",
@@ -43,6 +43,7 @@ __all__ = [
     "online_daemon",
     "open_internet",
     "policies_with",
+    "starting_online",
 ]
 
 
@@ -65,32 +66,51 @@ class Online(Daemon):
 
 
 @contextmanager
-def online_daemon(
-    image: Path, internet: Internet, rules: Mapping[str, str], settings: Mapping[str, str] | None = None
-) -> Iterator[Online]:
-    """A daemon in the little internet, for the block."""
+def starting_online(
+    image: Path,
+    internet: Internet,
+    rules: Mapping[str, str],
+    settings: Mapping[str, str] | None = None,
+    program: Sequence[str] = GAOLER,
+) -> Iterator[Callable[[], Online]]:
+    """A daemon in the little internet that is on its way, for the block; the function waits until it listens."""
     state = Path(tempfile.mkdtemp(prefix="gt-"))
     state.chmod(0o755)
     policies = state / "policies"
+    address = f"unix:{state}/run/door.sock"
     try:
         policies_with(policies, PACKAGED_POLICIES, rules)
         process = spawn_daemon(
             state,
             image,
             settings={
-                "GAOLER_BIND": f"unix:{state}/run/door.sock",
+                "GAOLER_BIND": address,
                 "GAOLER_JAILER_POLICY_DIR": str(policies),
                 "GAOLER_EGRESS_NAME_SERVERS": NAME_SERVER,
                 "GAOLER_HTTP_AUTHENTICATION": "true",
                 **(settings or {}),
             },
             prefix=("nsenter", f"--net=/proc/{os.getpid()}/fd/{internet.host_fd}"),
+            program=program,
         )
-        wait_listening(process, state)
-        daemon = Online(process, state, f"unix:{state}/run/door.sock", internet=internet, policies=policies)
-        yield daemon
-        daemon.stop()
+
+        def listening() -> Online:
+            wait_listening(process, state)
+            return Online(process, state, address, internet=internet, policies=policies)
+
+        yield listening
     finally:
         end_daemons(state)
         remove_subtree(state)
         shutil.rmtree(state)
+
+
+@contextmanager
+def online_daemon(
+    image: Path, internet: Internet, rules: Mapping[str, str], settings: Mapping[str, str] | None = None
+) -> Iterator[Online]:
+    """A daemon in the little internet, for the block."""
+    with starting_online(image, internet, rules, settings) as listening:
+        daemon = listening()
+        yield daemon
+        daemon.stop()

@@ -80,8 +80,11 @@ async def connected(
         sent["X-User-Id"] = user
     if conversation is not None:
         sent["X-Conversation-Id"] = conversation or secrets.token_hex(8)
-    async with httpx2.AsyncClient(headers=sent, timeout=60) as http:
-        transport = streamable_http_client(f"{daemon.base_url}/mcp", http_client=http)
+    socket = daemon.address.removeprefix("unix:") if daemon.address.startswith("unix:") else None
+    wire = httpx2.AsyncHTTPTransport(uds=socket)
+    async with httpx2.AsyncClient(headers=sent, timeout=daemon.patience, transport=wire) as http:
+        base = daemon.base_url if socket is None else "http://localhost"
+        transport = streamable_http_client(f"{base}/mcp", http_client=http)
         async with Client(transport, mode=mode, cache=None, **options) as client:
             yield Agent(client)
 
