@@ -184,7 +184,9 @@ class LiveSessions:
         if self._stopping:
             raise Busy("the server is stopping", retry_after_seconds=5.0)
         session = self._sessions.get(session_id)
-        if session is not None and not session.discarded:
+        if session is not None and session.over:
+            self._end(session)
+        elif session is not None and not session.discarded:
             # An owner that is not known yet is being looked up by the first job; the others then check themselves.
             if session.owner is not None and not may_use(principal, session.owner):
                 raise NotFound("no such session", field="session_id")

@@ -88,6 +88,8 @@ class LiveSession:
         self._present = Present()
         self._fresh = True
         """Nothing was restored yet."""
+        self.over = False
+        """The kernel has ended the sandbox, for memory: only its files were left."""
         self._used = False
         """Python code has run in the interpreter, so it has a state."""
         self._has_state = False
@@ -226,6 +228,9 @@ class LiveSession:
                 if jail.lost:
                     self._note_loss("the sandbox was lost")
                     break
+                if self.over:
+                    # Nothing can be run in it any more; the next job has another one.
+                    break
                 job = await self._next()
             else:
                 await self._leave(jail)
@@ -345,6 +350,7 @@ class LiveSession:
                         await output.add(refusal)
                     await give_hint(output, outcome_of(ended.outcome), network=means.network.reaches(request.egress))
             self._note_state(ended, results)
+            self.over = not ended.jail_lives
         finally:
             self._running = None
             await self._go_on(jail)

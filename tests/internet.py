@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -27,7 +28,7 @@ from supervisor.attack.internet import (
 from supervisor.attack.network import policies_with
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.policy import PACKAGED_POLICIES
-from tests.daemon import GAOLER, Daemon, end_daemons, spawn_daemon, wait_listening
+from tests.daemon import GAOLER, Daemon, end_daemons, eventually, spawn_daemon, wait_listening
 
 __all__ = [
     "HOST",
@@ -101,8 +102,19 @@ def starting_online(
         yield listening
     finally:
         end_daemons(state)
-        remove_subtree(state)
+        eventually(lambda: _removed(state))
         shutil.rmtree(state)
+
+
+def _removed(state: Path) -> bool:
+    """Remove the cgroups; that of a virtual machine, whose memory has to be given back, is busy for a moment more."""
+    try:
+        remove_subtree(state)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 @contextmanager

@@ -149,6 +149,11 @@ class Leaf:
             raise
         return fds
 
+    @property
+    def dies_whole(self) -> bool:
+        """When the kernel kills for memory it takes everybody inside, not one: ``memory.oom.group``."""
+        return self._layout.version != 1
+
     def processes(self) -> list[int]:
         """Give the pids inside, as numbers of the reader's pid namespace."""
         return [int(pid) for pid in (self._any() / "cgroup.procs").read_text().split()]

@@ -120,6 +120,13 @@ class Enclosure:
             poll.register(self.init_pidfd, select.POLLIN)
             self.dead = self.dead or bool(poll.poll(0))
 
+    async def note_kill_for_memory(self) -> None:
+        """The kernel has killed for memory: where that takes the whole jail, wait until its init has gone too."""
+        if self._leaf.dies_whole and self.init_pidfd >= 0:
+            with trio.move_on_after(DEATH_SECONDS):
+                await trio.lowlevel.wait_readable(self.init_pidfd)
+        self.note_death()
+
     async def wait_dead(self) -> None:
         """Wait until the init has ended by itself."""
         await trio.lowlevel.wait_readable(self.init_pidfd)

@@ -189,6 +189,10 @@ class Jail:
         """Read the leaf's counters."""
         return self._leaf.counters()
 
+    async def note_kill_for_memory(self) -> None:
+        """Look what the kernel has left when it killed for memory."""
+        await self._enclosure.note_kill_for_memory()
+
     async def sweep(self) -> None:
         """Kill whatever a program left running; the jail stays usable."""
         await self._enclosure.sweep()

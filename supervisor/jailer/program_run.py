@@ -105,6 +105,8 @@ class Run(ABC):
             self._release()
         after = jail.counters()
         oom_kills = after.oom_kills - before.oom_kills
+        if oom_kills:
+            await jail.note_kill_for_memory()
         return protocol.Ended(
             outcome=self._outcome(timed_out=not in_time and clock.cancelled_caught, oom_kills=oom_kills),
             wall_seconds=wall_seconds,
