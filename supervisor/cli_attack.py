@@ -16,6 +16,7 @@ from supervisor.cli_options import (
     state_dir_option,
 )
 from supervisor.errors import ConfigurationError
+from supervisor.execution import Tier
 
 
 @click.command()
@@ -24,7 +25,9 @@ from supervisor.errors import ConfigurationError
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a report of one page.")
 @click.option("--list", "listed", is_flag=True, help="Say what would be tried, and try nothing.")
 @click.option("--twin", is_flag=True, help="Try nothing at the running daemon: all of it at a twin with its settings.")
-@click.option("--tier", type=click.Choice(["nsjail", "microvm"]), help="Refuse unless the policy in force is of it.")
+@click.option(
+    "--tier", type=click.Choice(["nsjail", "microvm"]), help="Run everything in this tier, not in the policy's."
+)
 @state_dir_option
 @config_option
 def attack(
@@ -33,7 +36,7 @@ def attack(
     html: Path | None,
     listed: bool,
     twin: bool,
-    tier: str | None,
+    tier: Tier | None,
     state_dir: str | None,
     config: Path | None,
 ) -> None:

@@ -24,6 +24,7 @@ from supervisor.jailer.cgroup_subtree import remove_subtree
 
 KEY = "test-key-0123456789abcdef"
 ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_SECONDS = 60.0
 GAOLER = (sys.executable, "-m", "supervisor")
 _LISTENING = re.compile(r"listening on (?:http://)?(127\.0\.0\.1:\d+|unix:\S+)")
 
@@ -42,7 +43,7 @@ class Answer:
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket: it can be reached from every network namespace."""
 
-    def __init__(self, path: str, timeout: float) -> None:
+    def __init__(self, path: str, timeout: float = PATIENCE_SECONDS) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
 
@@ -59,7 +60,7 @@ class Daemon:
     address: str
     api_key: str = KEY
     log: list[str] = field(default_factory=list)
-    patience: float = 60.0
+    patience: float = PATIENCE_SECONDS
     """How long its clients wait for it, in seconds."""
 
     @property

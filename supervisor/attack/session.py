@@ -24,11 +24,15 @@ from supervisor.attack.target import Caller, Target
 from supervisor.attack.twin import Twin, open_twin
 from supervisor.attack.wire import connect
 from supervisor.errors import ConfigurationError, GaolerError
+from supervisor.execution import Tier
 from supervisor.identity.keys import KEY_FILE, add_key, read_keys, revoke_key
 from supervisor.jailer.cgroup_subtree import mount_points
 from supervisor.policy import Policy, load_profiles
 from supervisor.prepare import find_image, find_languages, policy_directory, read_policy
+from supervisor.runtimes.catalogue import load_languages
 from supervisor.settings import Loaded, Settings
+from supervisor.tier import is_below
+from supervisor.tiers_in_force import tiers_in_force
 
 DEFAULT_TENANT: Final = "default"
 REST_SECONDS: Final = 30.0
@@ -68,7 +72,8 @@ class Wish:
     """What the operator asks for. ``twin_only``: try nothing at the daemon in use, everything at a twin of it."""
 
     cases: Sequence[Case]
-    tier: str | None
+    tier: Tier | None
+    """In which everything is run; ``None``: what the policy has."""
     twin_only: bool
 
 
@@ -115,12 +120,7 @@ async def _try_all(loaded: Loaded, wish: Wish, watch: Watcher, tell: Callable[[s
     if os.geteuid() != 0:
         raise ConfigurationError("attacking needs root: it starts twins of the daemon and looks at the whole host")
     settings = loaded.settings
-    _policies, policy = read_policy(settings)
-    if wish.tier is not None and wish.tier != policy.tier:
-        raise ConfigurationError(
-            f"policy {policy.name} is of tier {policy.tier}: there is nothing of tier {wish.tier} to be attacked",
-            field="tier",
-        )
+    tier, policy = _tier(settings, wish.tier)
     run = Run()
     first, count = settings.subordinate_range
     directories = [settings.state_path]
@@ -132,23 +132,42 @@ async def _try_all(loaded: Loaded, wish: Wish, watch: Watcher, tell: Callable[[s
     if wish.twin_only:
         twin_cases = [*at("daemon", wish.cases), *at("twin", wish.cases)]
     else:
-        async with _installed(settings, policy) as target:
+        async with _installed(settings, policy, tier) as target:
             await attack_all(at("daemon", wish.cases), target, run, watch)
         twin_cases = at("twin", wish.cases)
     if twin_cases:
         tell("starting a twin of the daemon, for what nobody wants to have tried on one in use")
-        async with _twin(loaded, policy) as target:
+        async with _twin(loaded, policy, tier) as target:
             directories.append(target.state_directory)
             await attack_all(twin_cases, target, run, watch)
-    directories += await _online(loaded, policy, at("internet", wish.cases), run, watch, tell)
+    directories += await _online(loaded, policy, tier, at("internet", wish.cases), run, watch, tell)
     result = await _left(before, look)
     run.results.append(result)
     watch(result)
-    return run, _subject(settings, policy)
+    return run, _subject(settings, policy, tier)
+
+
+def _tier(settings: Settings, asked: Tier | None) -> tuple[Tier, Policy]:
+    """Decide in which tier everything is run: the policy's, or a higher one that is asked for.
+
+    Raises:
+        ConfigurationError: it asks for a lower one, or for what is not to be had here.
+    """
+    policies, policy = read_policy(settings)
+    tier = policy.tier if asked is None else asked
+    if is_below(tier, policy.tier):
+        raise ConfigurationError(
+            f"policy {policy.name} is of tier {policy.tier}: there is nothing of tier {tier} to be attacked",
+            field="tier",
+        )
+    rules = tiers_in_force(settings, policies, find_image(settings).path, load_languages())
+    if is_below(rules.best, tier):
+        raise ConfigurationError(f"tier {tier} is not to be had here: {rules.unavailable}", field="tier")
+    return tier, policy
 
 
 @asynccontextmanager
-async def _installed(settings: Settings, policy: Policy) -> AsyncIterator[Target]:
+async def _installed(settings: Settings, policy: Policy, tier: Tier) -> AsyncIterator[Target]:
     """The operator's own daemon, with keys that hold for the block."""
     address = address_of(settings)
     try:
@@ -165,13 +184,16 @@ async def _installed(settings: Settings, policy: Policy) -> AsyncIterator[Target
             "attack a twin of it (--twin)",
             field="http.authentication",
         )
-    with _keys(settings, settings.state_path) as (me, colleague, stranger):
-        yield _target(settings, address, settings.state_path, policy, (me, colleague, stranger))
+    with _keys(settings, settings.state_path, tier) as (me, colleague, stranger):
+        yield _target(settings, address, settings.state_path, policy, tier, (me, colleague, stranger))
 
 
 @contextmanager
-def _keys(settings: Settings, state: Path) -> Iterator[tuple[Caller, Caller, Caller]]:
-    """Make three keys of two tenants for the block, and revoke those of an attack that was killed."""
+def _keys(settings: Settings, state: Path, tier: Tier) -> Iterator[tuple[Caller, Caller, Caller]]:
+    """Make three keys of two tenants for the block, and revoke those of an attack that was killed.
+
+    The tier is the keys': then all that they run is of it, at every door.
+    """
     path, owner = state / "data" / KEY_FILE, settings.jailer.daemon_uid
     for key in read_keys(path):
         found = _OUR_KEY.fullmatch(key.name)
@@ -183,7 +205,7 @@ def _keys(settings: Settings, state: Path) -> Iterator[tuple[Caller, Caller, Cal
     try:
         for name, tenant in wanted:
             full, of = f"attack-{mark}-{name}", f"attack-{mark}-{tenant}"
-            made.append(Caller(full, add_key(path, full, of, owner), of))
+            made.append(Caller(full, add_key(path, full, of, owner, tier=tier), of))
         yield made[0], made[1], made[2]
     finally:
         for each in made:
@@ -191,35 +213,46 @@ def _keys(settings: Settings, state: Path) -> Iterator[tuple[Caller, Caller, Cal
 
 
 def _target(
-    settings: Settings, address: str, state: Path, policy: Policy, callers: tuple[Caller, Caller, Caller]
+    settings: Settings, address: str, state: Path, policy: Policy, tier: Tier, callers: tuple[Caller, Caller, Caller]
 ) -> Target:
     installed = find_languages(find_image(settings), load_profiles(policy_directory(settings)))
     first, count = settings.subordinate_range
-    return Target(address, state, settings, policy, frozenset(installed), range(first, first + count), *callers)
+    ids = range(first, first + count)
+    return Target(address, state, settings, policy, frozenset(installed), ids, *callers, tier=tier)
 
 
 @asynccontextmanager
-async def _twin(loaded: Loaded, policy: Policy) -> AsyncIterator[Target]:
+async def _twin(loaded: Loaded, policy: Policy, tier: Tier) -> AsyncIterator[Target]:
     """A twin that serves, with its keys."""
     async with open_twin(loaded) as twin:
         await twin.start()
-        yield _twin_target(loaded.settings, twin, policy)
+        yield _twin_target(loaded.settings, twin, policy, tier)
         if twin.running:
             await twin.stop()
 
 
-def _twin_target(settings: Settings, twin: Twin, policy: Policy) -> Target:
+def _twin_target(settings: Settings, twin: Twin, policy: Policy, tier: Tier) -> Target:
     path, owner = twin.state / "data" / KEY_FILE, settings.jailer.daemon_uid
-    me = Caller("me", twin.key, DEFAULT_TENANT)
-    colleague = Caller("colleague", add_key(path, "colleague", DEFAULT_TENANT, owner), DEFAULT_TENANT)
-    stranger = Caller("stranger", add_key(path, "stranger", "elsewhere", owner), "elsewhere")
-    target = _target(settings, twin.address, twin.state, policy, (me, colleague, stranger))
+
+    def caller(name: str, tenant: str) -> Caller:
+        return Caller(name, add_key(path, name, tenant, owner, tier=tier), tenant)
+
+    # The key of its start has the policy's tier.
+    me = Caller("me", twin.key, DEFAULT_TENANT) if tier == policy.tier else caller("me", DEFAULT_TENANT)
+    callers = (me, caller("colleague", DEFAULT_TENANT), caller("stranger", "elsewhere"))
+    target = _target(settings, twin.address, twin.state, policy, tier, callers)
     target.twin = twin
     return target
 
 
 async def _online(
-    loaded: Loaded, policy: Policy, cases: Sequence[Case], run: Run, watch: Watcher, tell: Callable[[str], None]
+    loaded: Loaded,
+    policy: Policy,
+    tier: Tier,
+    cases: Sequence[Case],
+    run: Run,
+    watch: Watcher,
+    tell: Callable[[str], None],
 ) -> list[Path]:
     """Group E, where the policy has a network: a twin in a little internet. Gives the state directories used."""
     if not cases:
@@ -235,7 +268,7 @@ async def _online(
             rules = {network.RULE_SET: network.RULES, "secrets": network.RULES_THAT_ATTACH}
             network.policies_with(policies, policy_directory(loaded.settings), rules, policy=policy.name)
             await twin.start(network.environment(policies))
-            target = _twin_target(loaded.settings, twin, policy)
+            target = _twin_target(loaded.settings, twin, policy, tier)
             target.internet = internet
             await attack_all(cases, target, run, watch)
             if twin.running:
@@ -253,7 +286,7 @@ async def _left(before: host.HostView, look: Callable[[], host.HostView]) -> Res
     return Result(LEFT, "broken", "; ".join(changes[:10]), REST_SECONDS)
 
 
-def _subject(settings: Settings, policy: Policy) -> Subject:
+def _subject(settings: Settings, policy: Policy, tier: Tier) -> Subject:
     installed = find_languages(find_image(settings), load_profiles(policy_directory(settings)))
     names = {each.language.name for each in installed.values()}
     return Subject(
@@ -263,6 +296,6 @@ def _subject(settings: Settings, policy: Policy) -> Subject:
         cgroups="v1" if "memory" in mount_points() else "v2",
         address=address_of(settings),
         policy=policy.name,
-        tier=policy.tier,
+        tier=tier,
         languages=tuple(sorted(names)),
     )

@@ -14,6 +14,7 @@ import trio
 from supervisor.attack import host, wire
 from supervisor.attack.case import Broken, Untried
 from supervisor.attack.wire import Answer
+from supervisor.execution import Tier
 from supervisor.policy import Policy
 from supervisor.settings import Settings
 
@@ -52,6 +53,8 @@ class Target:
     me: Caller
     colleague: Caller
     stranger: Caller
+    tier: Tier = "nsjail"
+    """Of all that the callers run."""
     twin: Twin | None = None
     """Set where the case may stop, kill and start the daemon."""
     internet: Internet | None = None
@@ -153,6 +156,15 @@ class Target:
         """
         if name not in self.languages:
             raise Untried(f"{name} is not installed here")
+
+    def need_host_view(self) -> None:
+        """Say that the case has to see the processes of a sandbox from the host.
+
+        Raises:
+            Untried: they are those of a guest.
+        """
+        if self.tier == "microvm":
+            raise Untried("the programs run in a virtual machine, and from the host only that is seen")
 
     async def forget(self) -> None:
         """Delete the sessions that the attack has made."""

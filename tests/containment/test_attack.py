@@ -146,7 +146,8 @@ def test_without_a_daemon_it_says_what_to_do(image_dir: Path, tmp_path: Path) ->
     assert "--twin" in done.stderr
     other = command(image_dir, "K1", "--twin", "--tier", "microvm")
     assert other.returncode == 78
-    assert "is of tier nsjail" in other.stderr
+    assert "tier microvm is not to be had here" in other.stderr
+    assert "microvm.enabled" in other.stderr
 
 
 def test_the_list_tries_nothing(image_dir: Path) -> None:

@@ -1,5 +1,6 @@
 """The promises that hold in both tiers: each is written once, and tried in sandboxes on the host's kernel and in virtual
-machines. Tests of one tier share a sandbox where they can (``run``); ``alone`` has one of its own.
+machines. Tests of one tier share a sandbox where they can (``run``); ``alone`` has one of its own. Those that need another
+one stand apart, so that it boots meanwhile.
 """
 
 from __future__ import annotations
@@ -84,6 +85,16 @@ def test_a_client_that_hangs_up_interrupts_its_program(backend: Backend) -> None
     backend.shown("state = 'before'")
     backend.hang_up_when("begun", "state = 'during'\nprint('begun', flush=True)\nwhile True: pass")
     assert backend.shown("print(state)") == "during\n"
+
+
+def test_a_program_calls_its_callers_tools(backend: Backend) -> None:
+    code = (
+        "a = await get_weather(city='SF')\nopen('/mnt/data/w.txt', 'w').write(a['city'])\nprint(a['tool'], a['city'])"
+    )
+    leg, batches = to_the_end(backend.daemon, start(backend.daemon, code, tier=backend.tier))
+    assert [[call["name"] for call in batch] for batch in batches] == [["get_weather"]]
+    assert (leg["status"], leg["stdout"], leg["tier"]) == ("completed", "get_weather SF\n", backend.tier)
+    assert backend.content(leg, "w.txt") == b"SF"
 
 
 # -- what goes in and comes out --
@@ -223,16 +234,6 @@ async def test_a_program_in_the_background_goes_on_between_executions(backend: B
         assert await agent.read("told.txt") == b"got it\n"
         killed = await agent.use("signal_process", process=process, signal="KILL")
         assert killed["process"]["signal"] == "SIGKILL"
-
-
-def test_a_program_calls_its_callers_tools(backend: Backend) -> None:
-    code = (
-        "a = await get_weather(city='SF')\nopen('/mnt/data/w.txt', 'w').write(a['city'])\nprint(a['tool'], a['city'])"
-    )
-    leg, batches = to_the_end(backend.daemon, start(backend.daemon, code, tier=backend.tier))
-    assert [[call["name"] for call in batch] for batch in batches] == [["get_weather"]]
-    assert (leg["status"], leg["stdout"], leg["tier"]) == ("completed", "get_weather SF\n", backend.tier)
-    assert backend.content(leg, "w.txt") == b"SF"
 
 
 # -- walls --

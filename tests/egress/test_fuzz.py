@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.daemon import ROOT
 from tests.egress import inputs
 from tests.egress.fuzz import TARGETS, VERDICTS
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import ROOT
+from tests.daemon import ROOT
 from tests.egress.fuzz import VERDICTS
 from tests.fuzz import inputs
 from tests.fuzz.run import MODULES

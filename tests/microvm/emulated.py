@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from typing import Final
 
 import pytest
@@ -25,7 +24,8 @@ PATIENCE_SECONDS: Final = 300.0
 """An emulated machine boots in eight seconds on a quiet host, and in forty on one with other work."""
 _stack: Final = pytest.StashKey[ExitStack]()
 _starting: Final = pytest.StashKey[Callable[[], Online]]()
-_refusal: Final = pytest.StashKey[Callable[[], None]]()
+_refusal: Final = pytest.StashKey[tuple[bool, str]]()
+"""Why there is none, and whether somebody has asked for one."""
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -36,12 +36,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     try:
         hypervisor = chosen(image_path())
     except NoMachines as error:
-        # Who has asked for a certain one wants to hear it.
-        session.config.stash[_refusal] = partial(pytest.fail, str(error))
+        session.config.stash[_refusal] = (True, str(error))
         return
     lacking = why_no_emulation() if hypervisor == "qemu" else ""
     if lacking:
-        session.config.stash[_refusal] = partial(pytest.skip, lacking)
+        session.config.stash[_refusal] = (False, lacking)
         return
     stack = session.config.stash[_stack] = ExitStack()
     internet = stack.enter_context(open_internet())
@@ -60,8 +59,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def emulated(request: pytest.FixtureRequest) -> Iterator[Online]:
     """The daemon, in a little internet of its own. Who uses it is marked ``emulated``."""
     stash = request.config.stash
-    if (refuse := stash.get(_refusal, None)) is not None:
-        refuse()
+    if (refusal := stash.get(_refusal, None)) is not None:
+        asked, why = refusal
+        if asked:
+            pytest.fail(why)
+        pytest.skip(why)
     daemon = stash[_starting]()
     daemon.patience = PATIENCE_SECONDS
     yield daemon

@@ -26,6 +26,7 @@ _RESTART: Final = "Restart the daemon, which ends and removes everything; report
 
 def _lives(target: Target, mark: str) -> list[int]:
     """Give the processes of the family whose command line has the mark in it."""
+    target.need_host_view()
     found = []
     for pid in target.family():
         try:

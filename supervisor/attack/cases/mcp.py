@@ -106,6 +106,7 @@ async def run(target: Target, session: str, code: str) -> dict[str, Any]:
 
 
 def _lives(target: Target, mark: str) -> bool:
+    target.need_host_view()
     for pid in target.family():
         try:
             line = Path(f"/proc/{pid}/cmdline").read_bytes()
