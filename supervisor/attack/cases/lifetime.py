@@ -26,7 +26,6 @@ _RESTART: Final = "Restart the daemon, which ends and removes everything; report
 
 def _lives(target: Target, mark: str) -> list[int]:
     """Give the processes of the family whose command line has the mark in it."""
-    target.need_host_view()
     found = []
     for pid in target.family():
         try:
@@ -38,8 +37,9 @@ def _lives(target: Target, mark: str) -> list[int]:
     return found
 
 
-def _sleeper() -> tuple[str, str]:
-    """A program that sleeps under a number of its own, and the number."""
+def _sleeper(target: Target) -> tuple[str, str]:
+    """A program that sleeps under a number of its own, and the number, by which it is seen from the host."""
+    target.need_host_view()
     mark = str(random.SystemRandom().randrange(10**9, 10**10))
     return f"exec sleep {mark}", mark
 
@@ -66,7 +66,7 @@ async def hang_up(target: Target, code: str, lang: str, when: trio.Event | float
 async def client_gone(target: Target) -> None:
     """Start a sleeper, close the connection, look for it."""
     target.need_language("bash")
-    code, mark = _sleeper()
+    code, mark = _sleeper(target)
     gone = trio.Event()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(hang_up, target, code, "bash", gone)
@@ -87,7 +87,7 @@ async def cancelled(target: Target) -> str:
     """Hang up sixty times, later each time; then compare what is held with what was."""
     target.need_language("bash")
     before = await at_rest(target)
-    code, mark = _sleeper()
+    code, mark = _sleeper(target)
     for start in range(0, 60, 12):
         moments = [number * 0.004 for number in range(start, start + 12)]
         await together(*(partial(hang_up, target, code, "bash", moment) for moment in moments))
@@ -145,7 +145,7 @@ async def daemon_killed(target: Target) -> None:
     twin = target.twin
     assert twin is not None
     kept = await target.execute("echo still here > kept.txt", "bash")
-    code, mark = _sleeper()
+    code, mark = _sleeper(target)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_answered_or_cut, target, code)
         await eventually("the sleeper runs", lambda: bool(_lives(target, mark)))
@@ -191,7 +191,7 @@ async def machinery_killed(target: Target) -> str:
     target.need_language("bash")
     told = []
     for name in ("gaoler-jailer", "gaoler-zygote"):
-        code, mark = _sleeper()
+        code, mark = _sleeper(target)
         statuses: list[int] = []
 
         async def ask(code: str = code, statuses: list[int] = statuses) -> None:
@@ -236,7 +236,7 @@ async def frozen(target: Target) -> None:
     mounts = mount_points()
     if "memory" in mounts or "unified" not in mounts:
         raise Untried("sandboxes are in cgroup v1 here, whose freezer has a hierarchy of its own")
-    code, mark = _sleeper()
+    code, mark = _sleeper(target)
 
     async def freeze() -> None:
         await eventually("the sleeper runs", lambda: bool(_lives(target, mark)))
