@@ -82,6 +82,7 @@ class Guard:
         self._build_seconds = build_seconds
         """The first run waits for the jail to be built."""
         self._scope = scope
+        self._left_seconds = math.inf
         self._owed: deque[_Owed] = deque()
 
     def late(self) -> GuestFault:
@@ -191,6 +192,16 @@ class Guard:
                 self._scope.deadline = math.inf
             else:
                 self._restart()
+
+    def hold(self) -> None:
+        """Let the clock stand while an answer is passed on: it is not the guest's fault if who asked is slow."""
+        self._left_seconds = self._scope.deadline - trio.current_time()
+        self._scope.deadline = math.inf
+
+    def go_on(self) -> None:
+        """Let the clock go on after :meth:`hold`, unless it was set anew meanwhile."""
+        if self._scope.deadline == math.inf:
+            self._scope.deadline = trio.current_time() + self._left_seconds
 
     def _restart(self) -> None:
         """The clock is that of the first answer that is due."""

@@ -55,6 +55,7 @@ class Machines:
                 await machine.settled.wait()
                 if machine.failure is not None:
                     raise JailError("no virtual machine: it did not boot, and the log says why")
+                self._note_success()
                 yield machine
             finally:
                 machine.released.set()
@@ -146,8 +147,13 @@ class Machines:
     async def _note_settled(self, machine: Machine) -> None:
         await machine.settled.wait()
         if machine.usable:
-            self._failures = 0
+            self._note_success()
         self._changed.set()
+
+    def _note_success(self) -> None:
+        if self._failures:
+            self._failures, self._not_before = 0, -math.inf
+            self._changed.set()
 
     def look_again(self) -> None:
         """Have what has changed for all looked at."""

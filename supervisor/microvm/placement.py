@@ -67,34 +67,50 @@ class _Counted:
         self.note(busy=False)
 
 
+class _Overseer:
+    """Looks at all that passes between who asks and the guest's jailer."""
+
+    def __init__(
+        self, machine: Machine, policy: Policy, guard: Guard, counted: _Counted, nursery: trio.Nursery
+    ) -> None:
+        self._machine = machine
+        self._policy = policy
+        self._guard = guard
+        self._counted = counted
+        self._nursery = nursery
+
+    def asked(self, kind: int, payload: bytes) -> None:
+        if kind == MESSAGE:
+            self.note(decode(payload))
+
+    def note(self, told: protocol.Request) -> None:
+        self._guard.asked(told)
+        self._counted.note(busy=self._guard.busy)
+        if isinstance(told, protocol.OpenJail | protocol.Weigh):
+            self._machine.weigh(told.share)
+        elif isinstance(told, protocol.Connect):
+            if self._policy.network != "egress":
+                raise ConversationError("the policy has no network")
+            self._nursery.start_soon(self._machine.connect, told.grant, told.ports)
+
+    def answered(self, kind: int, payload: bytes) -> None:
+        self._guard.answered(kind, payload)
+        self._counted.note(busy=self._guard.busy)
+        self._guard.hold()
+
+    async def passed(self, _payload: bytes) -> None:
+        self._guard.go_on()
+
+
 async def _converse(
     machine: Machine, near: Channel, far: Channel, request: protocol.OpenJail, policy: Policy, counted: _Counted
 ) -> None:
     with trio.move_on_after(policy.limits.lifetime_seconds) as lifetime, trio.CancelScope() as scope:
         guard = Guard(policy.limits, scope, machine.build_seconds, machine.patience)
-        guard.asked(request)
-        counted.note(busy=guard.busy)
-        machine.weigh(request.share)
         async with trio.open_nursery() as nursery:
-
-            def asked(kind: int, payload: bytes) -> None:
-                if kind != MESSAGE:
-                    return
-                told = decode(payload)
-                guard.asked(told)
-                counted.note(busy=guard.busy)
-                if isinstance(told, protocol.Weigh):
-                    machine.weigh(told.share)
-                elif isinstance(told, protocol.Connect):
-                    if policy.network != "egress":
-                        raise ConversationError(f"channel {near.number}: the policy has no network")
-                    nursery.start_soon(machine.connect, told.grant, told.ports)
-
-            def answered(kind: int, payload: bytes) -> None:
-                guard.answered(kind, payload)
-                counted.note(busy=guard.busy)
-
-            await splice(near, far, asked=asked, answered=answered)
+            overseer = _Overseer(machine, policy, guard, counted, nursery)
+            overseer.note(request)
+            await splice(near, far, asked=overseer.asked, answered=overseer.answered, pause=overseer.passed)
             nursery.cancel_scope.cancel()
     if lifetime.cancelled_caught:
         raise JailError("the sandbox's lifetime is over")

@@ -137,6 +137,19 @@ async def test_while_tools_are_called_nothing_is_due(mock_clock: trio.testing.Mo
     assert guest.answer(ENDED).left == math.inf
 
 
+async def test_while_an_answer_waits_for_who_asked_the_clock_stands(autojump_clock: trio.testing.MockClock) -> None:
+    guest = Told().ask(RUN, protocol.Scan()).answer(protocol.Output(stream="stdout", data=b"x"))
+    left = guest.left
+    guest.guard.hold()
+    assert guest.left == math.inf
+    await trio.sleep(1000)
+    guest.guard.go_on()
+    assert guest.left == left
+    guest.answer(ENDED, MANIFEST).guard.hold()
+    guest.ask(protocol.GetFile(name=b"a")).guard.go_on()
+    assert guest.left == ANSWER_SECONDS
+
+
 STARTED, WRITTEN = protocol.Started(), protocol.Written(size=1)
 OUTPUT = protocol.Output(stream="stdout", data=b"x")
 GONE = protocol.BackgroundEnded(code=0, signal=None)

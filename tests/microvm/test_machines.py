@@ -207,3 +207,17 @@ async def test_one_that_has_died_while_it_waited_is_given_to_nobody(
         stands.born[0].dead = True
         async with machines.claim() as machine:
             assert cast("Any", machine) is not stands.born[0]
+
+
+async def test_one_that_boots_for_somebody_ends_the_pauses(
+    stands: type[Stand], autojump_clock: trio.testing.MockClock
+) -> None:
+    stands.fails = True
+    async with pool(waiting=1, most=4) as (machines, _work):
+        while alive(stands) or len(stands.born) < 6:
+            await trio.sleep(0.5)
+        # A pause of twenty seconds has begun.
+        stands.fails = False
+        async with machines.claim():
+            await trio.sleep(BOOT_SECONDS + 1)
+            assert any(each.usable and not each.released.is_set() for each in machines._waiting)  # noqa: SLF001
