@@ -279,9 +279,9 @@ class Machine:
                 if not data:
                     await self._closed()
                 said += data
+            self._phases.reach("greeting")
             if said != protocol.GREETING:
                 raise GuestFault(f"the guest greets with {said!a}")
-            self._phases.reach("greeting")
             async with open_connection(stream, accepts=False, frames_per_second=FRAMES_PER_SECOND) as connection:
                 await _ask(connection, self._begin())
                 task_status.started(connection)
