@@ -135,7 +135,7 @@ class Hostile:
         """Wait until all cells and so many machines are there, and nothing moves; give what is held."""
 
         def steady(found: list[dict[str, object]]) -> bool:
-            return found[-1]["cgroups"] == CELLS + machines and found[-20:] == [found[-1]] * 20
+            return found[-1]["cgroups"] == CELLS + machines and found[-8:] == [found[-1]] * 8
 
         return self.wait_for(steady)
 
