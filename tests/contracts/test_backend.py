@@ -58,6 +58,8 @@ def test_a_program_without_memory_is_ended_and_told_why(backend: Backend) -> Non
     ended = backend.run("tail /dev/zero", "bash")
     assert ended["signal"] == "SIGKILL" or "Killed" in ended["stderr"]
     assert "out of memory" in ended["stderr"]
+    # Where the kernel takes the whole sandbox, the session goes on in another one.
+    assert backend.shown("echo well", "bash") == "well\n"
 
 
 def test_a_flood_of_output_is_cut_and_ended(backend: Backend) -> None:

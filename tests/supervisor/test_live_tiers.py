@@ -58,6 +58,8 @@ class World:
 
     refuses: bool = False
     gone: bool = False
+    ends_whole: bool = False
+    """The kernel takes all of a sandbox with what runs in it, for memory."""
     opened: list[Tier] = field(default_factory=list)
     saved: SavedState | None = None
     wants_restore: int = 0
@@ -114,7 +116,9 @@ class Work:
             raise refusal
 
     async def run_live(self, *_arguments: Any) -> protocol.Ended:
-        return protocol.Ended(protocol.RunExited(code=0), 0.1, 0.1, 1, state_lives=True)
+        lives = not self._world.ends_whole
+        outcome = protocol.RunExited(code=0) if lives else protocol.RunOutOfMemory(limit_bytes=1)
+        return protocol.Ended(outcome, 0.1, 0.1, 1, jail_lives=lives, state_lives=lives)
 
     async def collect(self, *_arguments: Any) -> None:
         return
@@ -164,6 +168,17 @@ async def test_a_session_goes_on_in_a_higher_tier_with_its_variables(autojump_cl
     assert world.opened == ["nsjail", "microvm"]
     assert world.saved is not None
     assert world.saved.profile == "python@microvm"
+
+
+async def test_one_whose_sandbox_the_kernel_has_ended_goes_on_in_another(autojump_clock: trio.abc.Clock) -> None:
+    world = World(ends_whole=True)
+    async with sessions(world) as live:
+        _, _, notes = await run(live, "nsjail")
+        assert "its variables are gone" in notes[0]
+        world.ends_whole = False
+        assert (await run(live, "nsjail"))[:2] == ("nsjail", "new")
+        assert (await run(live, "nsjail"))[:2] == ("nsjail", "reused")
+    assert world.opened == ["nsjail", "nsjail"]
 
 
 async def test_one_that_lives_in_a_higher_tier_stays_there(autojump_clock: trio.abc.Clock) -> None:
