@@ -14,7 +14,7 @@ from supervisor.jailer.cgroup import Layout
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.nsjail_config import Mask, Places
 from supervisor.jailer.seccomp import Compiled, SeccompError, compile_profiles
-from supervisor.microvm.machine import MachinePlan
+from supervisor.microvm.machine_plan import MachinePlan
 from supervisor.policy import Policy
 
 FIRST_OUTSIDE_ID: Final = 1000

@@ -44,7 +44,8 @@ from supervisor.jailer.orphans import Orphans
 from supervisor.jailer.seccomp import Filters, SeccompError, compile_policy
 from supervisor.jailer.watch import Watch, open_watch
 from supervisor.log_limit import limit_logging
-from supervisor.microvm.machine import Machine, machine_program
+from supervisor.microvm.machine import Machine
+from supervisor.microvm.machine_plan import machine_program
 from supervisor.microvm.machines import Machines, open_machines
 from supervisor.microvm.placement import serve_background, serve_jail
 from supervisor.policy import Policy

@@ -31,7 +31,7 @@ from supervisor.jailer.cgroup_subtree import enter_subtree, make_subtree, remove
 from supervisor.jailer.config import FIRST_OUTSIDE_ID, JailerConfig
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.seccomp import Compiled
-from supervisor.microvm.machine import MachinePlan
+from supervisor.microvm.machine_plan import MachinePlan
 from supervisor.policy import Policy
 
 READY_SECONDS: Final = 180

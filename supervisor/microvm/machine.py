@@ -12,15 +12,13 @@ import os
 import socket
 import time
 from contextlib import ExitStack
-from typing import Annotated, Final, NoReturn
+from typing import Final, NoReturn
 
-import msgspec
 import trio
-from msgspec import Meta, Struct
 
 from supervisor.jailer.cells import first
 from supervisor.jailer.cgroup import Leaf, open_leaf
-from supervisor.jailer.channels import MAX_PAYLOAD_BYTES, ChannelClosed, Connection, ProtocolError, open_connection
+from supervisor.jailer.channels import ChannelClosed, Connection, ProtocolError, open_connection
 from supervisor.jailer.enclosure import Enclosure, JailError
 from supervisor.jailer.jail import LEAF_PREFIX, Yard
 from supervisor.jailer.jail_network import JailNetwork
@@ -29,11 +27,12 @@ from supervisor.jailer.launcher import LaunchError, Process, ZygoteDied
 from supervisor.jailer.nsjail_config import INSIDE_ID, Mask, SandboxSpec, rlimits
 from supervisor.microvm import protocol
 from supervisor.microvm.guard import GuestFault, Patience
-from supervisor.microvm.log_ring import SHOWN_CHARACTERS, LogRing
+from supervisor.microvm.log_ring import LogRing
+from supervisor.microvm.machine_plan import MachinePlan, machine_program
+from supervisor.microvm.orders import ask
 from supervisor.microvm.outward import serve_outward
 from supervisor.microvm.phases import Phases
 from supervisor.microvm.vmm import describe_end
-from supervisor.policy import Policy
 
 log: Final = logging.getLogger("gaoler.microvm")
 
@@ -44,26 +43,6 @@ FRAMES_PER_SECOND: Final = 2000.0
 """From one guest: 125 MiB of a file, or far more words than an honest one has."""
 LAST_WORDS_SECONDS: Final = 1.0
 SHOWN_LINES: Final = 12
-
-
-class MachinePlan(Struct, frozen=True, forbid_unknown_fields=True):
-    """How virtual machines are made. Paths are those of the machine's own jail."""
-
-    program: Annotated[list[str], Meta(min_length=1)]
-    """The helper; it gets the numbers of its descriptors: configuration, port, console."""
-    config: bytes
-    """For the helper."""
-    policy: Policy
-    """Of the machine's own jail."""
-    group: int
-    """That may use the host's KVM, an id of the jailer's user namespace."""
-    guest: protocol.GuestPlan
-    boot_seconds: Annotated[float, Meta(gt=0, le=600)]
-    waiting: Annotated[int, Meta(ge=0, le=1024)]
-    """So many booted ones wait."""
-    most: Annotated[int, Meta(ge=1, le=4096)]
-    """At a time, those that wait too."""
-    patience: Patience = Patience()
 
 
 class Machine:
@@ -283,7 +262,7 @@ class Machine:
             if said != protocol.GREETING:
                 raise GuestFault(f"the guest greets with {said!a}")
             async with open_connection(stream, accepts=False, frames_per_second=FRAMES_PER_SECOND) as connection:
-                await _ask(connection, self._begin())
+                await ask(connection, self._begin())
                 task_status.started(connection)
                 await connection.ended.wait()
                 await self._closed()
@@ -310,7 +289,7 @@ class Machine:
             ChannelClosed: the guest has gone.
         """
         with trio.move_on_after(self.patience.clock_seconds) as scope:
-            await _ask(self.connection, protocol.Clock(clock_nanoseconds=time.time_ns()))
+            await ask(self.connection, protocol.Clock(clock_nanoseconds=time.time_ns()))
         if scope.cancelled_caught:
             raise GuestFault("the guest does not set its clock")
 
@@ -362,33 +341,3 @@ def _telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
 def _closed_by(stack: ExitStack, fd: int) -> int:
     stack.callback(os.close, fd)
     return fd
-
-
-def machine_program(policy: str) -> str:
-    """Give the name under which the bare zygote knows the seccomp program of a machine; no sandbox's is named so."""
-    return f"machine/{policy}"
-
-
-async def _ask(connection: Connection, order: protocol.Order) -> None:
-    """Give an order and wait until it is done.
-
-    Raises:
-        GuestFault: it is not.
-        JailError: it is too large: of policies or profiles there are too many.
-        ChannelClosed: the guest has gone.
-    """
-    payload = protocol.encode(order)
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise JailError(f"what a guest is told has {len(payload)} bytes, and a message at most {MAX_PAYLOAD_BYTES}")
-    channel = await connection.open_channel()
-    try:
-        await channel.send_message(payload)
-        word = protocol.decode_word(await channel.receive_message())
-    except (msgspec.DecodeError, UnicodeDecodeError, ProtocolError) as error:
-        raise GuestFault(f"the guest breaks the protocol: {str(error)[:SHOWN_CHARACTERS]!a}") from None
-    finally:
-        await channel.aclose()
-    if isinstance(word, protocol.Failed):
-        raise GuestFault(f"the guest cannot begin: {word.reason[:SHOWN_CHARACTERS]!a}")
-    if not isinstance(word, protocol.Begun):
-        raise GuestFault(f"{type(word).__name__} from the guest, where something else was due")

@@ -13,7 +13,8 @@ from supervisor.jailer.cells import BACK_OFF_SECONDS, Workload
 from supervisor.jailer.enclosure import JailError
 from supervisor.jailer.jail import Yard
 from supervisor.jailer.nsjail_config import Mask
-from supervisor.microvm.machine import Machine, MachinePlan
+from supervisor.microvm.machine import Machine
+from supervisor.microvm.machine_plan import MachinePlan
 
 SHARE_OF_OTHERS: Final = 4
 """One place in so many is not for callers who have much running already."""

@@ -18,7 +18,7 @@ from supervisor.jailer.keeper import PROXY_ID
 from supervisor.jailer.setup import MicrovmPlan, SetupPlan
 from supervisor.microvm import places
 from supervisor.microvm.krun import KERNEL, LIBRARY
-from supervisor.microvm.machine import MachinePlan
+from supervisor.microvm.machine_plan import MachinePlan
 from supervisor.microvm.protocol import GuestPlan
 from supervisor.microvm.vmm import MachineConfig, encode_config
 from supervisor.policy import Policy

@@ -21,7 +21,7 @@ from supervisor.image.boot_check import MicrovmParts
 from supervisor.jailer.setup import MicrovmPlan, SetupPlan
 from supervisor.microvm import places
 from supervisor.microvm.guard import Patience
-from supervisor.microvm.machine import MachinePlan
+from supervisor.microvm.machine_plan import MachinePlan
 from supervisor.microvm.preparation import MachineWish, microvm_plan
 from supervisor.policy import MountEntry, Policy
 from supervisor.settings import MicrovmSettings

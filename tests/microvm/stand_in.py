@@ -19,7 +19,7 @@ from supervisor.cli import main
 from supervisor.image.boot_check import MicrovmParts
 from supervisor.jailer.setup import MicrovmPlan, SetupPlan
 from supervisor.microvm import places
-from supervisor.microvm.machine import MachinePlan
+from supervisor.microvm.machine_plan import MachinePlan
 from supervisor.microvm.preparation import MachineWish, microvm_plan
 from supervisor.policy import PACKAGED_POLICIES, MountEntry, Policy
 from supervisor.settings import MicrovmSettings

@@ -9,7 +9,7 @@ from supervisor.jailer.cgroup import Layout
 from supervisor.jailer.config import JailerConfig, compiled_for, with_compiled
 from supervisor.jailer.seccomp import Compiled, SeccompError
 from supervisor.jailer.seccomp_filter import check_default
-from supervisor.microvm.machine import MachinePlan
+from supervisor.microvm.machine_plan import MachinePlan
 from supervisor.microvm.protocol import GuestPlan
 from supervisor.nsjail_program import nsjail_path
 from supervisor.policy import PACKAGED_POLICIES, load_policies, load_seccomp_profiles

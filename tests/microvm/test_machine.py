@@ -16,7 +16,8 @@ from supervisor.jailer.launcher import ZygoteDied
 from supervisor.microvm import machine as module
 from supervisor.microvm.guard import GuestFault
 from supervisor.microvm.log_ring import LOG_BYTES, LogRing
-from supervisor.microvm.machine import Machine, MachinePlan
+from supervisor.microvm.machine import Machine
+from supervisor.microvm.machine_plan import MachinePlan
 from supervisor.policy import load_policies
 
 KRUN = load_policies(folder="machines")["krun"]

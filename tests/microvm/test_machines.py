@@ -214,10 +214,10 @@ async def test_one_that_boots_for_somebody_ends_the_pauses(
 ) -> None:
     stands.fails = True
     async with pool(waiting=1, most=4) as (machines, _work):
-        while alive(stands) or len(stands.born) < 6:
+        while alive(stands) or len(stands.born) < 6:  # noqa: ASYNC110 - on a clock of the test's own
             await trio.sleep(0.5)
         # A pause of twenty seconds has begun.
         stands.fails = False
         async with machines.claim():
             await trio.sleep(BOOT_SECONDS + 1)
-            assert any(each.usable and not each.released.is_set() for each in machines._waiting)  # noqa: SLF001
+            assert any(each.usable and not each.released.is_set() for each in machines._waiting)
