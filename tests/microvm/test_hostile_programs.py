@@ -1,7 +1,8 @@
 """Hostile programs of the containment suite in virtual machines, and what only a guest can try.
 
 Programs run one after the other in one sandbox, for a machine for each would boot too long: each is a new process, and
-those stand last that leave little of a sandbox. What has to be judged by its end is ``alone``.
+the one stands last that leaves nothing of a sandbox. What has to be judged by its end is ``alone``. Programs that race
+against the jailer by the clock (P1) are left to the host's own tier: an emulated processor loses such a race.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ ONE_AFTER_THE_OTHER = (
     "r8_descriptors", "r9_priority", "r13_ipc", "r6_file_size", "r4_stderr_flood", "r1_fork_bomb",
     "r2_memory",
 )  # fmt: skip
-ALONE = ("p1_daemonize", "r1_fork_bomb_shell")
+ALONE = ("p4_subreaper", "r1_fork_bomb_shell")
 CASES = {case.name: case for case in program_cases()}
 MACHINES = ("qemu-system-x86_64", "supervisor.microvm.vmm")
 PROGRAM_OF_A_GUEST = """
@@ -111,7 +112,7 @@ def shared(emulated: Online) -> Iterator[Target]:
     assert begun["stdout"].strip() != os.uname().release
     yield online_target(SharedSandbox, emulated)
     ended = emulated.request("DELETE", f"/v1/sessions/{begun['session_id']}", headers={"X-User-Id": "attack"})
-    assert ended.status in (200, 204)
+    assert ended.status in (200, 204, 404)  # 404: nothing of it was kept
     must_be_clean(emulated)
 
 
@@ -160,12 +161,6 @@ def test_there_are_enough_of_every_group() -> None:
     assert {case.group for case in chosen} >= {"K", "R", "P", "E"}
 
 
-@pytest.mark.parametrize("name", ONE_AFTER_THE_OTHER)
-def test_a_hostile_program_finds_itself_contained(shared: Target, name: str) -> None:
-    case: Case = CASES[name]
-    trio.run(case.attack, shared)
-
-
 def test_a_program_finds_no_way_from_the_guest_to_its_host(shared: Target) -> None:
     text = (HERE / "prelude.py").read_text() + PROGRAM_OF_A_GUEST
 
@@ -174,6 +169,12 @@ def test_a_program_finds_no_way_from_the_guest_to_its_host(shared: Target) -> No
 
     result = trio.run(attack)
     assert (result["stdout"], result["code"]) == ("CONTAINED\n", 0), result
+
+
+@pytest.mark.parametrize("name", ONE_AFTER_THE_OTHER)
+def test_a_hostile_program_finds_itself_contained(shared: Target, name: str) -> None:
+    case: Case = CASES[name]
+    trio.run(case.attack, shared)
 
 
 def test_an_operator_attacks_in_virtual_machines_by_one_word(emulated: Online, image_dir: Path) -> None:
