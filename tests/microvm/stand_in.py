@@ -88,8 +88,14 @@ def directories() -> list[Path]:
 
 code_directories = prepare.code_directories
 
-if __name__ == "__main__":
+
+def replace_and_serve() -> None:
+    """Be ``gaoler``."""
     setattr(prepare, "microvm_plan", emulated_plan)  # noqa: B010 - not a name that prepare gives out
     setattr(tiers_in_force, "why_not", nothing)  # noqa: B010 - as above
     prepare.code_directories = directories
     main()
+
+
+if __name__ == "__main__":
+    replace_and_serve()
