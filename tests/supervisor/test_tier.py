@@ -81,7 +81,7 @@ def test_what_the_host_does_not_give_is_refused_with_the_reason_and_never_lowere
     without = replace(rules, unavailable="no /dev/kvm")
     assert without.best == "nsjail"
     asked: Tier | None = "microvm" if rules is PLAIN else None
-    with pytest.raises(Unsupported, match=r"no /dev/kvm\. Ask the operator") as caught:
+    with pytest.raises(Unsupported, match=r"no /dev/kvm\. For the operator") as caught:
         without.choose(ANN, "bash", asked)
     assert (caught.value.code, caught.value.field) == ("tier_unavailable", "tier")
     with pytest.raises(Unsupported):
