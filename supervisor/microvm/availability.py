@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from supervisor.image.manifest import GUEST, MACHINE
 from supervisor.microvm.findings import BUILD, HostFacts, Missing, look, missing_libraries, missing_on_host
 from supervisor.microvm.krun import FaultKind, Libraries, MachineFault, find_libraries
 from supervisor.settings import MicrovmSettings
 
-GUEST: Final = "guest"
-MACHINE: Final = "machine"
-"""Directories of a runtime image: what the guest's jailer needs, and the hypervisor's libraries."""
 _SWITCHED_OFF: Final = "this server's settings do not switch it on (microvm.enabled)"
 
 

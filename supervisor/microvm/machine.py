@@ -25,7 +25,7 @@ from supervisor.jailer.jail_network import JailNetwork
 from supervisor.jailer.join import JoinSpec
 from supervisor.jailer.launcher import LaunchError, Process, ZygoteDied
 from supervisor.jailer.nsjail_config import INSIDE_ID, Mask, SandboxSpec, rlimits
-from supervisor.microvm import protocol
+from supervisor.microvm import places, protocol
 from supervisor.microvm.guard import GuestFault, Patience
 from supervisor.microvm.log_ring import LogRing
 from supervisor.microvm.machine_plan import MachinePlan, machine_program
@@ -253,13 +253,13 @@ class Machine:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(port))
         async with stream:
             said = b""
-            while len(said) < len(protocol.GREETING):
-                data = await stream.receive_some(len(protocol.GREETING) - len(said))
+            while len(said) < len(places.GREETING):
+                data = await stream.receive_some(len(places.GREETING) - len(said))
                 if not data:
                     await self._closed()
                 said += data
             self._phases.reach("greeting")
-            if said != protocol.GREETING:
+            if said != places.GREETING:
                 raise GuestFault(f"the guest greets with {said!a}")
             async with open_connection(stream, accepts=False, frames_per_second=FRAMES_PER_SECOND) as connection:
                 await ask(connection, self._begin())

@@ -1,8 +1,8 @@
 """What host and guest say to each other on the one port between them.
 
-The port is called :data:`PORT`. The guest says :data:`GREETING` when it has opened it, because what comes before that
-is lost; from then on it carries frames of :mod:`supervisor.jailer.channels`. The host opens channels, the guest accepts
-them. The first message of a channel says what it is:
+The port's name and the greeting are in :mod:`supervisor.microvm.places`: the guest greets when it has opened the port,
+because what comes before that is lost. From then on it carries frames of :mod:`supervisor.jailer.channels`. The host
+opens channels, the guest accepts them. The first message of a channel says what it is:
 
 ============  ==========================================================================================================
 first          what it is
@@ -28,17 +28,8 @@ from msgspec import Meta, Struct
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.seccomp import Compiled
-from supervisor.microvm import places
 from supervisor.policy import Policy
 
-PORT: Final = places.PORT
-GREETING: Final = places.GREETING
-GAOLER: Final = places.GAOLER
-PROGRAM: Final = places.PROGRAM
-PYTHON: Final = places.PYTHON
-POLICIES: Final = places.POLICIES
-IMAGE: Final = places.IMAGE
-PACKAGES: Final = places.PACKAGES
 ENTROPY_BYTES: Final = 64
 MAX_CARRIED: Final = 256
 """Connections of one guest at a time; more are closed by the host."""
@@ -50,7 +41,7 @@ Port = Annotated[int, Meta(ge=0, le=65_535)]
 
 
 class GuestPlan(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the guest's jailer is started with. Paths are fixed, see above."""
+    """What the guest's jailer is started with. Paths are fixed: :mod:`supervisor.microvm.places`."""
 
     policies: dict[str, Policy]
     """Of the sandboxes in the guest: their tier is ``nsjail`` there."""

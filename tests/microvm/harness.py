@@ -23,7 +23,7 @@ from supervisor.jailer import protocol as jailer
 from supervisor.jailer.channels import Channel, Connection, open_connection
 from supervisor.jailer.client import RemoteJail, open_jail_on
 from supervisor.jailer.seccomp import Compiled, compile_profiles
-from supervisor.microvm import protocol
+from supervisor.microvm import places, protocol
 from supervisor.microvm.protocol import Begin, Begun, Clock, GuestPlan
 from supervisor.policy import PACKAGED_POLICIES, load_policies, load_profiles
 from supervisor.prepare import find_image, find_languages, setup_plan
@@ -180,7 +180,7 @@ async def boot(image: Path, libraries: Path, *, memory_mib: int = 1024, vcpus: i
             nursery.start_soon(_keep_log, log_read, log)
             with trio.fail_after(BOOT_SECONDS):
                 greeting = await _greeting(stream)
-            assert greeting == protocol.GREETING, "\n".join(log)
+            assert greeting == places.GREETING, "\n".join(log)
             async with open_connection(stream, accepts=False) as connection:
                 yield Machine(process, connection, stream, log)
             nursery.cancel_scope.cancel()
@@ -195,8 +195,8 @@ async def boot(image: Path, libraries: Path, *, memory_mib: int = 1024, vcpus: i
 
 async def _greeting(stream: trio.SocketStream) -> bytes:
     data = b""
-    while len(data) < len(protocol.GREETING):
-        piece = await stream.receive_some(len(protocol.GREETING) - len(data))
+    while len(data) < len(places.GREETING):
+        piece = await stream.receive_some(len(places.GREETING) - len(data))
         if not piece:
             break
         data += piece
