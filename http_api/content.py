@@ -21,7 +21,7 @@ async def content(door: Door, caller: Caller, session: str, file: str) -> Respon
         TooLarge: the file is larger than ``http.base64_bytes``; nothing of it was read.
     """
     principal = calling(caller)
-    door.admit(principal, "download")
+    await door.admit(principal, "download")
     stored = await door.files.find(principal, SessionId(session), FileId(file))
     limit = door.settings.base64_bytes
     if stored.size_bytes > limit:

@@ -46,7 +46,7 @@ async def execute(door: Door, caller: Caller) -> Response:
     body = schemas.decode(await read_capped(request, door.settings.body_bytes), schemas.ExecBody)
     execution = to_request(body, door, caller)
     profiles.check(door)
-    door.admit(execution.principal, "exec")
+    await door.admit(execution.principal, "exec")
     if request.args.get("stream", "0") not in ("", "0", "false"):
         stream = EventStream(lambda listener: _run(door, execution, listener, None))
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

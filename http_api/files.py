@@ -34,7 +34,7 @@ async def listing(door: Door, caller: Caller, session: str) -> Response:
     if detail not in _DETAILS:
         raise InvalidRequest(f"one of {', '.join(_DETAILS)}", field="detail")
     principal = calling(caller)
-    door.admit(principal, "listing")
+    await door.admit(principal, "listing")
     # A session without files has no record, so it cannot be told from one that never was; nor from another's.
     files = await door.files.listing_or_none(principal, SessionId(session))
     return _json(answers.listing(files, detail))
@@ -43,14 +43,14 @@ async def listing(door: Door, caller: Caller, session: str) -> Response:
 async def freshness(door: Door, caller: Caller, session: str, file: str) -> Response:
     """Answer ``GET /sessions/{session}/objects/{file}``."""
     principal = calling(caller)
-    door.admit(principal, "listing")
+    await door.admit(principal, "listing")
     return _json(answers.freshness(await door.files.find(principal, SessionId(session), FileId(file))))
 
 
 async def download(door: Door, caller: Caller, session: str, file: str) -> Response:
     """Answer ``GET /download/{session}/{file}`` with the bytes; a browser may save them and nothing else."""
     principal = calling(caller)
-    door.admit(principal, "download")
+    await door.admit(principal, "download")
     return await deliver(door, principal, SessionId(session), FileId(file))
 
 

@@ -18,13 +18,13 @@ def _json(value: object) -> Response:
 
 async def listing(door: Door, caller: Caller) -> Response:
     """Answer ``GET /languages``."""
-    door.admit(calling(caller), "listing")
+    await door.admit(calling(caller), "listing")
     return _json(described(door.languages))
 
 
 async def one(door: Door, caller: Caller, language: str) -> Response:
     """Answer ``GET /languages/{language}``, which may be an alias."""
-    door.admit(calling(caller), "listing")
+    await door.admit(calling(caller), "listing")
     found = door.languages.find(language)
     if found is None:
         raise NotFound("there is no such language", field="language")

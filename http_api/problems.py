@@ -25,6 +25,8 @@ _TABLE: Final[dict[type[errors.GaolerError], tuple[int, str]]] = {
     errors.Conflict: (409, "conflict"),
     errors.Unsupported: (409, "unsupported"),
     errors.SandboxFailed: (503, "sandbox_failed"),
+    errors.ExecutionLost: (503, "execution_lost"),
+    errors.StoreUnavailable: (503, "store_unavailable"),
     errors.StorageFull: (507, "storage_full"),
     errors.QuotaReached: (507, "quota_reached"),
     errors.ConfigurationError: (500, "internal_error"),
@@ -77,7 +79,9 @@ def event(error: errors.GaolerError) -> dict[str, Any]:
 
 def _describe(error: errors.GaolerError) -> tuple[int, str, int | None]:
     status, code = _TABLE[type(error)]
-    retry = math.ceil(error.retry_after_seconds) if isinstance(error, errors.Busy | errors.Overloaded) else None
+    retry = None
+    if isinstance(error, errors.Busy | errors.Overloaded | errors.StoreUnavailable):
+        retry = math.ceil(error.retry_after_seconds)
     if isinstance(error, errors.Unsupported):
         code = error.code
     if error.field == "lang" and isinstance(error, errors.InvalidRequest) and error.message.startswith("Unsupported"):

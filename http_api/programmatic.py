@@ -79,7 +79,7 @@ async def run(door: Door, caller: Caller) -> Response:
         if request.headers.get(WORKSPACE_ID):
             raise Unsupported("attached workspaces are not to be had here", code="unsupported_capability")
         program = _program(body, door, caller)
-        door.admit(program.execution.principal, "exec")
+        await door.admit(program.execution.principal, "exec")
         leg = await door.programs.start(program, execute.holding(request))
     return _json(_answer(leg))
 
@@ -87,7 +87,7 @@ async def run(door: Door, caller: Caller) -> Response:
 async def cancel(door: Door, caller: Caller) -> Response:
     """Answer ``POST /exec/programmatic/cancel``: end what was started under that request id."""
     body = schemas.decode(await read_capped(request, door.settings.body_bytes), CancelBody)
-    found = door.programs.cancel(calling(caller), body.request_id)
+    found = await door.programs.cancel(calling(caller), body.request_id)
     return _json({"request_id": body.request_id, "cancelled": found})
 
 

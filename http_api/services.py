@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -21,8 +20,18 @@ from supervisor.execution import (
 )
 from supervisor.identity.credentials import Credentials
 from supervisor.language_view import LanguageTable
-from supervisor.rates import RateLimiter
 from supervisor.tool_calls import Leg, ProgramRequest, ToolResult
+
+
+class Rates(Protocol):
+    """Counts how often everybody calls."""
+
+    async def check(self, principal: Principal, kind: str) -> None:
+        """Count a call.
+
+        Raises:
+            Busy: it is one too many.
+        """
 
 
 class Executor(Protocol):
@@ -58,7 +67,7 @@ class Programs(Protocol):
     ) -> Leg:
         """Go on with results."""
 
-    def cancel(self, principal: Principal, request_id: str) -> bool:
+    async def cancel(self, principal: Principal, request_id: str) -> bool:
         """End what the caller has started under this name."""
 
 
@@ -177,7 +186,7 @@ class Door:
     """Everything that the routes work with."""
 
     credentials: Credentials
-    rates: RateLimiter
+    rates: Rates
     executor: Executor
     programs: Programs
     files: Files
@@ -187,10 +196,10 @@ class Door:
     languages: LanguageTable
     settings: DoorSettings
 
-    def admit(self, principal: Principal, kind: str) -> None:
+    async def admit(self, principal: Principal, kind: str) -> None:
         """Count a call of this kind.
 
         Raises:
             Busy: it is one too many.
         """
-        self.rates.check(principal, kind, time.monotonic())
+        await self.rates.check(principal, kind)

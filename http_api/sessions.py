@@ -59,7 +59,7 @@ async def create(door: Door, caller: Caller) -> Response:
         refusal.field = "language"
         raise refusal
     principal = calling(caller)
-    door.admit(principal, "listing")
+    await door.admit(principal, "listing")
     session = await door.files.create_session(owner_of(principal), language=body.language.lower())
     return _json({"session_id": session, "language": body.language.lower()}, 201)
 
@@ -67,7 +67,7 @@ async def create(door: Door, caller: Caller) -> Response:
 async def describe(door: Door, caller: Caller, session: str) -> Response:
     """Answer ``GET /sessions/{session}``: what it is and which files it has."""
     principal = calling(caller)
-    door.admit(principal, "listing")
+    await door.admit(principal, "listing")
     found = await door.files.session(principal, SessionId(session))
     files = await door.files.listing(principal, found.id)
     body: dict[str, Any] = {
@@ -96,7 +96,7 @@ async def run(door: Door, caller: Caller, session: str) -> Response:
     execute.check_code(code, door)
     arguments = check_arguments(body.args or [])
     principal = calling(caller)
-    door.admit(principal, "exec")
+    await door.admit(principal, "exec")
     found = await door.files.session(principal, SessionId(session))
     execution = ExecutionRequest(
         principal=principal,
@@ -138,7 +138,7 @@ async def run(door: Door, caller: Caller, session: str) -> Response:
 async def upload(door: Door, caller: Caller, session: str) -> Response:
     """Answer ``POST /sessions/{session}/files``: files into the session, all of them or none."""
     principal = calling(caller)
-    door.admit(principal, "upload")
+    await door.admit(principal, "upload")
     found = await door.files.session(principal, SessionId(session))
     async with Receiver(door, caller, into=found.id) as receiver:
         await receiver.read_all()
@@ -148,6 +148,6 @@ async def upload(door: Door, caller: Caller, session: str) -> Response:
 async def download(door: Door, caller: Caller, session: str, path: str) -> Response:
     """Answer ``GET /sessions/{session}/files/{path}`` with the bytes."""
     principal = calling(caller)
-    door.admit(principal, "download")
+    await door.admit(principal, "download")
     file = await door.files.find_by_name(principal, SessionId(session), check_name(path, field="path"))
     return await deliver(door, principal, file.session_id, file.id)

@@ -106,7 +106,7 @@ class Receiver:
         """
         if not self._counted:
             principal, owner, shared = _owner(self.caller, self.fields)
-            self.door.admit(principal, "upload")
+            await self.door.admit(principal, "upload")
             self._counted = True
             if shared:
                 self.session_id = await self.door.files.create_session(owner, self.door.files.shared_session(owner))

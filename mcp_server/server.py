@@ -42,7 +42,16 @@ from mcp_server.resources import Resources, Subscriptions
 from mcp_server.services import Door
 from mcp_server.tools import REGISTRY
 from mcp_server.visit import SCOPE_KEY, Visit
-from supervisor.errors import Busy, GaolerError, InvalidRequest, NotFound, Overloaded, SandboxFailed
+from supervisor.errors import (
+    Busy,
+    ExecutionLost,
+    GaolerError,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    SandboxFailed,
+    StoreUnavailable,
+)
 from supervisor.execution import SessionId
 
 log: Final = logging.getLogger("gaoler.mcp")
@@ -116,7 +125,7 @@ class Handlers:
                 nursery.cancel_scope.deadline = over
                 nursery.start_soon(_watch_client, call, settings.resume_seconds, nursery.cancel_scope)
                 given = entry.decode(arguments)
-                self._door.admit(call.principal, entry.rate)
+                await self._door.admit(call.principal, entry.rate)
                 done.append(result_of(await entry.run(call, given)))
                 nursery.cancel_scope.cancel()
         except* GaolerError as group:
@@ -155,7 +164,7 @@ class Handlers:
         """List what the caller has."""
         visit = self._visit(context)
         with _typed_errors():
-            self._door.admit(visit.principal, "listing")
+            await self._door.admit(visit.principal, "listing")
             return await self._resources.listed(visit, params.cursor if params else None)
 
     async def list_templates(
@@ -168,7 +177,7 @@ class Handlers:
         """Read one."""
         visit = self._visit(context)
         with _typed_errors():
-            self._door.admit(visit.principal, "download")
+            await self._door.admit(visit.principal, "download")
             return await self._resources.read(visit, str(params.uri))
 
     async def subscribe(self, context: _Context, params: SubscribeRequestParams) -> EmptyResult:
@@ -234,9 +243,11 @@ def _refusal(error: GaolerError) -> CallToolResult:
     said = f"[gaoler] {error.field}: {error.message}" if error.field else f"[gaoler] {error.message}"
     if isinstance(error, InvalidRequest) and error.hint:
         said += f"; {error.hint}"
-    if isinstance(error, Busy | Overloaded):
+    if isinstance(error, Busy | Overloaded | StoreUnavailable):
         said += f"; try again in {math.ceil(error.retry_after_seconds)} s"
-    if isinstance(error, SandboxFailed):
+    if isinstance(error, ExecutionLost):
+        said += "; look at what it has left before you run it again"
+    elif isinstance(error, SandboxFailed):
         said += "; the server's fault, not the program's: try again"
     return _failure(said)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from supervisor.execution import (
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.derived import DerivedIds
 from supervisor.language_view import LanguageTable
-from supervisor.rates import RateLimiter
 from supervisor.tool_calls import Leg, ProgramRequest, ToolResult
 from supervisor.views import (
     BytesPart,
@@ -35,6 +33,17 @@ from supervisor.views import (
     SearchResult,
     TextPart,
 )
+
+
+class Rates(Protocol):
+    """Counts how often everybody calls."""
+
+    async def check(self, principal: Principal, kind: str) -> None:
+        """Count a call.
+
+        Raises:
+            Busy: it is one too many.
+        """
 
 
 class Executor(Protocol):
@@ -141,9 +150,6 @@ class Files(Protocol):
 class Process(Protocol):
     """A program in the background."""
 
-    def info(self) -> ProcessInfo:
-        """Describe it."""
-
     async def read(
         self, *, position: int | None, limit: int, wait_seconds: float, until: bytes | None = None
     ) -> ProcessOutput:
@@ -167,13 +173,13 @@ class Processes(Protocol):
     ) -> ProcessInfo:
         """Start a shell command."""
 
-    def list(self, principal: Principal, session_id: SessionId) -> list[ProcessInfo]:
+    async def list(self, principal: Principal, session_id: SessionId) -> list[ProcessInfo]:
         """List those of a session."""
 
-    def get(self, principal: Principal, session_id: SessionId, process_id: str) -> Process:
+    async def get(self, principal: Principal, session_id: SessionId, process_id: str) -> Process:
         """Give one."""
 
-    def state(self, session_id: SessionId) -> str:
+    async def state(self, session_id: SessionId) -> str:
         """Say whether the session has a sandbox in memory: ``live`` or ``resting``."""
 
     async def close(self, principal: Principal, session_id: SessionId) -> None:
@@ -247,7 +253,7 @@ class Door:
 
     version: str
     credentials: Credentials
-    rates: RateLimiter
+    rates: Rates
     ids: DerivedIds
     executor: Executor
     programs: Programs
@@ -263,10 +269,10 @@ class Door:
     policy_words: str
     settings: DoorSettings
 
-    def admit(self, principal: Principal, kind: str) -> None:
+    async def admit(self, principal: Principal, kind: str) -> None:
         """Count a call of this kind.
 
         Raises:
             Busy: it is one too many.
         """
-        self.rates.check(principal, kind, time.monotonic())
+        await self.rates.check(principal, kind)

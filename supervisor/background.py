@@ -56,7 +56,7 @@ class Background:
         chosen = self._tiers.choose(principal, self._shell.language.name, tier)
         return await self._live.start_process(principal, session_id, command, line, tier=chosen, asked=tier)
 
-    def list(self, principal: Principal, session_id: SessionId) -> list[ProcessInfo]:
+    async def list(self, principal: Principal, session_id: SessionId) -> list[ProcessInfo]:
         """List those of a session.
 
         Raises:
@@ -64,7 +64,7 @@ class Background:
         """
         return self._live.processes(principal, session_id)
 
-    def get(self, principal: Principal, session_id: SessionId, process_id: str) -> BackgroundProcess:
+    async def get(self, principal: Principal, session_id: SessionId, process_id: str) -> BackgroundProcess:
         """Give one.
 
         Raises:
@@ -72,7 +72,7 @@ class Background:
         """
         return self._live.process(principal, session_id, process_id)
 
-    def state(self, session_id: SessionId) -> str:
+    async def state(self, session_id: SessionId) -> str:
         """Say ``live`` or ``resting``."""
         return self._live.state(session_id)
 

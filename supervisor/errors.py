@@ -86,5 +86,17 @@ class SandboxFailed(GaolerError):
     """A sandbox could not be made or was lost by our own fault. The program's outcome is unknown."""
 
 
+class ExecutionLost(SandboxFailed):
+    """The worker that had it is gone. It may have run, whole or in part; it is not run again by us."""
+
+
+class StoreUnavailable(GaolerError):
+    """Redis or S3 does not answer: try again in ``retry_after_seconds``. Nothing was acknowledged."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float = 2.0) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class ConfigurationError(GaolerError):
     """A setting, policy or runtime file is wrong: the daemon refuses to start. ``field`` is the key."""

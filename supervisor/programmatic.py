@@ -193,7 +193,7 @@ class Programs:
         program.answered.set()
         return await self._leg(program)
 
-    def cancel(self, principal: Principal, request_id: str) -> bool:
+    async def cancel(self, principal: Principal, request_id: str) -> bool:
         """End the programs that the caller started under this name; say whether there were any."""
         found = [
             program

@@ -1,9 +1,10 @@
-"""How often a caller may call: sliding windows by principal and kind of call. Pure; the clock comes in."""
+"""How often a caller may call: sliding windows by principal and kind of call. The clock comes in."""
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,6 +30,21 @@ class Rate:
         calls, _, seconds = text.partition("/")
         return cls(int(calls), float(seconds))
 
+    def calls_of(self, principal: Principal, shared_factor: int) -> int:
+        """Give how many calls this principal has: who names no user speaks for many."""
+        return self.calls * (1 if principal.user is not None else shared_factor)
+
+
+def caller_key(principal: Principal, kind: str) -> tuple[str, str, str]:
+    """Name whose calls are counted together."""
+    who = ("user", principal.user) if principal.user is not None else ("credential", principal.credential)
+    return kind, principal.tenant, ":".join(who)
+
+
+def too_often(kind: str, calls: int, seconds: float, wait_seconds: float) -> Busy:
+    """Make the refusal."""
+    return Busy(f"at most {calls} calls of {kind} in {seconds:g} s", retry_after_seconds=max(1.0, wait_seconds))
+
 
 @dataclass(slots=True)
 class RateLimiter:
@@ -36,10 +52,12 @@ class RateLimiter:
 
     rates: Mapping[str, Rate | None]
     shared_factor: int = 1
+    clock: Callable[[], float] = time.monotonic
+    """Any steady one, in seconds."""
     _windows: OrderedDict[tuple[str, str, str], deque[float]] = field(default_factory=OrderedDict)
 
-    def check(self, principal: Principal, kind: str, now: float) -> None:
-        """Count a call of this kind, ``now`` in seconds of any steady clock.
+    async def check(self, principal: Principal, kind: str) -> None:
+        """Count a call of this kind.
 
         Raises:
             Busy: it is one too many; it was not counted.
@@ -47,16 +65,14 @@ class RateLimiter:
         rate = self.rates.get(kind)
         if rate is None:
             return
-        who = ("user", principal.user) if principal.user is not None else ("credential", principal.credential)
-        calls = rate.calls * (1 if principal.user is not None else self.shared_factor)
-        key = (kind, principal.tenant, ":".join(who))
+        calls, key, now = rate.calls_of(principal, self.shared_factor), caller_key(principal, kind), self.clock()
         window = self._windows.setdefault(key, deque())
         self._windows.move_to_end(key)
         while window and window[0] <= now - rate.seconds:
             window.popleft()
         if len(window) >= calls:
             wait = window[0] + rate.seconds - now
-            raise Busy(f"at most {calls} calls of {kind} in {rate.seconds:g} s", retry_after_seconds=max(1.0, wait))
+            raise too_often(kind, calls, rate.seconds, wait)
         window.append(now)
         if len(self._windows) > MAX_CALLERS:
             self._windows.popitem(last=False)

@@ -18,10 +18,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from supervisor.errors import ConfigurationError
+from supervisor.settings_fleet import SECRET, FleetSettings, RedisSettings, S3Settings, StateSettings
 
 DEFAULT_FILE: Final = Path("/etc/gaoler/gaoler.toml")
 ENVIRONMENT_PREFIX: Final = "GAOLER_"
-_SECRET: Final = {"secret": True}
 
 
 def _meta(description: str, **rules: Any) -> Meta:
@@ -108,6 +108,9 @@ class FilesSettings(Struct, frozen=True, forbid_unknown_fields=True):
     packages_bytes: Annotated[
         int, _meta("most bytes of packages (.packages, node_modules) that a session keeps; 0: none", ge=0, le=1 << 40)
     ] = 192 << 20
+    remove_orphans: Annotated[
+        bool, _meta("bytes that nothing names any more are removed when sessions are looked for")
+    ] = True
     reserve_bytes: Annotated[int, _meta("free disk space below which nothing at all is stored", ge=0, le=1 << 42)] = (
         256 << 20
     )
@@ -341,7 +344,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     state_dir: Annotated[str, _meta("directory of everything that is kept", pattern=r"^/")] = "/var/lib/gaoler"
     image_dir: Annotated[str, _meta("directory of the runtime images; empty: images in state_dir")] = ""
     api_key: Annotated[
-        str, _meta("the key of the callers; empty: generated once and kept in state_dir", extra=_SECRET)
+        str, _meta("the key of the callers; empty: generated once and kept in state_dir", extra=SECRET)
     ] = ""
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], _meta("least important log line that is written")
@@ -359,6 +362,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     egress: EgressSettings = EgressSettings()
     microvm: MicrovmSettings = MicrovmSettings()
     jailer: JailerSettings = JailerSettings()
+    redis: RedisSettings = RedisSettings()
+    s3: S3Settings = S3Settings()
+    state: StateSettings = StateSettings()
+    fleet: FleetSettings = FleetSettings()
 
     @property
     def state_path(self) -> Path:
@@ -398,7 +405,7 @@ class Leaf:
     @property
     def secret(self) -> bool:
         """Its value is never printed."""
-        return any(meta.extra == _SECRET for meta in self._metas())
+        return any(meta.extra == SECRET for meta in self._metas())
 
     @property
     def allowed(self) -> str:
@@ -554,6 +561,7 @@ def _check(settings: Settings) -> None:
             "mcp.authorization_server needs http.public_url, or mcp.oauth_audience", field="mcp.oauth_audience"
         )
     _check_microvm(settings.microvm)
+    check_fleet(settings)
     if settings.api_key and len(settings.api_key) < 16:
         raise ConfigurationError("api_key = (hidden) is not allowed: at least 16 characters", field="api_key")
 
@@ -572,6 +580,45 @@ def _check_microvm(microvm: MicrovmSettings) -> None:
             f"microvm.{named} asks for tier microvm, which is not switched on: set microvm.enabled",
             field=f"microvm.{named}",
         )
+
+
+def check_fleet(settings: Settings) -> None:
+    """Rules of what is beyond one machine: nothing that a role needs is made up for it.
+
+    Raises:
+        ConfigurationError: something is missing or contradicts; ``field`` is the key.
+    """
+    redis, s3, fleet, role = settings.redis, settings.s3, settings.fleet, settings.fleet.role
+    _refuse(bool(redis.url and redis.host), "redis.host", "stands beside redis.url: set one of them")
+    _refuse(bool(redis.certificate) != bool(redis.certificate_key), "redis.certificate_key", "goes with a certificate")
+    _refuse(bool(s3.url) and not (s3.access_key and s3.secret_key), "s3.access_key", "and s3.secret_key go with s3.url")
+    _refuse(bool(s3.kms_key) and s3.encryption != "aws:kms", "s3.kms_key", "goes with s3.encryption = aws:kms")
+    for key in ("secret", "service_token"):
+        given = getattr(fleet, key)
+        _refuse(bool(given) and len(given) < 32, f"fleet.{key}", "= (hidden) is not allowed: at least 32 characters")
+    _refuse(fleet.heartbeat_seconds * 2 > fleet.lost_seconds, "fleet.lost_seconds", "is at least two heartbeats")
+    _refuse(fleet.lost_seconds > fleet.lease_seconds, "fleet.lease_seconds", "is at least fleet.lost_seconds")
+    if role == "all":
+        return
+    needs: list[tuple[str, object]] = [
+        ("redis.url", redis.url or redis.host),
+        ("s3.url", s3.url),
+        ("fleet.secret", fleet.secret),
+        ("fleet.service_token", fleet.service_token),
+    ]
+    if role == "gateway":
+        # Two gateways that each make up a key of their own would refuse each other's callers.
+        needs += [("fleet.signing_key", fleet.signing_key)]
+        needs += [("api_key", settings.api_key)] if settings.http.authentication else []
+    else:
+        needs += [("fleet.trusted_keys", fleet.trusted_keys)]
+    for key, value in needs:
+        _refuse(not value, key, f"is needed by role {role}; docs/scale.md says how to make one")
+
+
+def _refuse(wrong: object, key: str, rule: str) -> None:
+    if wrong:
+        raise ConfigurationError(f"{key} {rule}", field=key)
 
 
 def process_environment() -> Mapping[str, str]:

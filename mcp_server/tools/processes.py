@@ -126,7 +126,7 @@ async def start_process(call: Call, given: StartProcess) -> Reply:
     default = call.visit.default_session(call.door.ids)
     session_id = default if given.session is None and default else await call.session_or_new(given.session)
     info = await call.door.processes.start(call.principal, session_id, command, given.tier)
-    process = call.door.processes.get(call.principal, session_id, info.id)
+    process = await call.door.processes.get(call.principal, session_id, info.id)
     output = await process.read(position=0, limit=call.door.settings.text_bytes, wait_seconds=FIRST_LOOK_SECONDS)
     return _reply(session_id, output)
 
@@ -141,7 +141,7 @@ async def read_process(call: Call, given: ReadProcess) -> Reply:
     Example: {"process": "p1", "wait": 20, "until": "Serving HTTP"}
     """
     session_id, process_id = await _where(call, given.session, given.process)
-    process = call.door.processes.get(call.principal, session_id, process_id)
+    process = await call.door.processes.get(call.principal, session_id, process_id)
     output = await process.read(
         position=given.position,
         limit=call.door.settings.text_bytes,
@@ -160,7 +160,7 @@ async def write_stdin(call: Call, given: WriteStdin) -> Reply:
     Example: {"process": "p1", "text": "y\n"}
     """
     session_id, process_id = await _where(call, given.session, given.process)
-    process = call.door.processes.get(call.principal, session_id, process_id)
+    process = await call.door.processes.get(call.principal, session_id, process_id)
     data = given.text.encode("utf-8", "replace")
     written = await process.write(data, close=given.close)
     complete = written == len(data)
@@ -175,7 +175,7 @@ async def signal_process(call: Call, given: SignalProcess) -> Reply:
     Example: {"process": "p1", "signal": "KILL"}
     """
     session_id, process_id = await _where(call, given.session, given.process)
-    process = call.door.processes.get(call.principal, session_id, process_id)
+    process = await call.door.processes.get(call.principal, session_id, process_id)
     await process.signal(int(signal.Signals[f"SIG{given.signal}"]))
     await process.wait_ended(1.0)
     output = await process.read(position=None, limit=call.door.settings.text_bytes, wait_seconds=0)
@@ -186,7 +186,7 @@ async def signal_process(call: Call, given: SignalProcess) -> Reply:
 async def list_processes(call: Call, given: ListProcesses) -> Reply:
     """List the background processes of a session: running ones, and those that have ended lately."""
     session_id = await call.session(given.session)
-    lines = [_line(info) for info in call.door.processes.list(call.principal, session_id)]
+    lines = [_line(info) for info in await call.door.processes.list(call.principal, session_id)]
     said = "\n".join(_in_words(line) for line in lines) or "no background processes"
     return Reply(ProcessList(session_id, lines), [text(said)])
 

@@ -93,7 +93,7 @@ async def list_sessions(call: Call, given: ListSessions) -> Reply:
     lines = [
         SessionLine(
             info.id,
-            call.door.processes.state(info.id),
+            await call.door.processes.state(info.id),
             info.files,
             info.size_bytes,
             _time(info.created_at),

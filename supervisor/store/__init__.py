@@ -93,6 +93,10 @@ class QuotaExceeded(Exception):
     """The files would pass a limit of their session; nothing was stored. The message names the limit."""
 
 
+class Fenced(Exception):
+    """The session's lease has gone to another worker meanwhile; nothing was stored."""
+
+
 class AccountFull(QuotaExceeded):
     """The same for what an account holds in all its sessions."""
 
@@ -139,10 +143,15 @@ class SessionStore(Protocol):
         max_files: int,
         max_bytes: int,
         quota: Quota = NO_QUOTA,
+        fence: int | None = None,
     ) -> None:
         """Change what a session holds that exists, or is made with it. Directories count as files.
 
+        ``fence``: the number of the lease under which this was worked out, see :mod:`supervisor.fleet.leases`; a store
+        of one daemon's own has no leases and does not look at it.
+
         Raises:
+            Fenced: another worker has the session now.
             QuotaExceeded: the session would pass ``max_files`` or ``max_bytes``.
             AccountFull: it grows, and its account would pass ``quota``.
             KeyError: the session is gone.
@@ -160,10 +169,11 @@ class SessionStore(Protocol):
     async def delete_files(self, file_ids: Sequence[FileId]) -> None:
         """Forget files; unknown ids are no error."""
 
-    async def put_state(self, state: SavedState, quota: Quota = NO_QUOTA) -> None:
-        """Keep the state of an existing session, instead of an older one.
+    async def put_state(self, state: SavedState, quota: Quota = NO_QUOTA, fence: int | None = None) -> None:
+        """Keep the state of an existing session, instead of an older one. ``fence`` as :meth:`change_files`.
 
         Raises:
+            Fenced: another worker has the session now.
             KeyError: the session is gone.
             AccountFull: as :meth:`change_files`.
         """
@@ -216,3 +226,20 @@ class BlobStore(Protocol):
 
     async def remove(self, digest: str, before: float) -> None:
         """Remove a blob, unless it was used again since ``before``."""
+
+
+class BlobMarks(Protocol):
+    """Keeps those who use a blob again and those who remove it apart, where many do both (S3, several daemons).
+
+    A blob that is marked as used is not removed for :data:`supervisor.files.GRACE_SECONDS`; one whose removal has begun
+    is not used until that has ended.
+    """
+
+    async def use(self, digest: str) -> None:
+        """Mark it as used, before it is looked for or written; waits for a removal that has begun."""
+
+    async def begin_removal(self, digest: str) -> bool:
+        """Say whether it may be removed now: nobody has marked it of late, and nothing names it."""
+
+    async def end_removal(self, digest: str) -> None:
+        """It is gone."""

@@ -162,6 +162,7 @@ class SqliteSessions:
         max_files: int,
         max_bytes: int,
         quota: Quota = NO_QUOTA,
+        fence: int | None = None,  # noqa: ARG002 - the directory is one daemon's
     ) -> None:
         """See :class:`supervisor.store.SessionStore`."""
 
@@ -243,7 +244,12 @@ class SqliteSessions:
 
         await self._transaction(work)
 
-    async def put_state(self, state: SavedState, quota: Quota = NO_QUOTA) -> None:
+    async def put_state(
+        self,
+        state: SavedState,
+        quota: Quota = NO_QUOTA,
+        fence: int | None = None,  # noqa: ARG002 - as above
+    ) -> None:
         """See :class:`supervisor.store.SessionStore`."""
         values = (
             state.session_id,

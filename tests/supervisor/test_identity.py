@@ -316,24 +316,30 @@ def test_a_broken_key_file_lets_nobody_in(tmp_path: Path) -> None:
 # -- rates --
 
 
-def test_a_window_slides_and_says_when_to_come_again() -> None:
-    limiter = RateLimiter({"exec": Rate(2, 10), "upload": None}, shared_factor=3)
+async def test_a_window_slides_and_says_when_to_come_again() -> None:
+    now = [0.0]
+
+    async def check(who: Principal, kind: str, at: float) -> None:
+        now[0] = at
+        await limiter.check(who, kind)
+
+    limiter = RateLimiter({"exec": Rate(2, 10), "upload": None}, shared_factor=3, clock=lambda: now[0])
     ann, bob, nobody = Principal("t", "k", "ann"), Principal("t", "k", "bob"), Principal("t", "k")
-    limiter.check(ann, "exec", 0)
-    limiter.check(ann, "exec", 4)
+    await check(ann, "exec", 0)
+    await check(ann, "exec", 4)
     with pytest.raises(Busy) as caught:
-        limiter.check(ann, "exec", 7)
+        await check(ann, "exec", 7)
     assert caught.value.retry_after_seconds == 3
-    limiter.check(bob, "exec", 7)
-    limiter.check(ann, "exec", 10)
+    await check(bob, "exec", 7)
+    await check(ann, "exec", 10)
     with pytest.raises(Busy):
-        limiter.check(ann, "exec", 13.9)
+        await check(ann, "exec", 13.9)
     for _ in range(6):
-        limiter.check(nobody, "exec", 0)
+        await check(nobody, "exec", 0)
     with pytest.raises(Busy):
-        limiter.check(nobody, "exec", 0)
+        await check(nobody, "exec", 0)
     for _ in range(100):
-        limiter.check(ann, "upload", 0)
+        await check(ann, "upload", 0)
 
 
 def test_rates_are_written_as_calls_in_seconds() -> None:
