@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, NewType
 
+from msgspec import Struct
+
 SessionId = NewType("SessionId", str)
 FileId = NewType("FileId", str)
 
@@ -117,44 +119,38 @@ class ExecutionRequest:
     """Asked for. It can only raise what applies, see :mod:`supervisor.tier`; ``None``: whatever that is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(Struct, frozen=True, tag=True):
     """The program ended by itself."""
 
     code: int
 
 
-@dataclass(frozen=True, slots=True)
-class Signalled:
+class Signalled(Struct, frozen=True, tag=True):
     """A signal ended the program; ``SIGSYS`` is the seccomp policy's."""
 
     signal: int
 
 
-@dataclass(frozen=True, slots=True)
-class OutOfMemory:
+class OutOfMemory(Struct, frozen=True, tag=True):
     """The kernel killed something in the sandbox for its memory limit, the program itself or one of its children."""
 
     limit_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class TimedOut:
+class TimedOut(Struct, frozen=True, tag=True):
     """The wall-clock limit was reached."""
 
     limit_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class OutputLimit:
+class OutputLimit(Struct, frozen=True, tag=True):
     """A stream (``stdout`` or ``stderr``) passed the policy's ``output_kill_bytes``."""
 
     stream: str
     limit_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(Struct, frozen=True, tag=True):
     """The caller went away or asked for it."""
 
 
