@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from supervisor.access import may_use, owner_of
-from supervisor.errors import GaolerError, NotFound, QuotaReached, TooLarge
+from supervisor.errors import ExecutionLost, GaolerError, NotFound, QuotaReached, TooLarge
 from supervisor.execution import (
     FileId,
     FileReference,
@@ -32,6 +32,7 @@ from supervisor.store import (
     NO_QUOTA,
     AccountFull,
     BlobStore,
+    Fenced,
     FileChange,
     Quota,
     QuotaExceeded,
@@ -189,18 +190,21 @@ class FileService:
         blob: Blob,
         keep_seconds: float,
         untrusted_unsaved: Sequence[tuple[str, str]],
+        *,
+        fence: int | None = None,
     ) -> None:
         """Keep a saved namespace, whose bytes were stored; a session that was deleted meanwhile takes it along.
 
         Raises:
             QuotaReached: the owner would keep too much.
+            ExecutionLost: another worker has the session now.
         """
         now = self._clock()
         unsaved = tuple(untrusted_unsaved)
         state = SavedState(session_id, profile, blob.digest, blob.size_bytes, now, now + keep_seconds, unsaved)
         try:
             with _quotas_typed():
-                await self._sessions.put_state(state, self._limits.quota)
+                await self._sessions.put_state(state, self._limits.quota, fence)
         except KeyError:
             return
 
@@ -320,13 +324,14 @@ class FileService:
         """
         await self.change(files[0].session_id, FileChange(put=files))
 
-    async def change(self, session_id: SessionId, change: FileChange) -> None:
+    async def change(self, session_id: SessionId, change: FileChange, *, fence: int | None = None) -> None:
         """Change the files of a session of the caller's, all or nothing. It then lives for the retention time again.
 
         Raises:
             TooLarge: the session would be over a limit.
             QuotaReached: the owner would keep too much.
             NotFound: the session was deleted meanwhile.
+            ExecutionLost: another worker has the session, whose lease had the number ``fence``.
         """
         try:
             with _quotas_typed():
@@ -337,6 +342,7 @@ class FileService:
                     max_files=self._limits.files_per_session,
                     max_bytes=self._limits.session_bytes,
                     quota=self._limits.quota,
+                    fence=fence,
                 )
         except QuotaExceeded as error:
             raise TooLarge(str(error), field="file") from None
@@ -462,6 +468,8 @@ class FileService:
 def _quotas_typed() -> Iterator[None]:
     try:
         yield
+    except Fenced:
+        raise ExecutionLost("another worker has the session now: nothing of this was kept") from None
     except AccountFull as error:
         raise QuotaReached(f"{error}; delete some, or wait until they expire", field="file") from None
 

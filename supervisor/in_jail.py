@@ -311,21 +311,24 @@ class InJail:
             origin = source.reference or FileReference(source.file.id, source.file.session_id, name)
         results.files.append(ResultFile(file.id, file.session_id, name, file.size_bytes, modified_from=origin))
 
-    async def keep(self, inputs: Inputs, results: Results, present: Present | None = None) -> None:
+    async def keep(
+        self, inputs: Inputs, results: Results, present: Present | None = None, *, fence: int | None = None
+    ) -> None:
         """Put what was found into the session, all or nothing. If it cannot be, ``present`` does not count it as kept.
 
         Raises:
             TooLarge, NotFound: the session is full, or was deleted meanwhile.
+            ExecutionLost: another worker has the session, whose lease had the number ``fence`` here.
         """
         try:
-            await self._keep(inputs, results, present)
+            await self._keep(inputs, results, present, fence)
         except GaolerError:
             if present is not None:
                 present.forget(file.name for file in results.new)
                 present.directories = set(inputs.directories)
             raise
 
-    async def _keep(self, inputs: Inputs, results: Results, present: Present | None) -> None:
+    async def _keep(self, inputs: Inputs, results: Results, present: Present | None, fence: int | None) -> None:
         session, packages = inputs.session_id, results.packages
         stored = None if packages is None else StoredPackages(session, packages.digest, packages.size_bytes)
         change = FileChange(
@@ -341,13 +344,13 @@ class InJail:
         if change.empty:
             return
         try:
-            await self._files.change(session, change)
+            await self._files.change(session, change, fence=fence)
         except TooLarge:
             # The sandbox will not offer them again: a session that is full of files keeps its packages.
             alone = FileChange(packages=stored, drop_packages=results.forget_packages, make=change.make)
             if not alone.empty:
                 with suppress(QuotaReached):
-                    await self._files.change(session, alone)
+                    await self._files.change(session, alone, fence=fence)
             raise
         except QuotaReached as error:
             # It has run, and its output is worth something: it loses what it made, and is told.
@@ -356,7 +359,7 @@ class InJail:
                 present.forget(file.name for file in change.put)
             less = replace(change, put=(), add_directories=frozenset(), packages=None, make=None)
             if not (less.empty or inputs.is_new):
-                await self._files.change(session, less)
+                await self._files.change(session, less, fence=fence)
 
 
 def _leave_out(results: Results, why: str) -> None:

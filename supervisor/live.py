@@ -23,6 +23,7 @@ from supervisor.files import FileService
 from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
 from supervisor.jailer.client import JailerClient
+from supervisor.live_lease import Alone, Holds
 from supervisor.live_means import LiveLimits, Means
 from supervisor.live_session import Job, LiveSession
 from supervisor.network.grants import Network
@@ -50,9 +51,13 @@ class LiveSessions:
         admission: Admission,
         network: Network,
         limits: LiveLimits,
+        *,
         nursery: trio.Nursery,
+        holds: Holds,
     ) -> None:
-        self._means = Means(jailer, files, resolver, work, admission, network, limits, self._note_loss, self._take_loss)
+        self._means = Means(
+            jailer, files, resolver, work, admission, network, limits, self._note_loss, self._take_loss, holds
+        )
         self._limits = limits
         self._nursery = nursery
         self._sessions: dict[SessionId, LiveSession] = {}
@@ -169,6 +174,13 @@ class LiveSessions:
             session.discarded = True
             self._end(session)
             self._interrupt(session)
+
+    def lose(self, session_id: SessionId) -> None:
+        """Another daemon has this session now: what runs in it is ended, nothing more of it is stored."""
+        for session in (self._sessions.get(session_id), self._leaving.get(session_id)):
+            if session is not None:
+                log.warning("session taken by another worker session=%s", session_id)
+                session.lose()
 
     def _known(self, principal: Principal, session_id: SessionId) -> LiveSession | None:
         session = self._sessions.get(session_id)
@@ -306,6 +318,7 @@ async def open_live(
     admission: Admission,
     network: Network,
     limits: LiveLimits,
+    holds: Holds | None = None,
 ) -> AsyncIterator[LiveSessions]:
     """Keep lasting sessions for the block; at its end, and when that is cancelled, they are saved, within a bound."""
     stopping = trio.Event()
@@ -320,7 +333,9 @@ async def open_live(
 
     async with trio.open_nursery() as nursery:
         sessions = await nursery.start(hold)
-        live = LiveSessions(jailer, files, resolver, work, admission, network, limits, sessions)
+        live = LiveSessions(
+            jailer, files, resolver, work, admission, network, limits, nursery=sessions, holds=holds or Alone()
+        )
         nursery.start_soon(live.watch_memory)
         try:
             yield live

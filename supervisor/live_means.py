@@ -11,6 +11,7 @@ from supervisor.files import FileService
 from supervisor.in_jail import InJail
 from supervisor.inputs import InputResolver
 from supervisor.jailer.client import JailerClient
+from supervisor.live_lease import Holds
 from supervisor.network.grants import Network
 from supervisor.processes import ProcessLimits
 
@@ -32,9 +33,11 @@ class LiveLimits:
     process: ProcessLimits
     processes_per_owner: int
     best_tier: Tier
+    """The highest that this host gives."""
     machines: int
     """So many of them may have a virtual machine at a time."""
-    """The highest that this host gives."""
+    snapshot_seconds: float | None = None
+    """Variables are saved so long after each execution too; ``None``: only when the session ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,3 +54,4 @@ class Means:
     note_loss: Callable[[SessionId, str], None]
     """Remember why the state of a session is gone, until it is told."""
     take_loss: Callable[[SessionId], str | None]
+    holds: Holds

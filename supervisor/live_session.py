@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 import trio
 
-from supervisor.errors import Busy, Conflict, GaolerError, InvalidRequest, NotFound, SandboxFailed
+from supervisor.errors import Busy, Conflict, ExecutionLost, GaolerError, InvalidRequest, NotFound, SandboxFailed
 from supervisor.execution import (
     ExecutionRequest,
     ExecutionResult,
@@ -30,6 +30,7 @@ from supervisor.hints import give_hint
 from supervisor.in_jail import Present, outcome_of, refusals_typed, result_of
 from supervisor.jailer import protocol
 from supervisor.jailer.client import JailRefused, RemoteJail
+from supervisor.live_lease import Hold
 from supervisor.live_means import Means
 from supervisor.live_state import restore, save
 from supervisor.network.grants import Grant
@@ -48,6 +49,7 @@ KEPT_PROCESSES: Final = 32
 BACKGROUND_SHARE: Final = 0.25
 """Of one caller's part of the CPU, for what runs while nobody waits for it."""
 
+_TAKEN: Final = "the session was ended, or another worker has it now, while this ran"
 NOBODY: Final = Principal("", "gaoler")
 
 _T = TypeVar("_T")
@@ -86,6 +88,9 @@ class LiveSession:
         self._wanted: tuple[str, ...] | None = None
         """What the last execution narrowed the network down to."""
         self._present = Present()
+        self._hold = Hold()
+        self._unsaved = False
+        """Code has run since the variables were last saved."""
         self._fresh = True
         """Nothing was restored yet."""
         self.over = False
@@ -191,6 +196,9 @@ class LiveSession:
             log.error("session lost session=%s reason=%s", self.id, ascii(str(found)))
         except* Exception as group:
             log.error("session lost session=%s", self.id, exc_info=group)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._means.holds.give_up(self.id)
 
     def refuse_rest(self) -> None:
         """Answer those who wait, after :meth:`serve`."""
@@ -212,6 +220,8 @@ class LiveSession:
             return
         limits = self._means.limits
         self._current = job
+        if not await self._take_hold(job):
+            return
         await self._choose_tier()
         async with (
             self._means.jailer.open_jail(limits.policy, limits.profile, tier=self.tier) as jail,
@@ -236,6 +246,23 @@ class LiveSession:
                 await self._leave(jail)
             self._nursery.cancel_scope.cancel()
 
+    async def _take_hold(self, job: Job) -> bool:
+        """Have the session for ourselves, where there are others; say whether we do. If not, the job is refused."""
+        try:
+            self._hold = await self._means.holds.take(self.id)
+        except GaolerError as error:
+            job.error = error
+            job.done.set()
+            return False
+        return True
+
+    def lose(self) -> None:
+        """Another worker has the session: end all at once and store nothing more."""
+        self.discarded = True
+        self.end()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
     async def _choose_tier(self) -> None:
         """Go on in the tier of the saved namespace, if that is higher: what has lived apart never meets our kernel."""
         state = await self._means.files.saved_state(self.id)
@@ -251,23 +278,42 @@ class LiveSession:
         if running:
             await self._look_after(jail)
         if self._used:
-            why = await save(self._means, self.id, self.tier, jail, lambda: not self.discarded)
+            why = await self._save(jail)
             if why is not None:
                 self._note_loss(why)
         if running:
             self._means.note_loss(self.id, f"{running} background process(es) were ended")
 
+    async def _save(self, jail: RemoteJail) -> str | None:
+        self._unsaved = False
+        return await save(self._means, self.id, self.tier, jail, self._hold, lambda: not self.discarded)
+
+    async def _await_job(self) -> Job | None:
+        """Wait for a job; meanwhile the variables are saved, where they could get lost with this daemon."""
+        limits = self._means.limits
+        wait = limits.idle_seconds
+        if limits.snapshot_seconds is not None and self._unsaved and self._used and not self.running_processes:
+            with trio.move_on_after(limits.snapshot_seconds) as self._waiting:
+                return await self._inbox.receive()
+            if self.ending:
+                return None
+            assert self._jail is not None
+            await self._save(self._jail)
+            wait -= limits.snapshot_seconds
+        with trio.move_on_after(wait) as self._waiting:
+            return await self._inbox.receive()
+        return None
+
     async def _next(self) -> Job | None:
         """Wait for the next job that somebody still wants; ``None``: it is time to end."""
         while not self.discarded:
+            job: Job | None
             try:
                 job = self._inbox.receive_nowait()
             except trio.WouldBlock:
                 if self.ending:
                     return None
-                job = None
-                with trio.move_on_after(self._means.limits.idle_seconds) as self._waiting:
-                    job = await self._inbox.receive()
+                job = await self._await_job()
                 self._waiting = None
             if job is None or not job.abandoned:
                 return job
@@ -279,7 +325,7 @@ class LiveSession:
         except GaolerError as error:
             job.error = error
         except BaseException:
-            job.error = SandboxFailed("the execution was lost")
+            job.error = ExecutionLost(_TAKEN) if self.discarded else SandboxFailed("the execution was lost")
             raise
         finally:
             job.done.set()
@@ -338,6 +384,7 @@ class LiveSession:
                     if job.abandoned:
                         raise Busy("nobody waits for it any more", retry_after_seconds=1.0)
                     self._used = self._used or (language.profile is not None and request.main is None)
+                    self._unsaved = True
                     self._wanted = request.egress
                     await grant.use(request.principal, self._wanted)
                     self._running = job
@@ -354,7 +401,7 @@ class LiveSession:
         finally:
             self._running = None
             await self._go_on(jail)
-        await means.work.keep(inputs, results, self._present)
+        await means.work.keep(inputs, results, self._present, fence=self._hold.fence)
         result = result_of(inputs, ended, output, results, Runtime(self.id, status, ended.state_lives))
         return replace(result, tier=self.tier)
 
@@ -377,7 +424,7 @@ class LiveSession:
         assert self._jail is not None
         if self._fresh:
             self._fresh = False
-            self._used = await restore(self._means, self.id, self.tier, self._jail, results)
+            self._used = await restore(self._means, self.id, self.tier, self._jail, results, self._hold)
             return "restored" if self._used else "new"
         if self.running_processes:
             await self._jail.pause()
@@ -509,7 +556,7 @@ class LiveSession:
             await self._means.work.place_inputs(inputs, jail, self._present)
             await self._means.work.collect(jail, inputs, results, self._present)
         self.unsettled = self.running_processes > 0
-        await self._means.work.keep(inputs, results, self._present)
+        await self._means.work.keep(inputs, results, self._present, fence=self._hold.fence)
 
     def _bare_request(self, principal: Principal) -> ExecutionRequest:
         return ExecutionRequest(principal, language="", code="", session_id=self.id)

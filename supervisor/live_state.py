@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
 import trio
@@ -11,6 +12,7 @@ import trio
 from supervisor.errors import GaolerError, NotFound
 from supervisor.execution import SessionId, Tier
 from supervisor.jailer.client import JailRefused, RemoteJail
+from supervisor.live_lease import Hold
 from supervisor.live_means import Means
 from supervisor.results import Results, shown_text
 from supervisor.tier import TIERS, is_below, state_label, state_tier
@@ -18,9 +20,17 @@ from supervisor.tier import TIERS, is_below, state_label, state_tier
 log: Final = logging.getLogger("gaoler.live")
 
 SHOWN_UNSAVED: Final = 8
+_WORKER_GONE: Final = "the worker that had this session is gone"
 
 
-async def restore(means: Means, session_id: SessionId, tier: Tier, jail: RemoteJail, results: Results) -> bool:
+async def restore(
+    means: Means,
+    session_id: SessionId,
+    tier: Tier,
+    jail: RemoteJail,
+    results: Results,
+    hold: Hold,
+) -> bool:
     """Bring the saved namespace back, if there is one; what the caller has to know goes into the notes.
 
     Says whether there is a namespace now.
@@ -31,6 +41,8 @@ async def restore(means: Means, session_id: SessionId, tier: Tier, jail: RemoteJ
         results.notes.append(lost)
     state = await means.files.saved_state(session_id)
     if state is None or state.profile not in [state_label(limits.profile, each) for each in TIERS]:
+        if hold.taken_from is not None:
+            results.notes.append(f"{_WORKER_GONE}, and with it the variables of earlier executions; the files are kept")
         return False
     if is_below(tier, state_tier(state.profile)):
         results.notes.append(
@@ -48,11 +60,14 @@ async def restore(means: Means, session_id: SessionId, tier: Tier, jail: RemoteJ
         results.notes.append(f"the variables of earlier executions could not be restored: {reason}")
         return False
     results.notes.append(restored_note(state.untrusted_unsaved))
+    if hold.taken_from is not None:
+        saved = datetime.fromtimestamp(state.saved_at, UTC).isoformat(" ", "seconds")
+        results.notes.append(f"{_WORKER_GONE}: the variables are as they were when they were last saved, at {saved}")
     return True
 
 
 async def save(
-    means: Means, session_id: SessionId, tier: Tier, jail: RemoteJail, wanted: Callable[[], bool] = lambda: True
+    means: Means, session_id: SessionId, tier: Tier, jail: RemoteJail, hold: Hold, wanted: Callable[[], bool]
 ) -> str | None:
     """Save the namespace, shielded and within its time; give why it could not be, or ``None``.
 
@@ -67,7 +82,7 @@ async def save(
             if wanted():
                 unsaved = saved.untrusted_unsaved
                 label = state_label(limits.profile, tier)
-                await files.keep_state(session_id, label, blob, limits.archive_seconds, unsaved)
+                await files.keep_state(session_id, label, blob, limits.archive_seconds, unsaved, fence=hold.fence)
             log.info("session saved session=%s bytes=%d", session_id, saved.size)
             why = None
         except (JailRefused, GaolerError) as error:

@@ -99,7 +99,9 @@ class World:
     async def store(self, _content: Any, _limit: int) -> Any:
         return SimpleNamespace(digest="d", size_bytes=3)
 
-    async def keep_state(self, session: SessionId, label: str, blob: Any, _seconds: float, unsaved: Any) -> None:
+    async def keep_state(
+        self, session: SessionId, label: str, blob: Any, _seconds: float, unsaved: Any, **_fence: Any
+    ) -> None:
         self.saved = SavedState(session, label, blob.digest, blob.size_bytes, 0.0, 1.0, tuple(unsaved))
 
 
@@ -120,7 +122,7 @@ class Work:
         outcome = protocol.RunExited(code=0) if lives else protocol.RunOutOfMemory(limit_bytes=1)
         return protocol.Ended(outcome, 0.1, 0.1, 1, jail_lives=lives, state_lives=lives)
 
-    async def collect(self, *_arguments: Any) -> None:
+    async def collect(self, *_arguments: Any, **_named: Any) -> None:
         return
 
     take_shown = keep = place_inputs = collect
