@@ -59,9 +59,11 @@ crash: $(VENV)/installed-dev tools
 
 # What tests use of Debian beside what the image brings: a C compiler for hostile programs, npm for LibreChat's client, and
 # an emulator for guests. Its virtiofsd is a part of qemu-system-common until Debian 12, a package of its own since then.
+# redis-tools has the server's program too (redis-check-rdb, by another name); redis-server would start a service.
 tools:
 	@command -v gcc >/dev/null && command -v npm >/dev/null || { echo "Installing gcc, nodejs, npm ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install gcc libc6-dev nodejs npm; }
 	@command -v qemu-system-x86_64 >/dev/null && { test -x /usr/lib/qemu/virtiofsd || test -x /usr/libexec/virtiofsd; } || { echo "Installing qemu-system-x86 ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends qemu-system-x86 qemu-system-common $$(apt-cache search --names-only '^virtiofsd$$' | cut -d' ' -f1); }
+	@command -v redis-check-rdb >/dev/null || command -v redis-server >/dev/null || { echo "Installing redis-tools ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends redis-tools; }
 
 bench: $(VENV)/installed-dev
 	@$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
