@@ -9,6 +9,8 @@ All keys of one daemon share one hash tag, ``{prefix}``, so that scripts over se
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -17,13 +19,20 @@ import redis
 import trio
 
 from supervisor.dialling import Dial
-from supervisor.errors import StoreUnavailable
+from supervisor.errors import ConfigurationError, StorageFull, StoreUnavailable
+from supervisor.redis_dialling import Cut, ServerRefused
+from supervisor.redis_facts import RedisFacts, check_server, read_facts
+from supervisor.redis_faults import Fault, fault_of
+from supervisor.redis_servers import Servers
 from supervisor.settings_fleet import RedisSettings
 
+log: Final = logging.getLogger("gaoler.redis")
 _T = TypeVar("_T")
 Work = Callable[["redis.Redis"], _T]
 
-_LOST: Final = (redis.ConnectionError, redis.TimeoutError, OSError)
+_SILENT: Final = "the server's Redis does not answer"
+_FIRST_PAUSE_SECONDS: Final = 0.02
+_LONGEST_PAUSE_SECONDS: Final = 0.5
 
 
 class Script:
@@ -31,55 +40,141 @@ class Script:
 
     def __init__(self, text: str) -> None:
         self.text = text
+        # Not for secrecy: it is how Redis names scripts.
+        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    def run(self, client: redis.Redis, keys: Sequence[str], arguments: Sequence[str | bytes | int | float] = ()) -> Any:
+        """Run it, in a thread; a server that has forgotten it (a restart, a fail-over) is told it again."""
+        try:
+            return client.evalsha(self.digest, len(keys), *keys, *arguments)
+        except redis.exceptions.NoScriptError:
+            return client.eval(self.text, len(keys), *keys, *arguments)
 
 
 class RedisLink:
     """Use :func:`open_redis`."""
 
-    def __init__(self, client: redis.Redis, settings: RedisSettings) -> None:
-        self._client = client
+    def __init__(self, servers: Servers, settings: RedisSettings) -> None:
+        self._servers = servers
+        self._client = servers.client(settings.connections, answer_seconds=settings.socket_seconds)
         self._settings = settings
+        # Places are waited for here and for a time: a thread's limiter would have callers wait as long as all before
+        # them together, when no server answers.
+        self._places = trio.Semaphore(settings.connections)
         self._limiter = trio.CapacityLimiter(settings.connections)
 
     def key(self, *parts: str) -> str:
         """Give the name of a key: ``{prefix}:part:part``."""
         return ":".join((f"{{{self._settings.prefix}}}", *parts))
 
-    async def call(self, work: Work[_T]) -> _T:
+    async def call(self, work: Work[_T], *, lasting: bool = False) -> _T:
         """Have ``work`` done with the client, in a thread; answers are bytes.
 
         While no server answers it is tried again, for ``redis.retry_seconds``: ``work`` has to be fit to be done twice,
-        because an answer may have been lost on its way.
+        because an answer may have been lost on its way. ``lasting``: what it wrote has to reach ``redis.replicas``
+        replicas before it counts.
 
         Raises:
-            StoreUnavailable: no server answered in time.
+            StoreUnavailable: no server answered in time, or too few replicas did.
+            StorageFull: the server has no room.
         """
         deadline = trio.current_time() + self._settings.retry_seconds
-        pause = 0.02
+        pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return await trio.to_thread.run_sync(work, self._client, limiter=self._limiter)
-            except _LOST:
-                if trio.current_time() + pause > deadline:
-                    raise StoreUnavailable("the server's Redis does not answer") from None
+                return await self._once(work, deadline, lasting=lasting)
+            except (redis.RedisError, OSError) as error:
+                again = self._judge(error)
+            if not again or trio.current_time() + pause > deadline:
+                raise StoreUnavailable(_SILENT)
             await trio.sleep(pause)
-            pause = min(1.0, pause * 2)
+            pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
 
     async def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[str | bytes | int | float] = ()
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[str | bytes | int | float] = (),
+        *,
+        lasting: bool = False,
     ) -> Any:
         """Run a script, as :meth:`call`."""
-        return await self.call(lambda client: client.eval(script.text, len(keys), *keys, *arguments))
+        return await self.call(lambda client: script.run(client, keys, arguments), lasting=lasting)
 
     async def time(self) -> float:
         """Give the server's clock, in seconds since the epoch: the one clock that a fleet shares."""
         seconds, microseconds = await self.call(lambda client: client.time())
         return float(seconds) + float(microseconds) / 1e6
 
+    async def facts(self) -> RedisFacts:
+        """Say what server this is, for the doctor."""
+        return await self.call(read_facts)
+
     @asynccontextmanager
     async def open_line(self) -> AsyncIterator[Line]:
         """Have a connection of one's own for the block, for calls that wait."""
-        yield Line(self._client)
+        line = Line(self._servers)
+        try:
+            yield line
+        finally:
+            line.drop()
+
+    def close(self) -> None:
+        """Close all connections that nobody uses."""
+        self._client.connection_pool.disconnect()
+
+    async def _once(self, work: Work[_T], deadline: float, *, lasting: bool) -> _T:
+        try:
+            self._places.acquire_nowait()
+        except trio.WouldBlock:
+            taken = False
+            with trio.move_on_at(deadline + self._settings.socket_seconds):
+                await self._places.acquire()
+                taken = True
+            if not taken:
+                raise StoreUnavailable(_SILENT) from None
+        try:
+            return await trio.to_thread.run_sync(self._do, work, lasting, limiter=self._limiter)
+        finally:
+            self._places.release()
+
+    def _do(self, work: Work[_T], lasting: bool) -> _T:  # noqa: FBT001 - threads take no names
+        if not lasting or not self._settings.replicas:
+            return work(self._client)
+        with self._client.client() as own:  # type: ignore[no-untyped-call]  # redis-py has no types there
+            result = work(own)
+            # WAIT is about what this connection wrote. Work that is done a second time may have nothing left to write,
+            # and what it wrote the first time went over another one: a write of ours stands behind both.
+            own.set(self.key("settled"), b"1", ex=60)
+            reached = own.wait(self._settings.replicas, round(self._settings.replica_seconds * 1000))
+        if reached < self._settings.replicas:
+            log.warning("only %d replicas of %d have what was written", reached, self._settings.replicas)
+            raise StoreUnavailable("the replicas of the server's Redis do not answer")
+        return result
+
+    def _judge(self, error: Exception) -> bool:
+        """Say whether to try again.
+
+        Raises:
+            StorageFull: there is no room.
+            Exception: the error itself, if it is our own.
+        """
+        match fault_of(error):
+            case Fault.LOST:
+                if isinstance(error, ServerRefused):
+                    log.warning("Redis cannot be used: %s (%s)", error.message, error.field)
+                return True
+            case Fault.ELSEWHERE:
+                self._servers.forget()
+                return True
+            case Fault.REFUSED:
+                log.error("Redis refuses us: %s", error)
+                return False
+            case Fault.FULL:
+                log.error("Redis keeps nothing more: %s", error)
+                raise StorageFull("the server's Redis has no room") from None
+            case Fault.OURS:
+                raise error
 
 
 class Line:
@@ -88,31 +183,90 @@ class Line:
     Cancelling a call ends it at once, by closing the connection; the next call has a new one.
     """
 
-    def __init__(self, client: redis.Redis) -> None:
-        self._client = client
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
+        self._client: redis.Redis | None = None
+        self._cut = Cut()
 
     async def call(self, work: Work[_T]) -> _T:
         """Have ``work`` done, in a thread; it may wait at the server as long as it likes. Not tried again.
 
+        A call that is cancelled while it still connects leaves its thread behind until that is over, at most
+        ``redis.connect_seconds``.
+
         Raises:
             StoreUnavailable: the server is gone.
         """
+        if self._client is None:
+            self._cut = Cut()
+            self._client = self._servers.client(1, answer_seconds=None, cut=self._cut)
+        client, cut, limiter = self._client, self._cut, trio.CapacityLimiter(1)
+
+        def do() -> _T:
+            try:
+                return work(client)
+            finally:
+                if cut.done:
+                    client.connection_pool.disconnect()
+
         try:
-            return await trio.to_thread.run_sync(work, self._client, abandon_on_cancel=True)
-        except _LOST:
-            raise StoreUnavailable("the server's Redis does not answer") from None
+            return await trio.to_thread.run_sync(do, abandon_on_cancel=True, limiter=limiter)
+        except trio.Cancelled:
+            self.drop()
+            raise
+        except (redis.RedisError, OSError) as error:
+            fault = fault_of(error)
+            if fault is Fault.OURS:
+                raise
+            self.drop()
+            if fault is Fault.ELSEWHERE:
+                self._servers.forget()
+            if fault is Fault.REFUSED or isinstance(error, ServerRefused):
+                log.error("Redis refuses us: %s", error)
+            raise StoreUnavailable(_SILENT) from None
+
+    def drop(self) -> None:
+        """Cut the connection; whoever waits on it ends. The next call makes a new one."""
+        self._cut.cut()
+        if self._client is not None:
+            # What a thread still uses is closed by that thread.
+            self._client.connection_pool.disconnect(inuse_connections=False)
+            self._client = None
 
 
 @asynccontextmanager
-async def open_redis(settings: RedisSettings, dial: Dial) -> AsyncIterator[RedisLink]:  # noqa: ARG001
+async def open_redis(settings: RedisSettings, dial: Dial) -> AsyncIterator[RedisLink]:
     """Connect for the block.
 
     Raises:
         ConfigurationError: the settings are wrong.
         StoreUnavailable: no server answers.
     """
-    client = redis.Redis.from_url(settings.url)
+    # Reads the authorities' files: milliseconds.
+    servers = await trio.to_thread.run_sync(Servers, settings, dial)
+    link = RedisLink(servers, settings)
     try:
-        yield RedisLink(client, settings)
+        await _check(link, settings)
+        yield link
     finally:
-        client.close()
+        link.close()
+
+
+async def _check(link: RedisLink, settings: RedisSettings) -> None:
+    def look(client: redis.Redis) -> RedisFacts:
+        try:
+            return read_facts(client)
+        except (redis.RedisError, OSError) as error:
+            raise _refusal(error) or error from None
+
+    check_server(await link.call(look), settings)
+
+
+def _refusal(error: Exception) -> ConfigurationError | None:
+    if isinstance(error, ServerRefused):
+        return ConfigurationError(error.message, field=error.field)
+    if fault_of(error) is Fault.REFUSED:
+        return ConfigurationError(f"Redis does not take us: {error}", field="redis.password")
+    if "DB index" in str(error):
+        return ConfigurationError("Redis has no database of this number", field="redis.db")
+    return None
