@@ -14,8 +14,9 @@ from supervisor.jailer.cgroup_subtree import remove_subtree
 from tests.daemon import Daemon, daemon_with, end_daemons, image_path
 from tests.microvm.emulated import emulated, pytest_collection_finish, pytest_unconfigure
 from tests.own_root import own_image
+from tests.s3_server import s3_server
 
-__all__ = ["emulated", "pytest_collection_finish", "pytest_unconfigure"]
+__all__ = ["emulated", "pytest_collection_finish", "pytest_unconfigure", "s3_server"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
