@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from supervisor.admission import Admission
+from supervisor.connector.client import Connector
+from supervisor.dialling import Dial
 from supervisor.executor import Executor
 from supervisor.files import FileService
 from supervisor.identity.derived import DerivedIds
@@ -46,6 +48,37 @@ class Prepared:
     """The seccomp program (BPF) that the daemon puts on itself when it serves."""
     bound: socket.socket | None = None
     """Of the host's network, which the daemon is not in; ``None``: a unix socket that it makes itself, or nothing."""
+    dial: Dial | None = None
+    """The way to Redis and S3, where the settings name one of them."""
+    connector: Connector | None = None
+    """Behind ``dial``; when it ends, so does the daemon."""
+    signing_key: tuple[str, bytes] | None = None
+    """The key that signs manifests: its id, and its PEM."""
+    trusted_keys: Mapping[str, bytes] = field(default_factory=dict)
+    """Public keys (PEM) of gateways, by id."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPrepared:
+    """What was read and made for a gateway before it became an ordinary user: no image, no jailer, no sandboxes."""
+
+    settings: Settings
+    policies: Mapping[str, Policy]
+    policy: Policy
+    """The one in force: what callers are told, and what a request is checked against before it is put in the queue."""
+    api_key: str
+    token_keys: Mapping[str, PublicKey]
+    oauth_keys: Mapping[str, OAuthKey]
+    rule_source: RuleSource
+    own_filter: bytes
+    """The seccomp program (BPF) that the gateway puts on itself when it serves."""
+    bound: socket.socket | None
+    """As in :class:`Prepared`."""
+    dial: Dial
+    connector: Connector
+    """Behind ``dial``; when it ends, so does the gateway."""
+    signing_key: tuple[str, bytes] | None
+    trusted_keys: Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,10 +210,11 @@ def _live_limits(prepared: Prepared) -> LiveLimits:
 
 
 async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, or until the keeper is gone.
+    """Serve until SIGTERM or SIGINT, or until the keeper or the connector is gone.
 
     Raises:
         SandboxFailed: the jailer cannot be kept alive; a supervisor should start the daemon again.
+        StoreUnavailable: the connector is gone; as above.
     """
     settings = prepared.settings
     async with (
@@ -223,6 +224,8 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
     ):
         nursery.start_soon(run_sweeper, core.files, settings.files.sweep_minutes * 60)
         nursery.start_soon(_watch_keeper, prepared.jailer)
+        if prepared.connector is not None:
+            nursery.start_soon(prepared.connector.await_end)
         stop = trio.Event()
         nursery.start_soon(_await_signal, stop)
 

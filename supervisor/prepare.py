@@ -33,6 +33,7 @@ from supervisor.network.host_names import HOSTS, RESOLV_CONF
 from supervisor.network.preparation import prepare_network
 from supervisor.nsjail_program import nsjail_path
 from supervisor.policy import PACKAGED_POLICIES, Policy, Profile, load_policies, load_profiles, load_seccomp_profiles
+from supervisor.prepare_remote import read_remote_files, start_way_out
 from supervisor.runtimes.catalogue import (
     InstalledLanguage,
     installed_languages,
@@ -51,7 +52,7 @@ log: Final = logging.getLogger("gaoler.prepare")
 PACKAGE: Final = Path(__file__).resolve().parent
 KEY_FILE: Final = "api_key"
 DOORS: Final = (PACKAGE.parent / "http_api", PACKAGE.parent / "mcp_server")
-OWN_PROCESSES: Final = ("daemon", "jailer", "proxy")
+OWN_PROCESSES: Final = ("daemon", "jailer", "proxy", "connector")
 SHARED_PACKAGES: Final = "packages"
 """Of the state directory: see :mod:`supervisor.shared_packages`."""
 WARM_CELL_BYTES: Final = 6 << 20
@@ -270,7 +271,7 @@ def shared_packages(settings: Settings) -> Path | None:
     return link.resolve() if link.exists() else None
 
 
-def _token_keys(settings: Settings) -> Mapping[str, PublicKey]:
+def read_token_keys(settings: Settings) -> Mapping[str, PublicKey]:
     """Read LibreChat's public keys, as root: the files may be readable to nobody else."""
     jwt = settings.jwt
     return load_public_keys(
@@ -301,7 +302,7 @@ def own_filters(settings: Settings) -> Mapping[str, bytes]:
     return {name: programs[f"processes/{name}.kafel"] for name in OWN_PROCESSES}
 
 
-def _told_of_names() -> list[Path]:
+def told_of_names() -> list[Path]:
     """Give the directories in which the host says how names are found, which a daemon with a network goes on reading.
 
     Directories, because these files are replaced, not written.
@@ -310,7 +311,7 @@ def _told_of_names() -> list[Path]:
     return sorted(path for path in found if path.is_dir())
 
 
-def _written(settings: Settings) -> list[Path]:
+def written_directories(settings: Settings) -> list[Path]:
     """Give the directories that the daemon writes to."""
     found = [settings.state_path / "data", settings.state_path / "run"]
     if settings.bind.startswith("unix:"):
@@ -318,7 +319,7 @@ def _written(settings: Settings) -> list[Path]:
     return found
 
 
-def _bind(settings: Settings) -> socket.socket | None:
+def bind_address(settings: Settings) -> socket.socket | None:
     """Take the address on which the daemon will listen. A unix socket it makes itself: a path is in its own view."""
     if settings.bind.startswith("unix:"):
         return None
@@ -362,19 +363,41 @@ def prepare(
     if plan.microvm is not None and tiers.unavailable and not probing:
         log.warning("no virtual machines reason=%s", tiers.unavailable)
         plan = replace(plan, microvm=None)
-    token_keys = _token_keys(settings)
+    token_keys = read_token_keys(settings)
     oauth_keys = load_oauth_keys(Path(settings.mcp.oauth_jwks)) if settings.mcp.authorization_server else {}
-    jailer = start_jailer(replace(plan, watch_fd=watch_fd))
-    bound = _bind(settings) if listening else None
+    remote = read_remote_files(settings)
+    connector = start_way_out(settings, plan.filters["connector"], plan.code, told_of_names(), as_root=True)
+    try:
+        jailer = start_jailer(replace(plan, watch_fd=watch_fd))
+    except BaseException:
+        if connector is not None:
+            connector.close()
+        raise
+    bound = bind_address(settings) if listening else None
     key, _made = read_or_make_key(settings, settings.state_path / KEY_FILE)
     become_ordinary_user(
         settings.jailer.daemon_uid,
         settings.state_path / "root",
         [*plan.code, *DOORS, policy_directory(settings)],
-        [*_written(settings), *writable],
-        _told_of_names() if plan.egress else (),
+        [*written_directories(settings), *writable],
+        told_of_names() if plan.egress else (),
     )
     own_filter = plan.filters["daemon"]
     return Prepared(
-        settings, policy, languages, key, jailer, token_keys, oauth_keys, network, catalogue, tiers, own_filter, bound
+        remote.shown_in_view(settings),
+        policy,
+        languages,
+        key,
+        jailer,
+        token_keys,
+        oauth_keys,
+        network,
+        catalogue,
+        tiers,
+        own_filter,
+        bound,
+        dial=None if connector is None else connector.dial,
+        connector=connector,
+        signing_key=remote.signing_key,
+        trusted_keys=remote.trusted_keys,
     )

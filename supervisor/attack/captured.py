@@ -28,7 +28,7 @@ from supervisor.jailer.server import NEEDED_CAPABILITIES
 from supervisor.jailer.setup import become_ordinary_user
 
 # <asm/unistd_64.h>
-_CALLS: Final = {
+CALLS: Final = {
     "ptrace": 101,
     "process_vm_readv": 310,
     "bpf": 321,
@@ -54,7 +54,7 @@ _CALLS: Final = {
     "fsopen": 430,
 }
 _TGKILL: Final = 234
-_MOUNTING: Final = {"mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "unshare": 272, "setns": 308}
+MOUNTING: Final = {"mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "unshare": 272, "setns": 308}
 _CHANGING: Final = {
     "mkdirat": 258,
     "unlinkat": 263,
@@ -94,7 +94,9 @@ class Order(Struct, frozen=True):
     """Paths of the host that must not be readable."""
 
 
-class _Finds:
+class Finds:
+    """What was found: everything that should have been refused and was not."""
+
     def __init__(self) -> None:
         self.escapes: list[str] = []
 
@@ -119,12 +121,12 @@ def _connect(path: str) -> None:
     socket.socket(socket.AF_UNIX).connect(path)
 
 
-def _as_daemon(order: Order, finds: _Finds) -> None:
+def _as_daemon(order: Order, finds: Finds) -> None:
     service = f"\0gaoler-attack-{os.getpid()}"
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(service)
     listener.listen()
-    namesake = _somebody(order.uid)
+    namesake = somebody(order.uid)
     views = [[Path(path) for path in each] for each in (order.readable, order.writable, order.hosts)]
     become_ordinary_user(order.uid, Path(order.place), *views)
     kernel.install_seccomp(order.program, all_threads=True)
@@ -132,11 +134,11 @@ def _as_daemon(order: Order, finds: _Finds) -> None:
         Path(path, "service").lstat()
         finds.refused("a socket of the host", lambda path=path: _connect(f"{path}/service"))  # type: ignore[misc]
     finds.refused("an abstract socket of the host", lambda: socket.socket(socket.AF_UNIX).connect(service))
-    for name, number in {**_CALLS, **_MOUNTING}.items():
+    for name, number in {**CALLS, **MOUNTING}.items():
         finds.call_refused(name, number)
-    _starts_nothing(finds)
-    _ends_nobody(finds, namesake)
-    _no_code_of_its_own(finds)
+    starts_nothing(finds)
+    ends_nobody(finds, namesake)
+    no_code_of_its_own(finds)
     finds.call_refused("memfd_create", 319)
     for family in (socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK, socket.AF_PACKET, socket.AF_VSOCK):
         finds.refused(f"a socket of family {family}", lambda family=family: socket.socket(family))  # type: ignore[misc]
@@ -163,19 +165,19 @@ def _as_daemon(order: Order, finds: _Finds) -> None:
             finds.escapes.append(f"{point} can be written")
 
 
-def _as_proxy(order: Order, finds: _Finds) -> None:
-    namesake = _somebody(order.uid)
+def _as_proxy(order: Order, finds: Finds) -> None:
+    namesake = somebody(order.uid)
     os.setgroups([])
     os.setresgid(order.uid, order.uid, order.uid)
     os.setresuid(order.uid, order.uid, order.uid)
     kernel.drop_capabilities()
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     kernel.install_seccomp(order.program)
-    for name, number in {**_CALLS, **_MOUNTING}.items():
+    for name, number in {**CALLS, **MOUNTING}.items():
         finds.call_refused(name, number)
-    _starts_nothing(finds)
-    _ends_nobody(finds, namesake)
-    _no_code_of_its_own(finds)
+    starts_nothing(finds)
+    ends_nobody(finds, namesake)
+    no_code_of_its_own(finds)
     for family, kind in (
         (socket.AF_NETLINK, socket.SOCK_RAW),
         (socket.AF_PACKET, socket.SOCK_RAW),
@@ -186,7 +188,7 @@ def _as_proxy(order: Order, finds: _Finds) -> None:
         finds.refused("changing files", call)
 
 
-def _as_jailer(order: Order, finds: _Finds) -> None:
+def _as_jailer(order: Order, finds: Finds) -> None:
     """Be root of a user namespace, as the jailer is, which maps only the ids that it is given."""
     ready, mapped = os.pipe(), os.pipe()
     above = os.getpid()
@@ -205,7 +207,7 @@ def _as_jailer(order: Order, finds: _Finds) -> None:
     os.setresuid(0, 0, 0)
     kernel.keep_capabilities(NEEDED_CAPABILITIES)
     kernel.install_seccomp(order.program)
-    for name, number in _CALLS.items():
+    for name, number in CALLS.items():
         if name != "ptrace":  # the sandbox's own policy kills for it
             finds.call_refused(name, number)
     for path in order.secrets:
@@ -219,7 +221,7 @@ def _as_jailer(order: Order, finds: _Finds) -> None:
         finds.refused(f"a socket {family}", lambda family=family, kind=kind: socket.socket(family, kind))  # type: ignore[misc]
 
 
-def _as_machine(order: Order, finds: _Finds) -> None:
+def _as_machine(order: Order, finds: Finds) -> None:
     """Be what is left of a virtual machine's own process to the guest that has taken it over."""
     os.setgroups([])
     os.setresgid(order.uid, order.uid, order.uid)
@@ -228,7 +230,7 @@ def _as_machine(order: Order, finds: _Finds) -> None:
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     kernel.install_seccomp(order.program)
     killed = ("ptrace", "process_vm_readv", "process_vm_writev")
-    for name, number in {**_CALLS, **_MOUNTING, **_CHANGING}.items():
+    for name, number in {**CALLS, **MOUNTING, **_CHANGING}.items():
         if name not in killed:
             finds.call_refused(name, number)
     for family in (
@@ -253,7 +255,7 @@ def _as_machine(order: Order, finds: _Finds) -> None:
         finds.escapes.append(f"ioctl {what} is passed on")
 
 
-def _no_code_of_its_own(finds: _Finds) -> None:
+def no_code_of_its_own(finds: Finds) -> None:
     """Memory that was written is not executed, whichever call is asked."""
     private, execute = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_EXEC
     finds.refused("memory to be executed", lambda: mmap.mmap(-1, 4096, private, execute))
@@ -269,7 +271,7 @@ def _no_code_of_its_own(finds: _Finds) -> None:
     finds.call_refused("pkey_mprotect", 329)
 
 
-def _somebody(uid: int) -> int:
+def somebody(uid: int) -> int:
     """Start a process of the same uid, as another Gaoler of this host is, that ends with us; give its pid."""
     above = os.pidfd_open(os.getpid())
     ready, done = os.pipe()
@@ -285,12 +287,15 @@ def _somebody(uid: int) -> int:
     return pid
 
 
-def _ends_nobody(finds: _Finds, namesake: int) -> None:
+def ends_nobody(finds: Finds, namesake: int) -> None:
+    """No process is signalled, not even one of the same uid."""
     finds.refused("killing a process of the same uid", lambda: os.kill(namesake, signal.SIGKILL))
     finds.call_refused("tgkill", _TGKILL)
 
 
-def _starts_nothing(finds: _Finds) -> None:
+def starts_nothing(finds: Finds) -> None:
+    """No process is made, and none of the host's is ended."""
+
     def fork() -> None:
         pid = os.fork()
         if pid == 0:
@@ -306,7 +311,7 @@ _ROLES: Final = {"daemon": _as_daemon, "jailer": _as_jailer, "proxy": _as_proxy,
 def main() -> None:
     """Become the role of argv and attack."""
     order = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Order)
-    finds = _Finds()
+    finds = Finds()
     _ROLES[sys.argv[1]](order, finds)
     sys.stdout.write("ESCAPED: " + "; ".join(finds.escapes) if finds.escapes else "CONTAINED")
     sys.stdout.flush()

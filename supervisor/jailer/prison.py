@@ -116,20 +116,28 @@ def build(plan: SetupPlan, layout: Layout) -> None:
     kernel.mount(None, "/", None, kernel.MS_BIND | kernel.MS_REMOUNT | _READ_ONLY)
 
 
-def enter_view(place: Path, readable: Sequence[Path], writable: Sequence[Path], hosts: Sequence[Path] = ()) -> None:
+def enter_view(
+    place: Path,
+    readable: Sequence[Path],
+    writable: Sequence[Path],
+    hosts: Sequence[Path] = (),
+    *,
+    network: bool = False,
+) -> None:
     """Make the calling process's world: ``/usr``, these directories, and nothing else of the host.
 
     All of it is read-only but ``writable`` and a small ``/tmp``. Whatever the modes of their parents are, the paths
     stay where they were. ``place`` is an empty directory to build it in. ``hosts`` are readable directories of the
     host's own, in which sockets and pipes, ways to its services, are covered. Of the host's ``/etc`` only what
     libraries look up is there; there are no homes and no logs. The network is an empty one, in which no abstract socket
-    of the host can be reached either: who serves brings along what it listens on. For one thread; needs host root.
+    of the host can be reached either: who serves brings along what it listens on. With ``network`` it stays the host's.
+    For one thread; needs host root.
 
     Raises:
         OSError: a mount was refused.
         ConfigurationError: a path is no directory.
     """
-    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWNET)
+    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | (0 if network else kernel.CLONE_NEWNET))
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("gaoler", place, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, f"size={_MAX_COPY_BYTES},mode=755")
     closed = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC

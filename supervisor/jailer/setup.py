@@ -81,7 +81,7 @@ class SetupPlan:
     max_jails: int
     log_level: str
     filters: Mapping[str, bytes]
-    """Seccomp programs (BPF) of our own processes: ``daemon``, ``jailer`` and ``proxy``."""
+    """Seccomp programs (BPF) of our own processes: ``daemon``, ``jailer``, ``proxy`` and ``connector``."""
     compiled: Compiled | None = None
     """Seccomp programs of ``policies`` and ``seccomp_profiles``, if they are compiled already."""
     build_seconds: float = 30.0
@@ -339,7 +339,8 @@ def _become_keeper(
 def _write_maps(sync: socket.socket, keeper_pid: int, plan: SetupPlan) -> None:
     if not sync.recv(1):
         raise ConfigurationError("the jailer's namespaces could not be made; the reason is in the log above")
-    line = f"0 {plan.first_subordinate_uid} {plan.subordinate_uids}"
+    # The last one is the connector's, and nobody's in there.
+    line = f"0 {plan.first_subordinate_uid} {plan.subordinate_uids - 1}"
     Path(f"/proc/{keeper_pid}/uid_map").write_text(line)
     Path(f"/proc/{keeper_pid}/gid_map").write_text(line)
     sync.send(b"m")

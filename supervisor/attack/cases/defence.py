@@ -23,6 +23,7 @@ from supervisor.jailer.seccomp import compile_policy
 from supervisor.nsjail_program import nsjail_path
 from supervisor.policy import load_policies
 from supervisor.prepare import DOORS, code_directories, own_filters, policy_directory
+from supervisor.prepare_remote import connector_uid
 
 COLLECTION: Final = Collection()
 _case: Final = COLLECTION.case
@@ -30,7 +31,9 @@ _MEND: Final = "Run 'gaoler doctor'; compare policies/processes with what was sh
 _MEANING: Final = "A fault in one of our own processes would be a fault of the whole host."
 
 
-async def _captured(target: Target, role: str, uid: int, program: bytes | None = None) -> None:
+async def _captured(
+    target: Target, role: str, uid: int, program: bytes | None = None, *, module: str = "captured"
+) -> None:
     """Run hostile code in the confinement of one of our own processes; ``program``: its filter, if it is a jail's."""
     with tempfile.TemporaryDirectory(prefix="gaoler-attack-") as directory:
         work = Path(directory)
@@ -53,7 +56,7 @@ async def _captured(target: Target, role: str, uid: int, program: bytes | None =
             hosts=[str(work / "host")],
             secrets=[str(secret), "/etc/shadow", "/proc/1/environ", "/proc/1/mem", "/dev/mem", "/dev/kmsg"],
         )
-        command = [sys.executable, "-I", "-m", "supervisor.attack.captured", role]
+        command = [sys.executable, "-I", "-m", f"supervisor.attack.{module}", role]
         done = await trio.run_process(
             command, stdin=msgspec.msgpack.encode(order), capture_stdout=True, capture_stderr=True, check=False, env={}
         )
@@ -102,6 +105,33 @@ async def captured_proxy(target: Target) -> None:
 
 
 @_case(
+    "D8",
+    "a captured daemon asks the connector",
+    promise="The connector dials the servers that the settings name and nothing else, whatever it is asked, in "
+    "whatever form and however often; nothing that it is asked stops it.",
+    meaning="A fault in the daemon would reach every host that this one reaches.",
+    mend=_MEND,
+)
+async def asked_connector(target: Target) -> None:
+    """Ask a connector as a captured daemon might."""
+    program = own_filters(target.settings)["connector"]
+    await _captured(target, "asker", connector_uid(target.settings), program, module="captured_connector")
+
+
+@_case(
+    "D9",
+    "a captured connector",
+    promise="The connector can start nothing, open no file for writing, see no file of the host's but code and how "
+    "names are found, and make only ordinary sockets, on which it cannot listen.",
+    meaning=_MEANING,
+    mend=_MEND,
+)
+async def captured_connector(target: Target) -> None:
+    """Be the connector, and try."""
+    await _captured(target, "connector", connector_uid(target.settings), module="captured_connector")
+
+
+@_case(
     "D7",
     "a captured virtual machine's process",
     promise="What has taken over the process of its virtual machine makes no socket, changes no file, and reaches no "
@@ -139,11 +169,12 @@ async def confined(target: Target) -> str:
         if space == ours and (int(fields["CapEff"], 16) or fields["NoNewPrivs"] != "1"):
             raise Broken(f"{name} has capabilities of the host, {fields['CapEff']}, or could get them")
         filtered = (
-            name in ("gaoler-jailer", "gaoler-egress", "gaoler-zygote", "gaoler-warm") or pid == target.daemon_pid
+            name in ("gaoler-jailer", "gaoler-egress", "gaoler-connect", "gaoler-zygote", "gaoler-warm")
+            or pid == target.daemon_pid
         )
         if filtered and fields["Seccomp"] != "2":
             raise Broken(f"{name} has no filter of its own")
-        if filtered and name != "gaoler-egress" and host.namespace(str(pid), "net") == network:
+        if filtered and name not in ("gaoler-egress", "gaoler-connect") and host.namespace(str(pid), "net") == network:
             raise Broken(f"{name} is in the host's network")
     _leads_nowhere(target.daemon_pid)
     return f"{seen} processes"
