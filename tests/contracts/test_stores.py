@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import sqlite3
@@ -145,53 +144,6 @@ async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="newer Gaoler"):
         async with open_sqlite(tmp_path / "s.sqlite"):
             pass
-
-
-@pytest.mark.parametrize("size", [0, 1, 65_536, 65_537, 1_000_000])
-async def test_a_blob_comes_back_as_it_was(blobs: DiskBlobs, size: int) -> None:
-    content = os.urandom(size)
-    async with blobs.writer() as writer:
-        for start in range(0, size, 30_000):
-            await writer.write(content[start : start + 30_000])
-        digest, written = await writer.commit()
-    assert (digest, written) == (hashlib.sha256(content).hexdigest(), size)
-    async with blobs.open(digest) as chunks:
-        assert b"".join([chunk async for chunk in chunks]) == content
-
-
-@pytest.mark.parametrize("size", [10, 200_000])
-async def test_an_uncommitted_or_cancelled_blob_leaves_nothing(blobs: DiskBlobs, tmp_path: Path, size: int) -> None:
-    with trio.CancelScope() as scope:
-        async with blobs.writer() as writer:
-            await writer.write(bytes(size))
-            scope.cancel()
-            await trio.lowlevel.checkpoint()
-    async with blobs.writer() as writer:
-        await writer.write(bytes(size))
-    assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
-
-
-async def test_a_blob_that_is_not_there_is_not_found_and_no_name_becomes_a_path(blobs: DiskBlobs) -> None:
-    with pytest.raises(NotFound):
-        async with blobs.open("a" * 64):
-            pass
-    for name in ("../../etc/passwd", "A" * 64, "a" * 63, "/" + "a" * 63):
-        with pytest.raises(ValueError, match="digest"):
-            blobs.path(name)
-
-
-async def test_only_old_blobs_are_removed(blobs: DiskBlobs) -> None:
-    async with blobs.writer() as writer:
-        await writer.write(b"x")
-        digest, _ = await writer.commit()
-    os.utime(blobs.path(digest), (1000, 1000))
-    assert await blobs.old(2000) == [digest]
-    assert blobs.refresh(digest)
-    await blobs.remove(digest, 2000)
-    assert blobs.path(digest).exists()
-    os.utime(blobs.path(digest), (1000, 1000))
-    await blobs.remove(digest, 2000)
-    assert not blobs.path(digest).exists()
 
 
 KILLED = """
