@@ -1,4 +1,4 @@
-"""What every session store and every blob store promises; the embedded pair has to keep it."""
+"""What every session store and every blob store promises: the embedded pair, and sessions in Redis."""
 
 from __future__ import annotations
 
@@ -14,14 +14,21 @@ import pytest
 import trio
 
 from supervisor.daemon import read_or_make_secret
+from supervisor.dialling import dial_directly
 from supervisor.errors import ConfigurationError, NotFound, TooLarge
 from supervisor.execution import FileId, Owner, Principal, SessionId, StoredFile, new_id
 from supervisor.files import GRACE_SECONDS, FileLimits, FileService
 from supervisor.identity.derived import DerivedIds
 from supervisor.pressure import HostLimits, Pressure
-from supervisor.store import FileChange, QuotaExceeded, SessionRow, StoredPackages
+from supervisor.redis_link import open_redis
+from supervisor.settings_fleet import RedisSettings
+from supervisor.store import FileChange, QuotaExceeded, SessionRow, SessionStore, StoredPackages
 from supervisor.store.disk import DiskBlobs, open_blobs
-from supervisor.store.sqlite import SqliteSessions, open_sqlite
+from supervisor.store.redis_sessions import RedisSessions
+from supervisor.store.sqlite import open_sqlite
+from tests.redis_server import redis_server, redis_url
+
+__all__ = ["redis_server", "redis_url"]
 
 ANN, BOB = Principal("t", "key", "ann"), Principal("t", "key", "bob")
 OWNER = Owner("t", "user", "ann")
@@ -41,10 +48,14 @@ async def bytes_of(*pieces: bytes) -> AsyncIterator[bytes]:
         yield piece
 
 
-@pytest.fixture
-async def sessions(tmp_path: Path) -> AsyncIterator[SqliteSessions]:
-    async with open_sqlite(tmp_path / "s.sqlite") as store:
-        yield store
+@pytest.fixture(params=["sqlite", "redis"])
+async def sessions(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> AsyncIterator[SessionStore]:
+    if request.param == "sqlite":
+        async with open_sqlite(tmp_path / "s.sqlite") as store:
+            yield store
+    else:
+        async with open_redis(RedisSettings(url=redis_url, prefix=new_id()), dial_directly) as link:
+            yield RedisSessions(link, retry_seconds=1.0)
 
 
 @pytest.fixture
@@ -59,7 +70,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def files(sessions: SqliteSessions, blobs: DiskBlobs, clock: Clock) -> FileService:
+def files(sessions: SessionStore, blobs: DiskBlobs, clock: Clock) -> FileService:
     return FileService(
         sessions, blobs, FileLimits(1 << 20, 5, 3 << 20, 3600.0), DerivedIds(b"s"), pressure=CALM, clock=clock
     )
@@ -73,11 +84,11 @@ def file(row: SessionRow, name: str, size: int = 1, digest: str = "0" * 64) -> S
     return StoredFile(FileId(new_id()), row.id, name, size, digest, "text/plain", 1.0, 2.0, read_only=True)
 
 
-async def put(sessions: SqliteSessions, files: list[StoredFile], **limits: float) -> None:
+async def put(sessions: SessionStore, files: list[StoredFile], **limits: float) -> None:
     await sessions.change_files(files[0].session_id, FileChange(put=files), **limits)  # type: ignore[arg-type]
 
 
-async def test_what_is_stored_is_found_until_it_expires(sessions: SqliteSessions) -> None:
+async def test_what_is_stored_is_found_until_it_expires(sessions: SessionStore) -> None:
     row = session()
     await sessions.put_session(row)
     stored = file(row, "a")
@@ -91,7 +102,7 @@ async def test_what_is_stored_is_found_until_it_expires(sessions: SqliteSessions
     assert await sessions.unreferenced(["0" * 64]) == ["0" * 64]
 
 
-async def test_a_file_of_the_same_name_is_replaced_and_lives_longer(sessions: SqliteSessions) -> None:
+async def test_a_file_of_the_same_name_is_replaced_and_lives_longer(sessions: SessionStore) -> None:
     row = session()
     await sessions.put_session(row)
     old, new = file(row, "a", digest="1" * 64), file(row, "a", digest="2" * 64)
@@ -105,7 +116,7 @@ async def test_a_file_of_the_same_name_is_replaced_and_lives_longer(sessions: Sq
     assert await sessions.unreferenced(["1" * 64, "2" * 64]) == ["1" * 64]
 
 
-async def test_a_session_that_is_there_keeps_its_owner(sessions: SqliteSessions) -> None:
+async def test_a_session_that_is_there_keeps_its_owner(sessions: SessionStore) -> None:
     row = session()
     await sessions.put_session(row)
     await sessions.put_session(SessionRow(row.id, Owner("evil", "user", "eve"), 2.0, 900.0))
@@ -114,7 +125,7 @@ async def test_a_session_that_is_there_keeps_its_owner(sessions: SqliteSessions)
     assert found.owner == OWNER
 
 
-async def test_over_a_quota_nothing_is_stored(sessions: SqliteSessions) -> None:
+async def test_over_a_quota_nothing_is_stored(sessions: SessionStore) -> None:
     row = session()
     await sessions.put_session(row)
     with pytest.raises(QuotaExceeded, match="2 files"):
@@ -126,7 +137,7 @@ async def test_over_a_quota_nothing_is_stored(sessions: SqliteSessions) -> None:
         await put(sessions, [file(session(), "a")], **BIG)
 
 
-async def test_deleting_a_session_takes_its_files(sessions: SqliteSessions) -> None:
+async def test_deleting_a_session_takes_its_files(sessions: SessionStore) -> None:
     row = session()
     await sessions.put_session(row)
     stored = file(row, "a")
@@ -250,7 +261,7 @@ async def test_expired_sessions_go_and_their_bytes_after_a_grace(
     assert not blob.exists()
 
 
-async def test_a_session_is_made_with_what_is_put_into_it_or_not_at_all(sessions: SqliteSessions) -> None:
+async def test_a_session_is_made_with_what_is_put_into_it_or_not_at_all(sessions: SessionStore) -> None:
     row = session()
     change = FileChange(put=[file(row, "a", 20), file(row, "b", 20)], make=row, add_directories=frozenset({"d"}))
     with pytest.raises(QuotaExceeded):
