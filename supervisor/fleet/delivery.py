@@ -55,7 +55,7 @@ class Deliveries:
         # Our own lane first: nobody else can take from it.
         self._lanes = sorted(lanes, key=lambda lane: not lane.startswith(WORKER))
         self._streams = {link.key("lane", lane): lane for lane in lanes}
-        self._open: dict[str, Delivery] = {}
+        self._open: dict[tuple[str, str], Delivery] = {}  # by stream and entry
         self._unsure = True
         self._cancelled, self._cancellations = trio.open_memory_channel[str](_MOST_CANCELLATIONS)
 
@@ -143,7 +143,7 @@ class Deliveries:
         return await self._link.run(script, [self._link.key()], arguments)
 
     def _forget(self, delivery: Delivery) -> None:
-        self._open.pop(delivery.entry, None)
+        self._open.pop((self._link.key("lane", delivery.lane), delivery.entry), None)
 
     async def _read(self, free: int, *, waiting: bool) -> list[Delivery]:
         self._unsure = True
@@ -179,13 +179,13 @@ class Deliveries:
     async def _known(self, answer: Any) -> list[Delivery]:
         found = []
         for stream, entry, fields in entries(answer):
-            if entry in self._open:
+            if (stream, entry) in self._open:
                 continue
             delivery = _delivery(self._streams[stream], entry, fields)
             if delivery is None:
                 await self._drop(stream, entry)
                 continue
-            self._open[entry] = delivery
+            self._open[stream, entry] = delivery
             found.append(delivery)
         return found
 

@@ -1,0 +1,142 @@
+"""A fleet's parts on one real Redis: short times, a prefix of each test's own, a worker that is as alive as one says."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+import trio
+
+from supervisor.dialling import dial_directly
+from supervisor.fleet.delivery import Deliveries, Delivery, open_deliveries
+from supervisor.fleet.ledger import Ledger, Line, reap
+from supervisor.fleet.queue import JobQueue, Ticket
+from supervisor.fleet.registry import Registry, WorkerRecord
+from supervisor.fleet.replies import Reply
+from supervisor.redis_link import RedisLink, open_redis
+from supervisor.settings_fleet import FleetSettings, RedisSettings
+from tests.redis_server import RedisServer, redis_server, redis_url
+
+__all__ = ["fleet", "redis_server", "redis_url"]
+
+QUICK = FleetSettings(heartbeat_seconds=0.05, lost_seconds=0.2, lease_seconds=0.3, ledger_seconds=60.0)
+POOL = "pool:p"
+
+
+def record(name: str, **more: object) -> WorkerRecord:
+    given: dict[str, object] = {
+        "name": name,
+        "pool": "p",
+        "places": 4,
+        "running": 0,
+        "live_sessions": 0,
+        "languages": ("python",),
+        "tiers": ("nsjail",),
+        "policy": "default",
+        "version": "1",
+        "state": "ready",
+        "started_at": 0.0,
+    }
+    return WorkerRecord(**(given | more))  # type: ignore[arg-type]
+
+
+@dataclass
+class Fleet:
+    server: RedisServer
+    link: RedisLink
+    settings: FleetSettings
+
+    @property
+    def queue(self) -> JobQueue:
+        return JobQueue(self.link, self.settings, "g")
+
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.link)
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(self.link, self.settings)
+
+    async def now(self) -> float:
+        return await self.link.time()
+
+    async def submit(self, job: str, lane: str = POOL, *, seconds: float = 60.0, fallback: str | None = None) -> Ticket:
+        return await self.queue.submit(
+            job, lane, b"signed", b"body of " + job.encode(), expires_at=await self.now() + seconds, fallback=fallback
+        )
+
+    async def line(self, job: str) -> Line:
+        found = await self.ledger.line(job)
+        assert found is not None
+        return found
+
+    @asynccontextmanager
+    async def worker(self, name: str, *, alive: bool = True) -> AsyncIterator[Deliveries]:
+        """Its heartbeat is said once, and lives as long as the test gives it: see :meth:`bury`."""
+        if alive:
+            await self.registry.announce(record(name))
+            await self.forever("alive", "worker", name)
+        async with open_deliveries(self.link, self.settings, name, ("worker:" + name, POOL)) as deliveries:
+            yield deliveries
+
+    async def forever(self, *name: str) -> None:
+        key = self.link.key(*name)
+        await self.link.call(lambda client: client.persist(key))
+
+    async def calm(self) -> None:
+        """Have heartbeats been looked after for long enough, without waiting for it."""
+        watch, now = self.link.key("watch"), int((await self.now()) * 1000)
+        await self.link.call(lambda client: client.hset(watch, mapping={"since": now - 10_000, "last": now}))
+
+    async def bury(self, name: str, role: str = "worker") -> None:
+        """The heartbeat is missing."""
+        key = self.link.key("alive", role, name)
+        await self.link.call(lambda client: client.delete(key))
+
+    async def reap(self) -> int:
+        await self.calm()
+        turn = self.link.key("watch", "turn")
+        await self.link.call(lambda client: client.delete(turn))
+        return await reap(self.link, self.settings)
+
+    async def keys(self) -> dict[str, int]:
+        """Give each key without its prefix, and the seconds that it still lives; -1: for ever."""
+        prefix = self.link.key() + ":"
+
+        def work(client: object) -> dict[str, int]:
+            names = client.keys(prefix + "*")  # type: ignore[attr-defined]
+            return {name.decode().removeprefix(prefix): client.ttl(name) for name in names}  # type: ignore[attr-defined]
+
+        return await self.link.call(work)
+
+
+async def take_one(deliveries: Deliveries, free: int = 1) -> Delivery:
+    """Wait for one job."""
+    with trio.fail_after(10):
+        while True:
+            found = await deliveries.take(free)
+            if found:
+                assert len(found) == 1
+                return found[0]
+
+
+async def all_replies(channel: trio.MemoryReceiveChannel[Reply]) -> list[Reply]:
+    with trio.fail_after(10):
+        return [reply async for reply in channel]
+
+
+@asynccontextmanager
+async def fleet_on(server: RedisServer, settings: FleetSettings = QUICK, **redis: object) -> AsyncIterator[Fleet]:
+    given = RedisSettings(url=server.url, prefix="t" + secrets.token_hex(6), **redis)  # type: ignore[arg-type]
+    async with open_redis(given, dial_directly) as link:
+        yield Fleet(server, link, settings)
+
+
+@pytest.fixture
+async def fleet(redis_server: RedisServer) -> AsyncIterator[Fleet]:
+    async with fleet_on(redis_server) as made:
+        yield made
