@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import get_args
 
 import click
 import msgspec
@@ -19,6 +20,7 @@ from supervisor.cli_run import run
 from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.execution import Tier
 from supervisor.settings import Settings
+from supervisor.settings_fleet import Role
 from supervisor.tier import TIERS
 
 
@@ -43,10 +45,15 @@ def main() -> None:
 
 @main.command()
 @click.option("--bind", metavar="HOST:PORT", help="Where to listen (default: 127.0.0.1:8000); also unix:/path.")
+@click.option(
+    "--role",
+    type=click.Choice(get_args(Role)),
+    help="With a fleet: take requests (gateway), run them (worker), or both in one (all, the default).",
+)
 @click.option("--show-key", is_flag=True, help="Print how to connect, with the API key.")
 @state_dir_option
 @config_option
-def serve(bind: str | None, show_key: bool, state_dir: str | None, config: Path | None) -> None:
+def serve(bind: str | None, role: Role | None, show_key: bool, state_dir: str | None, config: Path | None) -> None:
     """Run the daemon: the HTTP API and the sandboxes behind it. Starts as root, serves as nobody in particular."""
     import trio
 
@@ -54,7 +61,7 @@ def serve(bind: str | None, show_key: bool, state_dir: str | None, config: Path 
     from supervisor.prepare import configure_logging, prepare
 
     with plain_errors():
-        loaded = load_settings(config, {"bind": bind, "state_dir": absolute(state_dir)})
+        loaded = load_settings(config, {"bind": bind, "fleet.role": role, "state_dir": absolute(state_dir)})
         configure_logging(loaded.settings.log_level)
         prepared = prepare(loaded.settings, listening=True)
         if show_key:

@@ -384,7 +384,7 @@ def prepare(
     )
     own_filter = plan.filters["daemon"]
     return Prepared(
-        remote.shown_in_view(settings),
+        remote.shown(settings),
         policy,
         languages,
         key,

@@ -1,7 +1,8 @@
 """What happens before a gateway serves: everything is read, the connector started, and rights given up.
 
 A gateway takes requests and runs nothing: it needs no image, no sandboxes and no root. Started by root it becomes what
-a daemon becomes; started by anybody else, in a container say, it stays who it is, in the network where it is.
+a daemon becomes; in a container that may mount nothing it still becomes the ordinary user; started by anybody else it
+stays who it is. The last two stay in the view and network where they are.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from supervisor.connector.client import Connector
 from supervisor.core import GatewayPrepared
@@ -37,6 +38,10 @@ from supervisor.settings import Settings
 
 log: Final = logging.getLogger("gaoler.prepare")
 
+_CHANGING_USER: Final = (0, 6, 7)
+"""CAP_CHOWN, CAP_SETGID, CAP_SETUID: <linux/capability.h>."""
+_CAP_SYS_ADMIN: Final = 21
+
 
 def prepare_gateway(settings: Settings) -> GatewayPrepared:
     """Read and make all that a gateway needs, then become its ordinary user, if that is root's to do.
@@ -45,25 +50,30 @@ def prepare_gateway(settings: Settings) -> GatewayPrepared:
         ConfigurationError: something is wrong or missing; nothing is left running.
         GaolerError: somebody else listens on the bind.
     """
-    as_root = os.geteuid() == 0
+    rights = _rights()
     policies, policy = read_policy(settings)
     rules = _rule_source(settings, policy)
     token_keys = read_token_keys(settings)
     oauth_keys = load_oauth_keys(Path(settings.mcp.oauth_jwks)) if settings.mcp.authorization_server else {}
     remote = read_remote_files(settings)
     filters = own_filters(settings)
-    _make_directories(settings, as_root=as_root)
-    hosts = told_of_names()
-    connector = start_way_out(settings, filters["connector"], code_directories(), hosts, as_root=as_root)
+    _make_directories(settings, as_root=rights != "none")
+    bound = bind_address(settings)
+    if rights == "user":
+        _become_user(settings.jailer.daemon_uid)
+    connector = start_way_out(
+        settings, filters["connector"], code_directories(), told_of_names(), as_root=rights == "view"
+    )
     if connector is None:
         raise ConfigurationError("a gateway needs redis.url and s3.url", field="redis.url")
     try:
-        bound = bind_address(settings)
-        if as_root:
-            _become_user(settings)
-            settings = remote.shown_in_view(settings)
+        if rights == "view":
+            _enter_view(settings)
+            settings = remote.shown(settings)
         else:
             _stay(connector)
+        if rights == "user":
+            settings = remote.shown(settings, settings.state_path / "run")
     except BaseException:
         connector.close()
         raise
@@ -114,13 +124,31 @@ def _make_directories(settings: Settings, *, as_root: bool) -> None:
         ) from None
 
 
-def _become_user(settings: Settings) -> None:
+def _rights() -> Literal["view", "user", "none"]:
+    """Say what there is to give up: all of root's; in a container perhaps only the user, for it may mount nothing."""
+    if os.geteuid() != 0:
+        return "none"
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    effective = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:"))
+    if not all(effective >> capability & 1 for capability in _CHANGING_USER):
+        return "none"
+    return "view" if effective >> _CAP_SYS_ADMIN & 1 else "user"
+
+
+def _enter_view(settings: Settings) -> None:
     become_ordinary_user(
         settings.jailer.daemon_uid,
         settings.state_path / "root",
         [*code_directories(), *DOORS, policy_directory(settings)],
         written_directories(settings),
     )
+
+
+def _become_user(uid: int) -> None:
+    kernel.drop_bounding_set()
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
 
 
 def _stay(connector: Connector) -> None:
@@ -130,8 +158,8 @@ def _stay(connector: Connector) -> None:
     kernel.drop_capabilities()
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     log.warning(
-        "started without root: this gateway runs as uid %d under its seccomp filter, but sees this host's files and is "
-        "in its network; the connector is process %d",
+        "no right to make namespaces: this gateway runs as uid %d under its seccomp filter, but sees the files of "
+        "where it is and is in its network; the connector is process %d",
         os.getuid(),
         connector.pid,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,8 +24,8 @@ from supervisor.settings import Settings
 
 log: Final = logging.getLogger("gaoler.prepare")
 
-VIEW_DIRECTORY: Final = Path("/tmp")
-"""Of the daemon's own view, in memory: where it finds what was read for it."""
+OF_VIEW: Final = Path("/tmp")
+"""Of the daemon's own view, in memory."""
 _MAX_FILE_BYTES: Final = 4 << 20
 _KEY_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _FILES: Final = {
@@ -44,19 +43,19 @@ class RemoteFiles:
     given: Mapping[tuple[str, str], bytes] = field(default_factory=dict)
     """Certificates, authorities and their keys, by table and name of the setting that named the file."""
 
-    def shown_in_view(self, settings: Settings) -> Settings:
-        """Write them where the daemon can read them, as the daemon; give the settings that name these files."""
+    def shown(self, settings: Settings, directory: Path = OF_VIEW) -> Settings:
+        """Write them into a directory that the daemon can read, as the daemon; give the settings that name these."""
         changed: dict[str, Any] = {}
         for table, names in _FILES.items():
-            paths = {name: self._write(table, name) for name in names if (table, name) in self.given}
+            paths = {name: self._write(directory, table, name) for name in names if (table, name) in self.given}
             changed[table] = replace(getattr(settings, table), **paths)
         return replace(settings, **changed)
 
-    def _write(self, table: str, name: str) -> str:
-        path = VIEW_DIRECTORY / f"gaoler-{table}-{name}.pem"
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(self.given[table, name])
+    def _write(self, directory: Path, table: str, name: str) -> str:
+        path = directory / f"gaoler-{table}-{name}.pem"
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+        path.write_bytes(self.given[table, name])
         return str(path)
 
 

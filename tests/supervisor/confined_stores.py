@@ -93,7 +93,7 @@ def main() -> None:
     assert connector is not None
     become_ordinary_user(settings.jailer.daemon_uid, settings.state_path / "root", code_directories(), [])
     ca = settings.redis.ca
-    settings = remote.shown_in_view(settings)
+    settings = remote.shown(settings)
     kernel.install_seccomp(filters["daemon"], all_threads=True)
     told: dict[str, Any] = {
         "new socket": refused(socket.socket),
