@@ -31,7 +31,7 @@ from supervisor.errors import ConfigurationError, StoreUnavailable
 from supervisor.prepare import code_directories, own_filters, told_of_names
 from supervisor.prepare_remote import connector_uid
 from supervisor.settings import Settings
-from tests.daemon import ROOT, eventually, process_name
+from tests.daemon import ROOT, eventually, process_name, start_daemon
 from tests.redis_server import RedisServer, Tls, redis_server, run_redis
 from tests.s3_server import S3Server
 
@@ -355,3 +355,27 @@ def test_tls_works_there_with_files_that_only_root_can_read(place: Path) -> None
         )
     assert told["files of root"] == "FileNotFoundError"
     assert told["redis"] == {"same": True, "sum": 140}
+
+
+def test_a_daemon_with_a_redis_has_a_connector_and_goes_down_without_it(
+    image_dir: Path, state_dir: Path, redis_server: RedisServer
+) -> None:
+    running = start_daemon(state_dir, image_dir, settings={"GAOLER_REDIS_URL": redis_server.url})
+    assert running.execute("print(6 * 7)")["stdout"] == "42\n"
+    connector = running.named("gaoler-connect")
+    ours = os.readlink("/proc/self/ns/net")
+    assert os.readlink(f"/proc/{connector}/ns/net") == ours
+    assert os.readlink(f"/proc/{running.process.pid}/ns/net") != ours
+    os.kill(connector, signal.SIGKILL)
+    assert running.process.wait(timeout=60) == 1
+    assert running.lines()[-1] == "gaoler: the connector, by which Redis and S3 are reached, is gone"
+
+
+def test_a_daemon_that_is_told_to_stop_takes_its_connector_along(
+    image_dir: Path, state_dir: Path, redis_server: RedisServer
+) -> None:
+    running = start_daemon(state_dir, image_dir, settings={"GAOLER_REDIS_URL": redis_server.url})
+    family = running.family()
+    assert running.named("gaoler-connect") in family
+    running.stop()
+    eventually(lambda: not any(map(process_name, family)))
