@@ -19,7 +19,7 @@ from supervisor.execution import (
     StoredFile,
 )
 from supervisor.identity.credentials import Credentials
-from supervisor.language_view import LanguageTable
+from supervisor.language_view import Languages
 from supervisor.tool_calls import Leg, ProgramRequest, ToolResult
 
 
@@ -193,7 +193,7 @@ class Door:
     links: Links
     operation: Operation
     health: Health
-    languages: LanguageTable
+    languages: Languages
     settings: DoorSettings
 
     async def admit(self, principal: Principal, kind: str) -> None:

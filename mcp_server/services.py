@@ -21,7 +21,7 @@ from supervisor.execution import (
 )
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.derived import DerivedIds
-from supervisor.language_view import LanguageTable
+from supervisor.language_view import Languages
 from supervisor.tool_calls import Leg, ProgramRequest, ToolResult
 from supervisor.views import (
     BytesPart,
@@ -265,7 +265,7 @@ class Door:
     explain_network: Callable[[str], NetworkAnswer]
     recognise_picture: Callable[[bytes], Picture | None]
     """Reads the size of a PNG or JPEG from its header; nothing is decoded."""
-    languages: LanguageTable
+    languages: Languages
     policy_words: str
     settings: DoorSettings
 

@@ -32,6 +32,11 @@ class Admission:
         """Executions in the queue."""
         return self._queue.total_waiting
 
+    def resize(self, places: int) -> None:
+        """Have so many places from now on."""
+        for admitted in self._queue.resize(places):
+            self._turns.pop(admitted).set()
+
     @asynccontextmanager
     async def place(self, principal: Principal, *, goes_on: bool = False) -> AsyncIterator[Standing]:
         """Have a place for the block, and know what comes with it. ``goes_on``: for what has run before.

@@ -57,18 +57,18 @@ def serve(bind: str | None, role: Role | None, show_key: bool, state_dir: str | 
     """Run the daemon: the HTTP API and the sandboxes behind it. Starts as root, serves as nobody in particular."""
     import trio
 
-    from supervisor import daemon
-    from supervisor.prepare import configure_logging, prepare
+    from supervisor.prepare import configure_logging
+    from supervisor.roles import prepare_role
 
     with plain_errors():
         loaded = load_settings(config, {"bind": bind, "fleet.role": role, "state_dir": absolute(state_dir)})
         configure_logging(loaded.settings.log_level)
-        prepared = prepare(loaded.settings, listening=True)
+        ready = prepare_role(loaded.settings)
         if show_key:
-            _show_key(loaded.settings, prepared.api_key)
+            _show_key(loaded.settings, ready.api_key)
         fault: BaseException | None = None
         try:
-            trio.run(daemon.serve, prepared)
+            trio.run(ready.serve)
         except* (GaolerError, OSError) as group:
             fault = group
         if fault is not None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from supervisor.admission import Admission
 from supervisor.connector.client import Connector
 from supervisor.dialling import Dial
 from supervisor.executor import Executor
+from supervisor.file_tools import Turns
 from supervisor.files import FileService
 from supervisor.identity.derived import DerivedIds
 from supervisor.identity.oauth import OAuthKey
@@ -27,7 +31,17 @@ from supervisor.pressure import Pressure
 from supervisor.programmatic import Programs
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.settings import Settings
+from supervisor.stores_in_use import Stores
 from supervisor.tier import TierRules
+
+if TYPE_CHECKING:
+    from supervisor.fleet.sharing import Sharing
+
+
+def new_process_name() -> str:
+    """Make a name that no other process of a fleet has: that of the host, and something of our own."""
+    host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:40] or "host"
+    return f"{host}-{secrets.token_hex(4)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +70,14 @@ class Prepared:
     """The key that signs manifests: its id, and its PEM."""
     trusted_keys: Mapping[str, bytes] = field(default_factory=dict)
     """Public keys (PEM) of gateways, by id."""
+    image_name: str = ""
+    """Of the image in use, which is a hash of its files."""
+    made_name: str = field(default_factory=new_process_name)
+
+    @property
+    def name(self) -> str:
+        """Of this process in its fleet."""
+        return self.settings.fleet.name or self.made_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +101,12 @@ class GatewayPrepared:
     """Behind ``dial``; when it ends, so does the gateway."""
     signing_key: tuple[str, bytes] | None
     trusted_keys: Mapping[str, bytes]
+    made_name: str = field(default_factory=new_process_name)
+
+    @property
+    def name(self) -> str:
+        """Of this process in its fleet."""
+        return self.settings.fleet.name or self.made_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +123,10 @@ class Core:
     rules: RulesInForce
     pressure: Pressure
     ids: DerivedIds
+    turns: Turns
+    stores: Stores
+    sharing: Sharing | None
+    """With other daemons, if sessions are in Redis."""
 
     def links(self, settings: Settings) -> FileLinks:
         """Make links to files."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,27 +12,67 @@ from urllib.parse import urlsplit
 from hypercorn.typing import ASGIFramework
 
 from http_api.app import create_app
-from http_api.services import Door, DoorSettings
+from http_api.internal import PREFIX
+from http_api.services import Door, DoorSettings, Executor, Health, Operation, Programs
 from mcp_server.server import open_server
+from mcp_server.services import Assistants, Processes, Rates
 from mcp_server.services import Door as McpDoor
 from mcp_server.services import DoorSettings as McpSettings
 from mcp_server.transport import McpApp, serves
 from supervisor import __version__
-from supervisor.assistants import Assistants, as_picture
+from supervisor.assistants import Assistants as LocalAssistants
+from supervisor.assistants import as_picture
 from supervisor.background import Background
 from supervisor.core import Core, Prepared
+from supervisor.execution import SessionId
 from supervisor.file_tools import FileTools
+from supervisor.files import FileService
 from supervisor.identity.credentials import Credentials
+from supervisor.identity.derived import DerivedIds
 from supervisor.identity.keys import KEY_FILE, ApiKey, KeyRing, digest_of
-from supervisor.identity.oauth import OAuthRules, OAuthVerifier
-from supervisor.identity.tokens import TokenRules, TokenVerifier
+from supervisor.identity.oauth import OAuthKey, OAuthRules, OAuthVerifier
+from supervisor.identity.tokens import PublicKey, TokenRules, TokenVerifier
 from supervisor.jailer.client import JailerClient
+from supervisor.language_view import Languages
+from supervisor.links import FileLinks
 from supervisor.network.explain import explain
-from supervisor.operation import Operation
+from supervisor.operation import Operation as LocalOperation
+from supervisor.policy import Policy
 from supervisor.pressure import Pressure
 from supervisor.rates import Rate, RateLimiter
 from supervisor.settings import Settings
+from supervisor.views import NetworkAnswer
 from supervisor.wording import policy_in_words
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """By what callers are known."""
+
+    api_key: str
+    token_keys: Mapping[str, PublicKey]
+    oauth_keys: Mapping[str, OAuthKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What both doors work with, whether it is done on this host or by the workers of a fleet."""
+
+    settings: Settings
+    policy: Policy
+    files: FileService
+    executor: Executor
+    programs: Programs
+    file_tools: FileTools
+    processes: Processes
+    assistants: Assistants
+    rates: Rates
+    links: FileLinks
+    ids: DerivedIds
+    operation: Operation
+    health: Health
+    languages: Languages
+    explain_network: Callable[[str], NetworkAnswer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,48 +94,92 @@ class _Health:
         return f"shedding: {short}" if short else "ok"
 
 
+def own_front(prepared: Prepared, core: Core, rates: Rates) -> Front:
+    """Put together what the doors of a daemon with sandboxes of its own work with."""
+    settings, policy = prepared.settings, prepared.policy
+    names = tuple(sorted({each.language.name for each in prepared.languages.values()}))
+    return Front(
+        settings=settings,
+        policy=policy,
+        files=core.files,
+        executor=core.executor,
+        programs=core.programs,
+        file_tools=FileTools(core.files, core.live, core.turns),
+        processes=Background(core.live, core.files, policy, prepared.languages, prepared.tiers),
+        assistants=LocalAssistants(core.executor, core.files, core.live),
+        rates=rates,
+        links=core.links(settings),
+        ids=core.ids,
+        operation=LocalOperation(core),
+        health=_Health(core.jailer, names, core.pressure),
+        languages=prepared.catalogue,
+        explain_network=lambda url: explain(policy, core.network.rules(), url),
+    )
+
+
+def identities(prepared: Prepared) -> Identities:
+    """Give by what callers are known to a daemon that was prepared."""
+    return Identities(prepared.api_key, prepared.token_keys, prepared.oauth_keys)
+
+
 @asynccontextmanager
-async def open_application(prepared: Prepared, core: Core) -> AsyncIterator[ASGIFramework]:
-    """Both doors behind one bind: each path belongs to one of them."""
-    credentials, rates = _credentials(prepared), rate_limiter(prepared.settings)
-    http = create_app(_door(prepared, core, credentials, rates))
-    if not prepared.settings.mcp.enabled:
-        yield cast("ASGIFramework", http)
+async def open_application(front: Front, who: Identities, internal: ASGIFramework) -> AsyncIterator[ASGIFramework]:
+    """Both doors, and what is for the fleet itself, behind one bind: each path belongs to one of them."""
+    credentials = _credentials(front.settings, who)
+    http = cast("ASGIFramework", create_app(_door(front, credentials)))
+
+    async def without_mcp(scope: Any, receive: Any, send: Any) -> None:
+        inside = scope["type"] == "http" and scope["path"].startswith(PREFIX)
+        await (internal if inside else http)(scope, receive, send)
+
+    if not front.settings.mcp.enabled:
+        yield without_mcp
         return
-    door = mcp_door(prepared, core, credentials, rates)
+    door = mcp_door(front, credentials)
     async with open_server(door) as (server, note_change):
-        core.files.on_changed = note_change
+        front.files.on_changed = together(front.files.on_changed, note_change)
+        front.files.on_changed_elsewhere = note_change
         mcp = McpApp(server, door)
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
-            chosen = mcp if scope["type"] == "http" and serves(scope["path"]) else http
+            chosen = mcp if scope["type"] == "http" and serves(scope["path"]) else without_mcp
             await chosen(scope, receive, send)
 
         async with mcp.run():
-            yield cast("ASGIFramework", app)
+            yield app
 
 
-def mcp_door(prepared: Prepared, core: Core, credentials: Credentials, rates: RateLimiter) -> McpDoor:
+def together(*told: Callable[[SessionId], None]) -> Callable[[SessionId], None]:
+    """Tell all of them."""
+
+    def tell(session_id: SessionId) -> None:
+        for each in told:
+            each(session_id)
+
+    return tell
+
+
+def mcp_door(front: Front, credentials: Credentials) -> McpDoor:
     """Put together what the MCP door works with."""
-    settings, policy = prepared.settings, prepared.policy
+    settings, policy = front.settings, front.policy
     mcp, http = settings.mcp, settings.http
     hosts = {*filter(None, mcp.allowed_hosts.lower().split(",")), *_own_names(settings)}
     return McpDoor(
         version=__version__,
         credentials=credentials,
-        rates=rates,
-        ids=core.ids,
-        executor=core.executor,
-        programs=core.programs,
-        sessions=core.files,
-        files=FileTools(core.files, core.live),
-        processes=Background(core.live, core.files, policy, prepared.languages, prepared.tiers),
-        assistants=Assistants(core.executor, core.files, core.live),
-        links=core.links(settings),
-        explain_network=lambda url: explain(policy, core.network.rules(), url),
+        rates=front.rates,
+        ids=front.ids,
+        executor=front.executor,
+        programs=front.programs,
+        sessions=front.files,
+        files=front.file_tools,
+        processes=front.processes,
+        assistants=front.assistants,
+        links=front.links,
+        explain_network=front.explain_network,
         recognise_picture=as_picture,
-        languages=prepared.catalogue,
-        policy_words=policy_in_words(policy, prepared.catalogue.tiers),
+        languages=front.languages,
+        policy_words=policy_in_words(policy, front.languages.tiers),
         settings=McpSettings(
             body_bytes=mcp.body_bytes,
             code_characters=http.code_characters,
@@ -128,34 +212,35 @@ def _own_names(settings: Settings) -> set[str]:
     return {name for name in (public.hostname, public.netloc.lower(), bound) if name}
 
 
+def rate_rules(settings: Settings) -> Mapping[str, Rate | None]:
+    """Give how often one may call, by kind of call."""
+    return {kind: Rate.parse(getattr(settings.rates, kind)) for kind in ("exec", "upload", "download", "listing")}
+
+
 def rate_limiter(settings: Settings) -> RateLimiter:
     """Make what counts calls; both doors count together."""
-    rates = settings.rates
-    limits = {kind: Rate.parse(getattr(rates, kind)) for kind in ("exec", "upload", "download", "listing")}
-    return RateLimiter(limits, rates.shared_factor)
+    return RateLimiter(rate_rules(settings), settings.rates.shared_factor)
 
 
-def _door(prepared: Prepared, core: Core, credentials: Credentials, rates: RateLimiter) -> Door:
-    settings = prepared.settings
-    http = settings.http
-    names = tuple(sorted({each.language.name for each in prepared.languages.values()}))
+def _door(front: Front, credentials: Credentials) -> Door:
+    http = front.settings.http
     return Door(
         credentials=credentials,
-        rates=rates,
-        executor=core.executor,
-        programs=core.programs,
-        files=core.files,
-        links=core.links(settings),
-        operation=Operation(core),
-        health=_Health(core.jailer, names, core.pressure),
-        languages=prepared.catalogue,
+        rates=front.rates,
+        executor=front.executor,
+        programs=front.programs,
+        files=front.files,
+        links=front.links,
+        operation=front.operation,
+        health=front.health,
+        languages=front.languages,
         settings=DoorSettings(
             body_bytes=http.body_bytes,
             code_characters=http.code_characters,
             base64_bytes=http.base64_bytes,
             cors_origins=frozenset(filter(None, http.cors_origins.split(","))),
             documentation=http.documentation,
-            stateful=prepared.policy.state != "never",
+            stateful=front.policy.state != "never",
         ),
     )
 
@@ -165,16 +250,15 @@ def anonymous_credentials() -> Credentials:
     return Credentials(None, None)
 
 
-def _credentials(prepared: Prepared) -> Credentials:
-    settings = prepared.settings
+def _credentials(settings: Settings, who: Identities) -> Credentials:
     if not settings.http.authentication:
         return Credentials(None, None)
-    default = ApiKey("default", "default", digest_of(prepared.api_key))
+    default = ApiKey("default", "default", digest_of(who.api_key))
     jwt = settings.jwt
     rules = TokenRules(jwt.issuer, jwt.audience, jwt.lifetime_seconds, jwt.leeway_seconds, jwt.reuse_seconds)
-    tokens = TokenVerifier(prepared.token_keys, rules, clock=time.time) if prepared.token_keys else None
+    tokens = TokenVerifier(who.token_keys, rules, clock=time.time) if who.token_keys else None
     mcp = settings.mcp
     audience = mcp.oauth_audience or f"{settings.http.public_url.rstrip('/')}/mcp"
     oauth = OAuthRules(mcp.authorization_server, audience, mcp.oauth_tenant)
-    verifier = OAuthVerifier(prepared.oauth_keys, oauth, clock=time.time) if prepared.oauth_keys else None
+    verifier = OAuthVerifier(who.oauth_keys, oauth, clock=time.time) if who.oauth_keys else None
     return Credentials(KeyRing([default], settings.state_path / "data" / KEY_FILE), tokens, verifier)

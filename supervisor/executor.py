@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from supervisor.access import owner_of
 from supervisor.admission import Admission
-from supervisor.errors import InvalidRequest, Unsupported
+from supervisor.errors import InvalidRequest
 from supervisor.execution import (
     MAX_STDIN_BYTES,
     ExecutionRequest,
@@ -30,6 +30,7 @@ from supervisor.in_jail import InJail, Present, outcome_of, refusals_typed, resu
 from supervisor.inputs import InputResolver
 from supervisor.jailer.client import JailerClient
 from supervisor.language_view import LanguageTable
+from supervisor.lasting import lasting_session
 from supervisor.live import LiveSessions
 from supervisor.network.environment import OFFLINE
 from supervisor.network.grants import Network
@@ -183,27 +184,3 @@ class Executor:
                     results = Results()
                     await self._work.collect(jail, found, results, present)
         return result_of(found, ended, output, results), tuple(results.new)
-
-
-def lasting_session(request: ExecutionRequest, policy: Policy, ids: DerivedIds) -> SessionId | None:
-    """Decide whether the request runs in a lasting interpreter, and of which session; ``None``: it does not.
-
-    A hint names the same session to everybody in its tenant who knows it, and to nobody else: the id is an HMAC.
-
-    Raises:
-        Unsupported: it asks for what the policy does not have.
-    """
-    asked = request.stateful if request.stateful is not None else request.runtime_hint is not None
-    if not asked and (request.stateful is False or policy.state != "session" or request.session_id is None):
-        return None
-    if policy.state == "never":
-        raise Unsupported(
-            "this server keeps no interpreter between executions",
-            code="stateful_workspace_unsupported",
-            field="stateful" if request.runtime_hint is None else "runtime_session_hint",
-        )
-    if request.session_id is not None:
-        return request.session_id
-    if request.runtime_hint is None:
-        return SessionId(new_id())
-    return ids.derive("hint", request.principal.tenant, request.runtime_hint)

@@ -8,7 +8,7 @@ so a flood of one leaves room for the others.
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from supervisor.execution import Principal
@@ -61,6 +61,11 @@ class FairQueue:
     _served: dict[Key, int] = field(default_factory=dict)
     _turn: int = 0
     _mean_seconds: float = 1.0
+    _most: int = 0
+    """Places of one principal, as they were set."""
+
+    def __post_init__(self) -> None:
+        self._most = self.limits.places_per_principal
 
     @property
     def total_running(self) -> int:
@@ -93,6 +98,11 @@ class FairQueue:
         """One that ran is done; give those that run now."""
         self._mean_seconds = _MEMORY * self._mean_seconds + (1 - _MEMORY) * held_seconds
         self._end(ticket.key)
+        return self._admit()
+
+    def resize(self, places: int) -> list[Ticket]:
+        """Have so many places from now on; give those that run now. Those that run too many go on."""
+        self.limits = replace(self.limits, places=places, places_per_principal=min(places, self._most))
         return self._admit()
 
     def give_up(self, ticket: Ticket) -> None:

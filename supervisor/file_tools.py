@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import wraps
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import trio
@@ -19,7 +20,6 @@ import trio
 from supervisor.errors import Conflict, InvalidRequest, NotFound, TooLarge
 from supervisor.execution import FileId, Principal, SessionId, StoredFile, new_id
 from supervisor.files import FileService
-from supervisor.live import LiveSessions
 from supervisor.names import check_name
 from supervisor.store import FileChange
 from supervisor.text_part import Cutter, check_text
@@ -45,20 +45,38 @@ def _in_turn(change: _F) -> _F:
     return cast("_F", wait_and_change)
 
 
-class FileTools:
-    """Works on the files of sessions. Whatever is not the caller's is ``NotFound``."""
+class Synchroniser(Protocol):
+    """Knows where the sandboxes of sessions are."""
 
-    def __init__(self, files: FileService, live: LiveSessions) -> None:
-        self._files = files
-        self._live = live
+    async def synchronise(self, session_id: SessionId) -> None:
+        """Bring workspace and kept files together, if background programs run in the session."""
+
+
+Turns = Callable[[SessionId], AbstractAsyncContextManager[Any]]
+"""Gives a lock for changes of a session's files, to be held for a block."""
+
+
+class OwnTurns:
+    """The :data:`Turns` of a daemon that shares its store with nobody."""
+
+    def __init__(self) -> None:
         self._turns: WeakValueDictionary[SessionId, trio.Lock] = WeakValueDictionary()
 
-    def turn(self, session_id: SessionId) -> trio.Lock:
-        """Give the lock for changes of a session's files."""
+    def __call__(self, session_id: SessionId) -> trio.Lock:
+        """Give the lock."""
         turn = self._turns.get(session_id)
         if turn is None:
             turn = self._turns[session_id] = trio.Lock()
         return turn
+
+
+class FileTools:
+    """Works on the files of sessions. Whatever is not the caller's is ``NotFound``."""
+
+    def __init__(self, files: FileService, live: Synchroniser, turns: Turns | None = None) -> None:
+        self._files = files
+        self._live = live
+        self.turn = turns or OwnTurns()
 
     # -- looking --
 

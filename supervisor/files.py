@@ -94,7 +94,9 @@ class FileService:
         self.on_deleted: Callable[[SessionId], None] = lambda _session_id: None
         """Called when a session is deleted by its owner."""
         self.on_changed: Callable[[SessionId], None] = lambda _session_id: None
-        """Called when files of a session have changed."""
+        """Called when files of a session have changed here."""
+        self.on_changed_elsewhere: Callable[[SessionId], None] = lambda _session_id: None
+        """Called when another daemon at the same store says so."""
 
     # -- sessions --
 

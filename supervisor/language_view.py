@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from supervisor.errors import InvalidRequest, Unsupported
 from supervisor.execution import Tier
@@ -65,6 +65,35 @@ class TierView:
     name: Tier
     title: str
     reason: str = ""
+
+
+class Languages(Protocol):
+    """All languages and groups, as they are now: a :class:`LanguageTable`, or what follows a fleet's."""
+
+    @property
+    def languages(self) -> tuple[LanguageView, ...]:
+        """By name."""
+
+    @property
+    def groups(self) -> tuple[GroupView, ...]:
+        """By name."""
+
+    @property
+    def limits(self) -> Mapping[str, float]:
+        """What holds for a program of any language."""
+
+    @property
+    def tiers(self) -> tuple[TierView, ...]:
+        """The lowest first."""
+
+    def find(self, name: str) -> LanguageView | None:
+        """Give the language of this name or alias."""
+
+    def of_file(self, name: str) -> str:
+        """Name the language that a file's extension tells."""
+
+    def refusal(self, name: str) -> InvalidRequest | Unsupported:
+        """Say why a program in this language cannot be run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +248,7 @@ def time_in_words(limits: Mapping[str, float]) -> str:
     return f"at most {limits['wall_seconds']:g} s" + (f", and {compiling:g} s to compile" if compiling else "")
 
 
-def described(table: LanguageTable) -> dict[str, Any]:
+def described(table: Languages) -> dict[str, Any]:
     """Give everything as plain data, the same at every door."""
     groups = [
         {

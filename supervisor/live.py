@@ -301,6 +301,12 @@ class LiveSessions:
                 self._end(idle[0])
             await trio.sleep(PRESSURE_SECONDS)
 
+    async def leave(self) -> None:
+        """Take no more work, have every session save itself and end, and wait until all have."""
+        self.stop()
+        for session in [*self._sessions.values(), *self._leaving.values()]:
+            await session.gone.wait()
+
     def stop(self) -> None:
         """Take no more work; have every session save itself and end."""
         self._stopping = True

@@ -25,12 +25,12 @@ from mcp_server.server import open_server
 from mcp_server.visit import Visit
 from supervisor import __version__
 from supervisor.core import Prepared
-from supervisor.daemon import open_core
-from supervisor.doors import anonymous_credentials, mcp_door, rate_limiter
+from supervisor.doors import anonymous_credentials, mcp_door, own_front, rate_limiter
 from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.execution import Principal
 from supervisor.jailer import kernel
 from supervisor.jailer.cgroup_subtree import remove_subtree
+from supervisor.own_core import open_core
 from supervisor.prepare import KEY_FILE, configure_logging, prepare
 from supervisor.settings import Settings
 
@@ -167,7 +167,7 @@ def _child(settings: Settings, wish: Wish, read_fd: int, write_fd: int) -> None:
 async def _embedded(prepared: Prepared, wish: Wish, read_fd: int, write_fd: int) -> None:
     me = Visit(Principal("default", "stdio", wish.user or "stdio"), "stdio", None)
     async with open_core(prepared) as core:
-        door = mcp_door(prepared, core, anonymous_credentials(), rate_limiter(prepared.settings))
+        door = mcp_door(own_front(prepared, core, rate_limiter(prepared.settings)), anonymous_credentials())
         async with open_server(door, me) as (server, note_change):
             core.files.on_changed = note_change
             kernel.install_seccomp(prepared.own_filter, all_threads=True)

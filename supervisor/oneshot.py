@@ -20,7 +20,6 @@ import msgspec
 import trio
 
 from supervisor.core import Core, Prepared
-from supervisor.daemon import open_core
 from supervisor.errors import GaolerError, InvalidRequest
 from supervisor.execution import (
     ExecutionRequest,
@@ -38,6 +37,7 @@ from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.jailer.packages import BadArchive, Unpacker
 from supervisor.jailer.watch import Finding, Header, read_notes
 from supervisor.names import check_name
+from supervisor.own_core import open_core
 from supervisor.prepare import configure_logging, prepare
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.settings import Settings

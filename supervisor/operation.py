@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,15 +56,7 @@ class Operation:
 
     def metrics(self) -> str:
         """Give all figures in the text format of Prometheus."""
-        lines: list[str] = []
-        known: set[str] = set()
-        for name, kind, text, labels, value in self._samples():
-            if name not in known:
-                known.add(name)
-                lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
-            shown = ",".join(f'{key}="{_escaped(each)}"' for key, each in labels.items())
-            lines.append(f"{name}{{{shown}}} {value:g}" if shown else f"{name} {value:g}")
-        return "\n".join(lines) + "\n"
+        return as_text(self._samples())
 
     def _samples(self) -> Iterator[Sample]:
         core, network = self.core, self.core.network
@@ -86,6 +78,19 @@ class Operation:
         yield "gaoler_egress_unwritten_total", "counter", "Refusals only counted.", {}, float(audit.suppressed)
         yield "gaoler_egress_audit_failures_total", "counter", "Lines that were lost.", {}, float(audit.write_failures)
         yield "gaoler_egress_rule_faults_total", "counter", "Changed rules not taken.", {}, float(core.rules.faults)
+
+
+def as_text(samples: Iterable[Sample]) -> str:
+    """Write figures in the text format of Prometheus; those of one name have to come together."""
+    lines: list[str] = []
+    known: set[str] = set()
+    for name, kind, text, labels, value in samples:
+        if name not in known:
+            known.add(name)
+            lines += [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+        shown = ",".join(f'{key}="{_escaped(each)}"' for key, each in labels.items())
+        lines.append(f"{name}{{{shown}}} {value:g}" if shown else f"{name} {value:g}")
+    return "\n".join(lines) + "\n"
 
 
 def of_pressure(pressure: Pressure) -> Iterator[Sample]:

@@ -14,7 +14,6 @@ from typing import Final
 from hypercorn.config import Config
 
 from supervisor.core import Prepared
-from supervisor.daemon import read_or_make_key
 from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.identity.oauth import load_oauth_keys
 from supervisor.identity.tokens import PublicKey, load_public_keys
@@ -32,6 +31,7 @@ from supervisor.microvm.preparation import MachineWish, microvm_plan
 from supervisor.network.host_names import HOSTS, RESOLV_CONF
 from supervisor.network.preparation import prepare_network
 from supervisor.nsjail_program import nsjail_path
+from supervisor.own_files import read_or_make_key
 from supervisor.policy import PACKAGED_POLICIES, Policy, Profile, load_policies, load_profiles, load_seccomp_profiles
 from supervisor.prepare_remote import read_remote_files, start_way_out
 from supervisor.runtimes.catalogue import (
@@ -400,4 +400,5 @@ def prepare(
         connector=connector,
         signing_key=remote.signing_key,
         trusted_keys=remote.trusted_keys,
+        image_name=image.path.name,
     )

@@ -378,6 +378,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.image_dir) if self.image_dir else self.state_path / "images"
 
     @property
+    def uses_redis(self) -> bool:
+        """Sessions are in Redis."""
+        return bool(self.redis.url or self.redis.host)
+
+    @property
     def subordinate_range(self) -> tuple[int, int]:
         """First uid and count of the subordinate range."""
         first, _, count = self.jailer.subordinate_uids.partition(":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from supervisor.errors import ConfigurationError
@@ -27,17 +28,25 @@ def tiers_in_force(
     Raises:
         ConfigurationError: a language that is named does not exist, or something asks for what this host does not give.
     """
-    microvm = settings.microvm
-    rules = TierRules(
-        policy=policies[settings.execution.policy].tier,
-        tenants=frozenset(_named(microvm.tenants)),
-        languages=frozenset(_canonical(name, catalogue) for name in _named(microvm.languages)),
-        unavailable=why_not(microvm, image),
-    )
+    rules = replace(tiers_wanted(settings, policies, catalogue), unavailable=why_not(settings.microvm, image))
     keys = read_keys(settings.state_path / "data" / KEY_FILE) if with_keys else ()
     tiers = {name: policy.tier for name, policy in policies.items()}
     check_startable(rules, tiers, [(key.name, key.tier) for key in keys])
     return rules
+
+
+def tiers_wanted(settings: Settings, policies: Mapping[str, Policy], catalogue: Collection[Language]) -> TierRules:
+    """Put together what is wanted, as if every host could give it.
+
+    Raises:
+        ConfigurationError: a language that is named does not exist.
+    """
+    microvm = settings.microvm
+    return TierRules(
+        policy=policies[settings.execution.policy].tier,
+        tenants=frozenset(_named(microvm.tenants)),
+        languages=frozenset(_canonical(name, catalogue) for name in _named(microvm.languages)),
+    )
 
 
 def _named(text: str) -> Iterable[str]:

@@ -81,8 +81,10 @@ class Deliveries:
             await self._put_back(delivery)
         return kept
 
-    async def begin(self, delivery: Delivery) -> bool:
+    async def begin(self, delivery: Delivery, news: bytes = b"") -> bool:
         """Make the job ours to run. At most one call in the whole fleet is told True for a job, ever.
+
+        With ``news``, the gateway is told that in the same step, as the first event.
 
         False: it has been begun, was cancelled, has expired by Redis' clock, or the ledger does not know it; the entry
         is gone then, and whoever waits for the job has been told.
@@ -90,7 +92,9 @@ class Deliveries:
         Raises:
             StoreUnavailable: Redis does not answer; the job may be ours, so that nobody else begins it. Finish it.
         """
-        arguments = (delivery.job, delivery.lane, delivery.entry, self._worker, delivery.token, self._keep)
+        if news:
+            delivery.number = 1
+        arguments = (delivery.job, delivery.lane, delivery.entry, self._worker, delivery.token, self._keep, news)
         begun = bool(await self._run(BEGIN, *arguments))
         if not begun:
             self._forget(delivery)

@@ -7,6 +7,7 @@ comes back can spoil nothing, whatever it still believes.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, cast
@@ -23,11 +24,12 @@ from supervisor.settings_fleet import FleetSettings
 _log = logging.getLogger(__name__)
 _AT_ONCE: Final = 500
 
-# ARGV: session, holder, life (ms), lost (ms). Gives the holder and, if that is the one who asked, the number.
+# ARGV: session, holder, life (ms), lost (ms), who asks. Gives the holder and, if that is the one who asked, the number,
+# and who had it before and did not let it go.
 _ACQUIRE: Final = job_script(
     CALM
     + """
-local session, holder, life, lost = unpack(ARGV)
+local session, holder, life, lost, who = unpack(ARGV)
 local lease = key('lease', session)
 local other = redis.call('HGET', lease, 'holder')
 if other and other ~= holder and not dead(other, lost) then return {other} end
@@ -39,15 +41,18 @@ redis.call('DEL', lease)
 redis.call('HSET', lease, 'holder', holder, 'number', number)
 redis.call('PEXPIRE', lease, life)
 redis.call('SET', key('fence', session), number, 'PX', 7 * DAY)
-return {holder, number}
+local before = redis.call('GET', key('open', session)) or ''
+redis.call('SET', key('open', session), who, 'PX', 7 * DAY)
+return {holder, number, before}
 """
 )
 
 # ARGV: session, number.
 _RELEASE: Final = job_script("""
 local lease = key('lease', ARGV[1])
-if redis.call('HGET', lease, 'number') == ARGV[2] then return redis.call('DEL', lease) end
-return 0
+if redis.call('GET', key('fence', ARGV[1])) ~= ARGV[2] then return 0 end
+redis.call('DEL', key('open', ARGV[1]))
+return redis.call('DEL', lease)
 """)
 
 # ARGV: holder, life (ms), then session and number of each. Gives those that another has got.
@@ -76,6 +81,8 @@ class Lease:
     session_id: SessionId
     holder: str
     number: int
+    taken_from: str | None = None
+    """Who had it and did not let it go: a worker that is gone, or an earlier process of the same name."""
 
 
 class Leases:
@@ -88,6 +95,8 @@ class Leases:
         self._lost = int(settings.lost_seconds * 1000)
         self._beat_seconds = settings.heartbeat_seconds
         self._held: dict[SessionId, Lease] = {}
+        self._who = f"{holder} {secrets.token_hex(8)}"
+        """Tells this process from an earlier one of the same name."""
 
     @property
     def held(self) -> dict[SessionId, Lease]:
@@ -104,11 +113,13 @@ class Leases:
         """
         if (held := self._held.get(session_id)) is not None:
             return held
-        arguments: list[str | int] = [session_id, self._holder, self._life, self._lost]
+        arguments: list[str | int] = [session_id, self._holder, self._life, self._lost, self._who]
         holder, *number = await self._link.run(_ACQUIRE, [self._link.key()], arguments)
         if not number:
             return cast("str", holder.decode())
-        lease = Lease(session_id, self._holder, int(number[0]))
+        before = number[1].decode()
+        taken_from = before.partition(" ")[0] if before not in ("", self._who) else None
+        lease = Lease(session_id, self._holder, int(number[0]), taken_from)
         # Two of our tasks may have asked at once: the higher number is the one that holds.
         if (held := self._held.get(session_id)) is None or held.number < lease.number:
             self._held[session_id] = lease

@@ -7,6 +7,7 @@ believed as anybody else: what it answers is decoded against these types, and wh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -291,6 +292,31 @@ Reply = Admitted | Output | Finished | Wants | Broke | Infos | Read | Found | Pi
 _encoder: Final = msgspec.msgpack.Encoder()
 _asks: Final[msgspec.msgpack.Decoder[Ask]] = msgspec.msgpack.Decoder(Ask)
 _replies: Final[msgspec.msgpack.Decoder[Reply]] = msgspec.msgpack.Decoder(Reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a manifest says of a message, beside its hash: for who looks at manifests and not at bodies."""
+
+    kind: str
+    principal: Principal
+    session: str | None
+    inputs: tuple[str, ...] = ()
+    wall_seconds: float | None = None
+
+
+NOBODY: Final = Principal("", "gaoler")
+"""For whom a gateway asks what no caller has asked."""
+
+
+def facts_of(ask: Ask) -> Facts:
+    """Give them; gateway and worker work them out from the same body."""
+    kind = str(type(ask).__struct_config__.tag)
+    if isinstance(ask, Execute | StartProgram):
+        request = ask.request if isinstance(ask, Execute) else ask.request.execution
+        inputs = tuple(each.id for each in request.files)
+        return Facts(kind, request.principal, request.session_id, inputs, request.wall_seconds)
+    return Facts(kind, getattr(ask, "principal", NOBODY), getattr(ask, "session_id", None))
 
 
 class Garbled(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import trio
@@ -56,6 +56,13 @@ class GatewayRecord(Struct, frozen=True):
     name: str
     inflight: int
     version: str
+
+
+def described(record: WorkerRecord) -> dict[str, Any]:
+    """Give a worker as plain data, for operators."""
+    told = msgspec.to_builtins(record)
+    del told["catalogue"]
+    return dict(told)
 
 
 Record = WorkerRecord | GatewayRecord

@@ -143,11 +143,12 @@ end
 return known[1]
 """)
 
-# ARGV: job, lane, entry, worker, token, keep. 1: it is this worker's to run, and was nobody's before.
+# ARGV: job, lane, entry, worker, token, keep, and what the gateway is told then ('': nothing). 1: it is this worker's
+# to run, and was nobody's before.
 BEGIN: Final = job_script("""
-local job, lane, entry, worker, token, keep = unpack(ARGV)
+local job, lane, entry, worker, token, keep, news = unpack(ARGV)
 local hash = key('job', job)
-local known = redis.call('HMGET', hash, 'state', 'entry', 'lane', 'expires', 'token')
+local known = redis.call('HMGET', hash, 'state', 'entry', 'lane', 'expires', 'token', 'gateway')
 if known[1] == 'running' and known[5] == token then return 1 end
 if known[1] ~= 'queued' or known[2] ~= entry or known[3] ~= lane then
   redis.call('XACK', key('lane', lane), 'workers', entry)
@@ -163,6 +164,7 @@ redis.call('PEXPIRE', hash, 7 * DAY)
 redis.call('SADD', key('running', worker), job)
 redis.call('ZREM', key('waiting', lane), job)
 redis.call('ZREM', key('due'), job)
+if news ~= '' then tell(known[6], 'job', job, 'kind', 'event', 'payload', news, 'number', '1') end
 return 1
 """)
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from supervisor.daemon import read_or_make_secret
 from supervisor.dialling import dial_directly
 from supervisor.errors import ConfigurationError, NotFound, TooLarge
 from supervisor.execution import FileId, Owner, Principal, SessionId, StoredFile, new_id
 from supervisor.files import GRACE_SECONDS, FileLimits, FileService
 from supervisor.identity.derived import DerivedIds
+from supervisor.own_files import read_or_make_secret
 from supervisor.pressure import HostLimits, Pressure
 from supervisor.redis_link import open_redis
 from supervisor.settings_fleet import RedisSettings

@@ -1,0 +1,308 @@
+"""The process of role ``gateway``: both doors, and no sandbox. What is asked for is done by workers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import msgspec
+import trio
+from hypercorn.typing import ASGIFramework
+
+from egress.allowlist import Rule
+from http_api.internal import create_internal_app
+from supervisor import __version__
+from supervisor.admission import Admission
+from supervisor.core import GatewayPrepared
+from supervisor.doors import Front, Identities, open_application, rate_rules
+from supervisor.errors import ConfigurationError, GaolerError, Unsupported
+from supervisor.execution import SessionId
+from supervisor.file_tools import FileTools
+from supervisor.files import run_sweeper
+from supervisor.fleet.calls import Calls
+from supervisor.fleet.changes import Changes
+from supervisor.fleet.gauges import gauges
+from supervisor.fleet.languages import FleetLanguages
+from supervisor.fleet.leases import Leases
+from supervisor.fleet.ledger import run_reaper
+from supervisor.fleet.manifest import Signer
+from supervisor.fleet.program_places import ProgramPlaces
+from supervisor.fleet.queue import Backlog, JobQueue
+from supervisor.fleet.registry import GatewayRecord, described, open_announcer
+from supervisor.fleet.remote import (
+    Fleet,
+    RemoteAssistants,
+    RemoteExecutor,
+    RemoteProcesses,
+    RemotePrograms,
+    RemoteSandboxes,
+)
+from supervisor.fleet.replies import open_replies
+from supervisor.fleet.roster import Roster
+from supervisor.fleet.turns import FleetTurns
+from supervisor.identity.derived import DerivedIds
+from supervisor.language_view import Stock, language_table
+from supervisor.links import FileLinks
+from supervisor.listening import Place, await_signal, listen, stop_soon
+from supervisor.network.explain import explain
+from supervisor.network.rules_in_force import RulesInForce
+from supervisor.own_core import file_service, queue_limits
+from supervisor.own_files import fleet_secret
+from supervisor.policy import Policy
+from supervisor.pressure import HostLimits, Pressure
+from supervisor.redis_rates import RedisRates
+from supervisor.runtimes.catalogue import load_groups, load_languages
+from supervisor.store.state_tiers import run_archiver
+from supervisor.stores_in_use import Stores, open_stores
+from supervisor.tiers_in_force import tiers_wanted
+
+log: Final = logging.getLogger("gaoler.gateway")
+
+_NOT_WATCHED: Final = HostLimits(0, 0.0, 100.0, 0, 0)
+"""A gateway runs nothing that could starve its host; what it keeps is elsewhere."""
+
+
+async def serve_gateway(prepared: GatewayPrepared) -> None:
+    """Serve until SIGTERM or SIGINT, or until the connector is gone.
+
+    Raises:
+        StoreUnavailable: Redis or S3 does not answer at the start, or the connector is gone.
+    """
+    settings = prepared.settings
+    async with (
+        open_stores(settings, prepared.dial, settings.state_path / "data") as stores,
+        _open_gateway(prepared, stores) as gateway,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(prepared.connector.await_end)
+        nursery.start_soon(run_sweeper, gateway.front.files, settings.files.sweep_minutes * 60)
+        internal = create_internal_app(settings.fleet.service_token, gateway, health=False)
+        who = Identities(prepared.api_key, prepared.token_keys, prepared.oauth_keys)
+        async with open_application(gateway.front, who, cast("ASGIFramework", internal)) as app:
+            stop = trio.Event()
+            nursery.start_soon(await_signal, stop)
+            await nursery.start(listen, app, Place(settings, prepared.bound, prepared.own_filter), stop)
+            await stop.wait()
+            await stop_soon(nursery.cancel_scope)
+
+
+@dataclass(slots=True)
+class Gateway:
+    """What a gateway says of itself at ``/internal`` and at ``/health``; and an operator's questions at the doors."""
+
+    prepared: GatewayPrepared
+    fleet: Fleet
+    queue: JobQueue
+    rules: RulesInForce
+    seen: Backlog
+    """What waited at the last look."""
+    made_front: Front | None = None
+
+    @property
+    def front(self) -> Front:
+        """What the doors work with."""
+        assert self.made_front is not None
+        return self.made_front
+
+    # -- health --
+
+    @property
+    def ready(self) -> bool:
+        """There is a worker that takes work."""
+        return self.fleet.roster.reachable and bool(self.fleet.roster.ready)
+
+    @property
+    def status_text(self) -> str:
+        """Say ``ok``, or what is missing."""
+        if not self.fleet.roster.reachable:
+            return "unavailable: no Redis"
+        return "ok" if self.fleet.roster.ready else "unavailable: no worker"
+
+    @property
+    def version(self) -> str:
+        """Version of the gateway."""
+        return __version__
+
+    # -- /internal --
+
+    def status(self) -> dict[str, Any]:
+        """Say what it is and does."""
+        return {
+            "role": "gateway",
+            "name": self.prepared.name,
+            "version": __version__,
+            "ready": self.ready,
+            "running": self.fleet.admission.running,
+            "waiting": self.fleet.admission.waiting,
+            "workers": len(self.fleet.roster.workers),
+            "gateways": len(self.fleet.roster.gateways),
+        }
+
+    async def workers(self) -> Sequence[dict[str, Any]]:
+        """List the workers."""
+        return [described(each) for each in self.fleet.roster.workers]
+
+    async def backlog(self) -> dict[str, Any]:
+        """Say what waits, lane by lane, and here."""
+        lanes = (await self.queue.backlog()).lanes
+        return {"lanes": msgspec.to_builtins(lanes), "waiting_here": self.fleet.admission.waiting}
+
+    def drain(self) -> bool:
+        """Say that it cannot be: it is stopped, and clients come through another one."""
+        return False
+
+    # -- operation --
+
+    def egress(self) -> dict[str, Any]:
+        """Give the rules that this gateway tells callers of. Those that hold are in the files of the workers."""
+        return {"enabled": self.prepared.policy.network == "egress", "connected": False, "sets": []}
+
+    async def put_egress(self, _name: str, _payload: bytes) -> dict[str, Any]:
+        """Refuse: rules of a fleet are files, the same on all workers."""
+        raise Unsupported(_RULES, code="rules_are_files")
+
+    async def drop_egress(self, _name: str) -> dict[str, Any]:
+        """Refuse, as :meth:`put_egress`."""
+        raise Unsupported(_RULES, code="rules_are_files")
+
+    def metrics(self) -> str:
+        """Give all figures as text."""
+        return gauges(self.fleet, self.seen)
+
+
+_RULES: Final = (
+    "the rules of a fleet's network are files, the same on every worker: change them there, and they hold at once"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Health:
+    gateway: Gateway
+    catalogue: FleetLanguages
+
+    @property
+    def ready(self) -> bool:
+        return self.gateway.ready
+
+    @property
+    def status(self) -> str:
+        return self.gateway.status_text
+
+    @property
+    def version(self) -> str:
+        return __version__
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return tuple(each.name for each in self.catalogue.languages if each.installed)
+
+
+@asynccontextmanager
+async def _open_gateway(prepared: GatewayPrepared, stores: Stores) -> AsyncIterator[Gateway]:
+    """Be a gateway for the block: seen by others, following the fleet, hearing answers."""
+    settings, name, link = prepared.settings, prepared.name, stores.link
+    assert link is not None
+    secret = fleet_secret(settings)
+    if prepared.signing_key is None or secret is None:
+        raise ConfigurationError("a gateway needs fleet.signing_key and fleet.secret", field="fleet.signing_key")
+    pressure = Pressure(_NOT_WATCHED)
+    admission = Admission(queue_limits(settings), pressure, queue_seconds=settings.execution.queue_seconds)
+
+    def record() -> GatewayRecord:
+        return GatewayRecord(name, admission.running + admission.waiting, __version__)
+
+    async with (
+        open_announcer(link, settings.fleet, record) as announcer,
+        open_replies(link, name) as replies,
+        trio.open_nursery() as nursery,
+    ):
+        tiers = tiers_wanted(settings, prepared.policies, load_languages())
+        own = language_table(load_languages(), load_groups(), {}, Stock(), prepared.policy, tiers)
+        roster = Roster(announcer.registry, own)
+        await roster.look()
+        queue, ids = JobQueue(link, settings.fleet, name), DerivedIds(secret)
+        signer = Signer(*prepared.signing_key)
+        calls = Calls(queue, replies, signer, announcer.clock.now, gateway=name, policy=prepared.policy.name)
+        fleet = Fleet(
+            calls=calls,
+            roster=roster,
+            leases=Leases(link, settings.fleet, name),
+            admission=admission,
+            tiers=tiers,
+            policy=prepared.policy,
+            ids=ids,
+            programs=ProgramPlaces(link, settings.tools.token_seconds),
+            queue_seconds=settings.execution.queue_seconds,
+        )
+        gateway = Gateway(prepared, fleet, queue, RulesInForce(prepared.rule_source), Backlog({}))
+        gateway.made_front = _front(prepared, stores, gateway, pressure, nursery)
+        changes = Changes(link, name)
+        gateway.front.files.on_changed = changes.note
+        nursery.start_soon(changes.tell)
+        nursery.start_soon(changes.hear, gateway.front.files)
+        nursery.start_soon(roster.watch, settings.fleet.heartbeat_seconds)
+        nursery.start_soon(run_reaper, link, settings.fleet)
+        nursery.start_soon(_follow, gateway, settings.fleet.heartbeat_seconds)
+        if stores.states is not None:
+            nursery.start_soon(run_archiver, stores.states)
+        yield gateway
+        nursery.cancel_scope.cancel()
+
+
+async def _follow(gateway: Gateway, seconds: float) -> None:
+    """Let as many executions through as the workers have places; look what waits. Until cancelled."""
+    while True:
+        gateway.fleet.admission.resize(gateway.fleet.roster.places)
+        try:
+            gateway.seen = await gateway.queue.backlog()
+        except GaolerError as error:
+            log.debug("the queue cannot be seen: %s", error)
+        await trio.sleep(seconds)
+
+
+def _front(
+    prepared: GatewayPrepared, stores: Stores, gateway: Gateway, pressure: Pressure, nursery: trio.Nursery
+) -> Front:
+    settings, policy, fleet, link = prepared.settings, prepared.policy, gateway.fleet, stores.link
+    assert link is not None
+    files = file_service(settings, stores, fleet.ids, pressure)
+    sandboxes = RemoteSandboxes(fleet)
+
+    def discard(session_id: SessionId) -> None:
+        nursery.start_soon(_discard, sandboxes, session_id)
+
+    files.on_deleted = discard
+    return Front(
+        settings=settings,
+        policy=policy,
+        files=files,
+        executor=RemoteExecutor(fleet),
+        programs=RemotePrograms(fleet),
+        file_tools=FileTools(files, sandboxes, FleetTurns(link)),
+        processes=RemoteProcesses(fleet, files),
+        assistants=RemoteAssistants(fleet),
+        rates=RedisRates(link, rate_rules(settings), settings.rates.shared_factor),
+        links=FileLinks(fleet.ids, settings.http.link_minutes * 60, clock=time.time),
+        ids=fleet.ids,
+        operation=gateway,
+        health=_Health(gateway, fleet.roster.languages),
+        languages=fleet.roster.languages,
+        explain_network=lambda url: explain(policy, _rules(policy, gateway.rules), url),
+    )
+
+
+def _rules(policy: Policy, rules: RulesInForce) -> list[Rule]:
+    sets = rules.configuration().rule_sets
+    return [rule for name in policy.egress for rule in sets.get(name, ())]
+
+
+async def _discard(sandboxes: RemoteSandboxes, session_id: SessionId) -> None:
+    """Named boundary: the session is deleted already; what is left of its sandbox ends when it is not used."""
+    try:
+        await sandboxes.discard(session_id)
+    except GaolerError as error:
+        log.warning("sandbox of a deleted session not ended session=%s reason=%s", session_id, error)

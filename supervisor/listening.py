@@ -1,0 +1,93 @@
+"""How a process listens and stops, whatever its role: the bind, its own filter, the signals."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+from hypercorn.config import Config
+from hypercorn.typing import ASGIFramework
+
+from supervisor.jailer import kernel
+from supervisor.serving import Patience
+from supervisor.serving import serve as serve_http
+from supervisor.settings import Settings
+
+log: Final = logging.getLogger("gaoler.daemon")
+
+STOP_SECONDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a process listens, and what it may do from then on."""
+
+    settings: Settings
+    bound: socket.socket | None
+    own_filter: bytes
+
+
+async def listen(
+    app: ASGIFramework, place: Place, stop: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve until ``stop`` is set; it is set when this ends. Started when the address is bound and the filter is on."""
+    settings = place.settings
+    async with trio.open_nursery() as nursery:
+
+        async def serve(*, task_status: trio.TaskStatus[list[str]]) -> None:
+            config = _http_config(place)
+            await serve_http(app, config, _patience(settings), shutdown_trigger=stop.wait, task_status=task_status)
+            stop.set()
+
+        bound = await nursery.start(serve)
+        # Nothing listens or is started after this; threads that wait for work are bound by it too.
+        kernel.install_seccomp(place.own_filter, all_threads=True)
+        for address in bound:
+            # On a line that programs can read too.
+            log.info("listening on %s state_dir=%s", address, settings.state_dir)
+        task_status.started()
+
+
+def _http_config(place: Place) -> Config:
+    config = Config()
+    config.bind = [place.settings.bind if place.bound is None else f"fd://{place.bound.detach()}"]
+    config.include_server_header = False
+    config.graceful_timeout = STOP_SECONDS
+    config.accesslog = None
+    config.errorlog = logging.getLogger("gaoler.hypercorn")
+    config.umask = 0o117
+    return config
+
+
+def _patience(settings: Settings) -> Patience:
+    http = settings.http
+    return Patience(
+        connections=http.connections,
+        connections_per_address=http.connections_per_address,
+        header_seconds=http.header_seconds,
+        body_seconds=http.body_seconds,
+        send_seconds=http.send_seconds,
+        idle_seconds=http.idle_seconds,
+    )
+
+
+async def await_signal(stop: trio.Event, hurry: trio.Event | None = None) -> None:
+    """Set ``stop`` at SIGTERM and SIGINT, until cancelled; ``hurry`` at the second one."""
+    # One that comes at the very end would be sent to ourselves again, which our own filter forbids.
+    with suppress(PermissionError), trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            if hurry is not None and stop.is_set():
+                hurry.set()
+            stop.set()
+
+
+async def stop_soon(scope: trio.CancelScope) -> None:
+    """Have everything end, and not wait for it longer than some seconds."""
+    log.info("stopping")
+    scope.deadline = trio.current_time() + STOP_SECONDS
+    scope.cancel()

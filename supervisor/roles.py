@@ -1,0 +1,49 @@
+"""What ``gaoler serve`` does in each role: preparing as root, and what is served then."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from supervisor.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Everything that needs rights has been done. ``serve`` is to be run by Trio."""
+
+    api_key: str
+    serve: Callable[[], Awaitable[None]]
+
+
+def prepare_role(settings: Settings) -> Ready:
+    """Do what needs rights, and give them up.
+
+    Raises:
+        ConfigurationError: something is wrong or missing; nothing is left running.
+        GaolerError: somebody else listens on the bind.
+    """
+    # Each role imports what it needs: a worker's imports take half a second that nobody else should wait.
+    if settings.fleet.role == "gateway":
+        from supervisor.fleet.gateway_role import serve_gateway
+        from supervisor.prepare_gateway import prepare_gateway
+
+        gateway = prepare_gateway(settings)
+        return Ready(gateway.api_key, partial(serve_gateway, gateway))
+    from supervisor.prepare import prepare
+
+    if settings.fleet.role == "worker":
+        from supervisor.fleet.worker_role import serve_worker
+
+        prepared = prepare(settings, listening=True)
+        return Ready(prepared.api_key, partial(serve_worker, prepared))
+    from supervisor import daemon
+
+    if settings.uses_redis:
+        # Before the view closes and the filter is on.
+        import supervisor.fleet.membership
+        import supervisor.shared_stores  # noqa: F401
+
+    prepared = prepare(settings, listening=True)
+    return Ready(prepared.api_key, partial(daemon.serve, prepared))

@@ -1,0 +1,43 @@
+"""Redis and S3, or one of them beside what the embedded default has for the other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from supervisor.dialling import Dial
+from supervisor.files import GRACE_SECONDS
+from supervisor.redis_link import RedisLink, open_redis
+from supervisor.settings import Settings
+from supervisor.store import BlobMarks, BlobStore, SessionStore
+from supervisor.store.disk import open_blobs
+from supervisor.store.marks import LocalMarks
+from supervisor.store.redis_marks import RedisMarks
+from supervisor.store.redis_sessions import RedisSessions
+from supervisor.store.s3 import open_s3
+from supervisor.store.sqlite import open_sqlite
+from supervisor.store.state_tiers import StateTiers
+from supervisor.stores_in_use import Stores
+
+
+@asynccontextmanager
+async def open_shared_stores(settings: Settings, dial: Dial, data: Path) -> AsyncIterator[Stores]:
+    """Open them for the block, as :func:`supervisor.stores_in_use.open_stores`."""
+    async with AsyncExitStack() as stack:
+        link: RedisLink | None = None
+        sessions: SessionStore
+        blobs: BlobStore
+        marks: BlobMarks
+        if settings.uses_redis:
+            link = await stack.enter_async_context(open_redis(settings.redis, dial))
+            sessions, marks = RedisSessions(link, settings.redis.retry_seconds), RedisMarks(link)
+        else:
+            sessions = await stack.enter_async_context(open_sqlite(data / "gaoler.sqlite"))
+            marks = LocalMarks(sessions.unreferenced, GRACE_SECONDS)
+        if settings.s3.url:
+            blobs = await stack.enter_async_context(open_s3(settings.s3, dial, marks))
+        else:
+            reserve = settings.files.reserve_bytes
+            blobs = await stack.enter_async_context(open_blobs(data / "blobs", reserve_bytes=reserve))
+        yield Stores(sessions, blobs, link, None if link is None else StateTiers(link, blobs, settings.state))
