@@ -26,7 +26,7 @@ from typing import Final
 
 from supervisor.redis_link import Script
 
-_COMMON: Final = """
+COMMON: Final = """
 local base = KEYS[1]
 local next_argument = 0
 local function take() next_argument = next_argument + 1; return ARGV[next_argument] end
@@ -79,8 +79,9 @@ local function drop_file(id, file_id, text)
     redis.call('DEL', key('file', file_id))
     refer(file.sha256, -1)
     redis.call('HINCRBY', session, 'files', -1)
-    redis.call('HINCRBY', session, 'file_bytes', -file.size)
-    hold(session, -file.size)
+    -- Not -file.size: of an empty file that is -0, which is no integer to Redis.
+    redis.call('HINCRBY', session, 'file_bytes', 0 - file.size)
+    hold(session, 0 - file.size)
 end
 
 local function drop_session(id)
@@ -168,7 +169,7 @@ end
 """
 
 PUT_SESSION: Final = Script(
-    _COMMON
+    COMMON
     + """
 return once(function()
     local id, row, quota = take(), take_row(), take_quota()
@@ -182,7 +183,7 @@ end)
 )
 
 SESSIONS_OF: Final = Script(
-    _COMMON
+    COMMON
     + """
 local owner, now, limit = key('owner', take()), tonumber(take()), tonumber(take())
 local found, start = {}, 0
@@ -201,116 +202,8 @@ return found
 """
 )
 
-CHANGE_FILES: Final = Script(
-    _COMMON
-    + """
--- Finds out which files go, and by how many files and bytes the session changes.
-local function plan_files(id, drop, put)
-    local plan = { gone = {}, count = 0, bytes = 0 }
-    local coming, place_of = {}, {}
-    local function go(file_id)
-        if plan.gone[file_id] then return end
-        local text = redis.call('HGET', key('files', id), file_id)
-        if not text then return end
-        plan.gone[file_id] = text
-        plan.count = plan.count - 1
-        plan.bytes = plan.bytes - cjson.decode(text).size
-    end
-    for _, file_id in ipairs(drop) do go(file_id) end
-    for place, file in ipairs(put) do
-        local old = redis.call('HGET', key('names', id), file.name)
-        if old then go(old) end
-        local earlier = place_of[file.name]
-        if earlier then
-            plan.count = plan.count - 1
-            plan.bytes = plan.bytes - put[earlier].size
-            coming[put[earlier].id] = nil
-            put[earlier].skip = true
-        end
-        local other = redis.call('GET', key('file', file.id))
-        if coming[file.id] or (other and not plan.gone[file.id]) then return nil end
-        coming[file.id], place_of[file.name] = true, place
-        plan.count = plan.count + 1
-        plan.bytes = plan.bytes + file.size
-    end
-    return plan
-end
-
-local function plan_directories(id, drop, add)
-    local count, is = 0, {}
-    local function there(name)
-        if is[name] == nil then is[name] = redis.call('SISMEMBER', key('directories', id), name) == 1 end
-        return is[name]
-    end
-    for _, name in ipairs(drop) do
-        if there(name) then count = count - 1 end
-        is[name] = false
-    end
-    for _, name in ipairs(add) do
-        if not there(name) then count = count + 1 end
-        is[name] = true
-    end
-    return count, is
-end
-
-local function apply_files(id, plan, put)
-    local session = key('session', id)
-    for file_id, text in pairs(plan.gone) do drop_file(id, file_id, text) end
-    for _, file in ipairs(put) do
-        if not file.skip then
-            redis.call('HSET', key('files', id), file.id, file.text)
-            redis.call('HSET', key('names', id), file.name, file.id)
-            redis.call('SET', key('file', file.id), id)
-            refer(file.sha256, 1)
-            redis.call('HINCRBY', session, 'files', 1)
-            redis.call('HINCRBY', session, 'file_bytes', file.size)
-            hold(session, file.size)
-        end
-    end
-end
-
-local function take_files()
-    local put = take_list()
-    for place, text in ipairs(put) do
-        local id, rest = text:match('^(%S+) (.*)$')
-        local file = cjson.decode(rest)
-        put[place] = { id = id, text = rest, name = file.name, size = file.size, sha256 = file.sha256 }
-    end
-    return put
-end
-
-return once(function()
-    local id, fence, expires, most_files, most_bytes = take(), take(), take(), tonumber(take()), tonumber(take())
-    local quota, row, drop, drop_dirs, add_dirs = take_quota(), take_row(), take_list(), take_list(), take_list()
-    local packages, put = take(), take_files()
-    local session = key('session', id)
-    if fenced(id, fence) then return 'fenced' end
-    local of = account_of(id)
-    if not of and not row then return 'gone' end
-    local files = plan_files(id, drop, put)
-    if not files then return 'taken' end
-    local dirs, is = plan_directories(id, drop_dirs, add_dirs)
-    local grown, old = files.bytes, redis.call('HGET', session, 'packages')
-    if packages ~= '' and old then grown = grown - cjson.decode(old).size end
-    if packages ~= '' and packages ~= 'none' then grown = grown + cjson.decode(packages).size end
-    local passed = over(quota, of or row, not of, grown)
-    if passed then return passed .. ' ' .. (of or row).shared end
-    local held = redis.call('HMGET', session, 'files', 'file_bytes')
-    local directories = redis.call('SCARD', key('directories', id)) + dirs
-    if number(held[1]) + files.count + directories > most_files then return 'files' end
-    if number(held[2]) + files.bytes > most_bytes then return 'bytes' end
-    if row then make_session(id, row) end
-    apply_files(id, files, put)
-    for name, there in pairs(is) do redis.call(there and 'SADD' or 'SREM', key('directories', id), name) end
-    if packages ~= '' then keep(session, 'packages', packages ~= 'none' and packages or nil) end
-    live_until(id, expires)
-    return 'ok'
-end)
-"""
-)
-
 CONTENTS: Final = Script(
-    _COMMON
+    COMMON
     + """
 local id = take()
 return { redis.call('HGETALL', key('files', id)), redis.call('SMEMBERS', key('directories', id)),
@@ -319,7 +212,7 @@ return { redis.call('HGETALL', key('files', id)), redis.call('SMEMBERS', key('di
 )
 
 FIND: Final = Script(
-    _COMMON
+    COMMON
     + """
 local now, found = tonumber(take()), {}
 for _, file_id in ipairs(take_list()) do
@@ -336,7 +229,7 @@ return found
 )
 
 DELETE_FILES: Final = Script(
-    _COMMON
+    COMMON
     + """
 return once(function()
     for _, file_id in ipairs(take_list()) do
@@ -349,7 +242,7 @@ end)
 )
 
 PUT_STATE: Final = Script(
-    _COMMON
+    COMMON
     + """
 return once(function()
     local id, fence, text, expires, quota = take(), take(), take(), take(), take_quota()
@@ -368,7 +261,7 @@ end)
 )
 
 DELETE_STATE: Final = Script(
-    _COMMON
+    COMMON
     + """
 return once(function()
     local id = take()
@@ -379,10 +272,10 @@ end)
 """
 )
 
-DELETE_SESSION: Final = Script(_COMMON + "return once(function() drop_session(take()); return 'ok' end)")
+DELETE_SESSION: Final = Script(COMMON + "return once(function() drop_session(take()); return 'ok' end)")
 
 DELETE_EXPIRED: Final = Script(
-    _COMMON
+    COMMON
     + """
 return once(function()
     local now, most = take(), tonumber(take())
@@ -403,7 +296,7 @@ end)
 )
 
 UNREFERENCED: Final = Script(
-    _COMMON
+    COMMON
     + """
 local without = {}
 for _, sha in ipairs(take_list()) do

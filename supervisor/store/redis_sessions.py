@@ -27,6 +27,7 @@ from supervisor.store import (
     Usage,
     redis_scripts,
 )
+from supervisor.store.redis_change import CHANGE_FILES
 from supervisor.store.redis_records import (
     Argument,
     account_of,
@@ -102,7 +103,7 @@ class RedisSessions:
             packages,
             *_counted([each.id.encode() + b" " + file_record(each) for each in change.put]),
         ]
-        match await self._write(redis_scripts.CHANGE_FILES, arguments):
+        match await self._write(CHANGE_FILES, arguments):
             case "files":
                 raise QuotaExceeded(f"a session holds at most {max_files} files")
             case "bytes":
