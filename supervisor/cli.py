@@ -13,6 +13,7 @@ from supervisor import __version__
 from supervisor.cli_attack import attack
 from supervisor.cli_doctor import doctor
 from supervisor.cli_egress import egress
+from supervisor.cli_fleet import fleet, workers
 from supervisor.cli_image import image
 from supervisor.cli_languages import languages
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
@@ -277,3 +278,5 @@ main.add_command(attack)
 main.add_command(egress)
 main.add_command(doctor)
 main.add_command(image)
+main.add_command(fleet)
+main.add_command(workers)

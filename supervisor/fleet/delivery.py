@@ -12,9 +12,9 @@ from typing import Any, Final, Literal
 import redis
 import trio
 
-from supervisor.errors import StoreUnavailable
 from supervisor.fleet.lanes import WORKER
 from supervisor.fleet.ledger import reap_worker
+from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.scripts import BEGIN, EVENT, FINISH, GROUP, HAND_BACK, MOST_HOPS
 from supervisor.fleet.streams import Fields, entries
 from supervisor.redis_link import Line, RedisLink, Script
@@ -95,7 +95,7 @@ class Deliveries:
         if news:
             delivery.number = 1
         arguments = (delivery.job, delivery.lane, delivery.entry, self._worker, delivery.token, self._keep, news)
-        begun = bool(await self._run(BEGIN, *arguments))
+        begun = bool(await self._run(BEGIN, *arguments, lasting=True))
         if not begun:
             self._forget(delivery)
         return begun
@@ -119,9 +119,9 @@ class Deliveries:
         arguments = (delivery.job, delivery.lane, delivery.entry, delivery.token)
         while True:
             try:
-                held = await self._run(FINISH, *arguments, state, payload, delivery.number, self._keep)
+                held = await self._run(FINISH, *arguments, state, payload, delivery.number, self._keep, lasting=True)
                 break
-            except StoreUnavailable:
+            except OUTAGE:
                 await trio.sleep(_PAUSE_SECONDS)
         self._forget(delivery)
         return bool(held)
@@ -143,8 +143,8 @@ class Deliveries:
         self._forget(delivery)
         return state == b"queued"
 
-    async def _run(self, script: Script, *arguments: str | bytes | int | float) -> Any:
-        return await self._link.run(script, [self._link.key()], arguments)
+    async def _run(self, script: Script, *arguments: str | bytes | int | float, lasting: bool = False) -> Any:
+        return await self._link.run(script, [self._link.key()], arguments, lasting=lasting)
 
     def _forget(self, delivery: Delivery) -> None:
         self._open.pop((self._link.key("lane", delivery.lane), delivery.entry), None)
@@ -233,7 +233,7 @@ class Deliveries:
                         self._pass_on(fields)
                     if answer:
                         await self._link.call(lambda client, last=last: client.xtrim(control, minid=last))  # type: ignore[misc]
-                except StoreUnavailable:
+                except OUTAGE:
                     await trio.sleep(_PAUSE_SECONDS)
 
     def _pass_on(self, fields: Fields | None) -> None:

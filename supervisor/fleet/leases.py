@@ -14,8 +14,8 @@ from typing import Final, cast
 
 import trio
 
-from supervisor.errors import StoreUnavailable
 from supervisor.execution import SessionId
+from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.scripts import job_script
 from supervisor.fleet.watch_scripts import CALM
 from supervisor.redis_link import RedisLink
@@ -114,7 +114,7 @@ class Leases:
         if (held := self._held.get(session_id)) is not None:
             return held
         arguments: list[str | int] = [session_id, self._holder, self._life, self._lost, self._who]
-        holder, *number = await self._link.run(_ACQUIRE, [self._link.key()], arguments)
+        holder, *number = await self._link.run(_ACQUIRE, [self._link.key()], arguments, lasting=True)
         if not number:
             return cast("str", holder.decode())
         before = number[1].decode()
@@ -174,5 +174,5 @@ class Leases:
                 for session_id in await self.renew():
                     _log.warning("session %s is another worker's now", session_id)
                     on_lost(session_id)
-            except StoreUnavailable as error:
+            except OUTAGE as error:
                 _log.warning("leases cannot be renewed: %s", error.message)

@@ -8,7 +8,7 @@ from typing import Final, Literal, cast
 
 import trio
 
-from supervisor.errors import StoreUnavailable
+from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.scripts import job_script
 from supervisor.fleet.watch_scripts import REAP_GATEWAY, REAP_WORKER, TIDY, WATCH
 from supervisor.redis_link import RedisLink
@@ -150,6 +150,6 @@ async def run_reaper(link: RedisLink, settings: FleetSettings) -> None:
     while True:
         try:
             await reap(link, settings)
-        except StoreUnavailable as error:
+        except OUTAGE as error:
             _log.warning("nobody is looked after: %s", error.message)
         await trio.sleep(settings.heartbeat_seconds)

@@ -91,6 +91,7 @@ class JobQueue:
                 *(job, lane, self._gateway, signed, body, _milliseconds(expires_at), fallback or ""),
                 *(settings.queue_length, _milliseconds(settings.queue_age_seconds), keep),
             ],
+            lasting=True,
         )
         match became.decode():
             case "long":

@@ -11,9 +11,10 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from supervisor.errors import Busy, StoreUnavailable, Unsupported
+from supervisor.errors import Busy, Unsupported
 from supervisor.fleet.clock import FleetClock
 from supervisor.fleet.lanes import pool_lane, worker_lane
+from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.watch_scripts import ANNOUNCE, PRESENT, WITHDRAW
 from supervisor.redis_link import RedisLink
 from supervisor.settings_fleet import FleetSettings
@@ -175,7 +176,7 @@ async def open_announcer(
         try:
             if await announcer.registry.announce(make_record()):
                 announcer.leave.set()
-        except StoreUnavailable as error:
+        except OUTAGE as error:
             _log.warning("nobody hears that we live: %s", error.message)
 
     async def run() -> None:
@@ -194,7 +195,7 @@ async def open_announcer(
         with trio.move_on_after(settings.heartbeat_seconds, shield=True):
             try:
                 await announcer.registry.withdraw(make_record())
-            except StoreUnavailable:
+            except OUTAGE:
                 pass  # we are missed soon enough
 
 
@@ -228,7 +229,7 @@ async def open_roster(link: RedisLink, settings: FleetSettings) -> AsyncIterator
             await trio.sleep(settings.heartbeat_seconds)
             try:
                 await roster.refresh()
-            except StoreUnavailable as error:
+            except OUTAGE as error:
                 _log.warning("it is not known which workers are there: %s", error.message)
 
     await roster.refresh()

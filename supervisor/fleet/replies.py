@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import trio
 
-from supervisor.errors import StoreUnavailable
+from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.scripts import job_script
 from supervisor.fleet.streams import Fields, entries
 from supervisor.redis_link import RedisLink
@@ -149,7 +149,7 @@ class Replies:
                             since, count=_READ_AT_ONCE, block=_BLOCK_MILLISECONDS
                         )
                     )
-                except StoreUnavailable:
+                except OUTAGE:
                     await trio.sleep(_PAUSE_SECONDS)
                     continue
                 for _, entry, fields in entries(answer):
@@ -183,7 +183,7 @@ class Replies:
             await trio.sleep(self._check_seconds)
             try:
                 await self.check()
-            except StoreUnavailable as error:
+            except OUTAGE as error:
                 _log.warning("jobs that wait for an answer cannot be looked up: %s", error.message)
 
     async def check(self) -> None:
