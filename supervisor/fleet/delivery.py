@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _BLOCK_MILLISECONDS: Final = 2000
 _PAUSE_SECONDS: Final = 0.5
 _MOST_CANCELLATIONS: Final = 10_000
+_REMEMBERED: Final = 100_000
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +57,7 @@ class Deliveries:
         self._lanes = sorted(lanes, key=lambda lane: not lane.startswith(WORKER))
         self._streams = {link.key("lane", lane): lane for lane in lanes}
         self._open: dict[tuple[str, str], Delivery] = {}  # by stream and entry
+        self._begun: dict[str, str] = {}  # job and token, of the latest
         self._unsure = True
         self._cancelled, self._cancellations = trio.open_memory_channel[str](_MOST_CANCELLATIONS)
 
@@ -92,11 +94,20 @@ class Deliveries:
         Raises:
             StoreUnavailable: Redis does not answer; the job may be ours, so that nobody else begins it. Finish it.
         """
+        if self._begun.get(delivery.job, delivery.token) != delivery.token:
+            # Whatever the ledger says: somebody may have made it forget.
+            await self._drop(self._link.key("lane", delivery.lane), delivery.entry)
+            self._forget(delivery)
+            return False
         if news:
             delivery.number = 1
         arguments = (delivery.job, delivery.lane, delivery.entry, self._worker, delivery.token, self._keep, news)
         begun = bool(await self._run(BEGIN, *arguments, lasting=True))
-        if not begun:
+        if begun:
+            self._begun[delivery.job] = delivery.token
+            if len(self._begun) > _REMEMBERED:
+                del self._begun[next(iter(self._begun))]
+        else:
             self._forget(delivery)
         return begun
 

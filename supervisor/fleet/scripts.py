@@ -10,7 +10,7 @@ Keys, all under the prefix:
 * ``running:WORKER``: jobs that it has begun. ``control:WORKER``: the stream of what it is told about them.
 * ``replies:GATEWAY``: the stream of what a gateway is told about its jobs.
 * ``alive:worker:NAME``, ``alive:gateway:NAME``: heartbeats, with a life of ``fleet.lost_seconds``; ``workers``: name to
-  state and lanes; ``gateways``: their names; ``watch``: since when heartbeats have been looked after without a gap.
+  state and pool's lane; ``gateways``: their names; ``watch``: since when heartbeats are looked after without a gap.
 
 Every script may come twice, because an answer may be lost on its way, and then changes nothing more.
 """
@@ -72,8 +72,10 @@ end
 -- A worker's lane that nobody reads any more is none; there may be another for the job.
 local function lane_or(lane, fallback)
   local worker = string.match(lane, '^worker:(.*)$')
-  if worker and redis.call('HEXISTS', key('workers'), worker) == 0 then return fallback end
-  return lane
+  if not worker then return lane end
+  local known = redis.call('HGET', key('workers'), worker)
+  if known and known ~= 'gone' then return lane end
+  return fallback
 end
 
 -- Into another lane, or to the end of its own; nobody has begun it.
@@ -162,6 +164,8 @@ end
 redis.call('HSET', hash, 'state', 'running', 'worker', worker, 'token', token, 'began', whole(now))
 redis.call('PEXPIRE', hash, 7 * DAY)
 redis.call('SADD', key('running', worker), job)
+-- Whoever has begun something is looked after, also if it was taken for dead before.
+redis.call('HSETNX', key('workers'), worker, 'back')
 redis.call('ZREM', key('waiting', lane), job)
 redis.call('ZREM', key('due'), job)
 if news ~= '' then tell(known[6], 'job', job, 'kind', 'event', 'payload', news, 'number', '1') end

@@ -27,7 +27,7 @@ for number = 6, #ARGV do redis.call('PEXPIRE', key('lane', ARGV[number]), DAY) e
 return {whole(now), redis.call('EXISTS', key('drain', name))}
 """)
 
-# ARGV: role, name. What it leaves behind is the reaper's: it stays in the table if that is anything.
+# ARGV: role, name. A worker stays in the table: what it leaves behind is the reaper's.
 WITHDRAW: Final = job_script("""
 local role, name = unpack(ARGV)
 redis.call('DEL', key('alive', role, name))
@@ -36,11 +36,7 @@ if role == 'gateway' then
   redis.call('HDEL', key('gateways'), name)
 else
   redis.call('DEL', key('drain', name))
-  local lane = 'worker:' .. name
-  if redis.call('XLEN', key('lane', lane)) == 0 and redis.call('EXISTS', key('running', name)) == 0 then
-    redis.call('DEL', key('lane', lane), key('control', name))
-    redis.call('HDEL', key('workers'), name)
-  end
+  redis.call('HSET', key('workers'), name, 'gone')
 end
 return 1
 """)
@@ -171,7 +167,12 @@ if calm(lost) then
     if string.sub(entry, 1, 6) == 'ready ' then read[string.sub(entry, 7)] = true end
   end
   for _, pool in ipairs(redis.call('SMEMBERS', key('pools'))) do
-    if not read[pool] then
+    -- One that has had no reader for a moment (a worker begins anew, say) is given the time to find one.
+    local mark = 'unread ' .. pool
+    if read[pool] then
+      redis.call('HDEL', key('watch'), mark)
+    elseif redis.call('HSETNX', key('watch'), mark, whole(now)) == 0
+        and now - tonumber(redis.call('HGET', key('watch'), mark)) >= tonumber(lost) then
       for _, job in ipairs(redis.call('ZRANGE', key('waiting', pool), 0, tonumber(most) - 1)) do
         done = done + 1
         if redis.call('HGET', key('job', job), 'state') == 'queued' then
@@ -179,7 +180,10 @@ if calm(lost) then
         end
         redis.call('ZREM', key('waiting', pool), job)
       end
-      if redis.call('EXISTS', key('waiting', pool)) == 0 then redis.call('SREM', key('pools'), pool) end
+      if redis.call('EXISTS', key('waiting', pool)) == 0 then
+        redis.call('SREM', key('pools'), pool)
+        redis.call('HDEL', key('watch'), mark)
+      end
     end
   end
 end

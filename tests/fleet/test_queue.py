@@ -11,15 +11,19 @@ import pytest
 import trio
 import trio.testing
 
+from supervisor.dialling import dial_directly
 from supervisor.errors import Busy, InvalidRequest, StoreUnavailable
+from supervisor.execution import SessionId
 from supervisor.fleet.delivery import Deliveries, Delivery, open_deliveries
+from supervisor.fleet.leases import Lease, Leases
 from supervisor.fleet.queue import Ticket
 from supervisor.fleet.registry import open_announcer
 from supervisor.fleet.replies import Event, Gap, Lost, Result, open_replies
 from supervisor.fleet.scripts import GROUP
-from supervisor.settings_fleet import FleetSettings
+from supervisor.redis_link import open_redis
+from supervisor.settings_fleet import FleetSettings, RedisSettings
 from tests.fleet.parts import POOL, QUICK, Fleet, all_replies, fleet, fleet_on, record, take_one
-from tests.redis_server import RedisServer, redis_server, run_redis
+from tests.redis_server import RedisServer, redis_server, run_cluster, run_redis
 
 __all__ = ["fleet", "redis_server"]
 
@@ -132,6 +136,18 @@ async def test_a_begin_whose_answer_was_lost_may_be_asked_again(fleet: Fleet) ->
         assert await worker.finish(delivery, b"x")
         assert await worker.finish(delivery, b"x")
         assert not await worker.begin(delivery)
+
+
+async def test_who_can_write_to_the_ledger_too_cannot_have_a_worker_run_the_same_job_again(fleet: Fleet) -> None:
+    async with fleet.worker("w") as worker:
+        await fleet.submit("j")
+        first = await take_one(worker)
+        assert await worker.begin(first)
+        await worker.finish(first, b"x")
+        job = fleet.link.key("job", "j")
+        await fleet.link.call(lambda client: client.delete(job))
+        await fleet.submit("j")
+        assert not await worker.begin(await take_one(worker))
 
 
 @pytest.mark.parametrize("when", ["queued", "running", "done", "forgotten"])
@@ -459,6 +475,7 @@ async def test_after_all_is_done_what_stays_in_redis_has_an_end_or_is_fixed(flee
             ticket = await fleet.submit("cancelled")
             await fleet.queue.cancel(ticket)
         await replies.check()
+    await fleet.reap()
     keys = await fleet.keys()
     assert {key for key, life in keys.items() if life < 0} <= {"ledger", "pools", "watch"}
     assert max(keys.values()) <= 86_400
@@ -485,3 +502,25 @@ async def test_an_execution_costs_redis_few_requests(own_server: RedisServer) ->
     asked = {name: calls[name] / jobs for name in ("eval", "evalsha", "xreadgroup", "xread") if name in calls}
     print("requests per execution:", asked, "commands in all:", sum(calls.values()) / jobs)
     assert sum(asked.values()) <= 6
+
+
+async def test_all_of_it_works_in_a_cluster(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with run_cluster(Path(tmp_path_factory.mktemp("c"))) as cluster:
+        given = RedisSettings(url=cluster.url, prefix="in-a-cluster")
+        async with open_redis(given, dial_directly) as link:
+            fleet = Fleet(cluster.primaries[0], link, QUICK)
+            async with open_replies(link, "g") as replies, fleet.worker("w") as worker:
+                async with replies.expect("j") as channel, replies.expect("k") as lost:
+                    await fleet.submit("j")
+                    await fleet.submit("k")
+                    given_to = await worker.take(2)
+                    for each in given_to:
+                        assert await worker.begin(each)
+                    await worker.event(given_to[0], b"e")
+                    await worker.finish(given_to[0], b"x")
+                    assert await all_replies(channel) == [Event(b"e"), Result(b"x")]
+                    await fleet.bury("w")
+                    await fleet.reap()
+                    assert await all_replies(lost) == [Lost("its worker is gone", began=True)]
+                assert [each.state for each in await fleet.ledger.latest()] == ["lost", "done"]
+                assert isinstance(await Leases(link, QUICK, "w").acquire(SessionId("s")), Lease)

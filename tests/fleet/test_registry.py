@@ -22,7 +22,8 @@ async def test_a_worker_is_there_from_before_its_block_until_after_it(fleet: Fle
     async with open_announcer(fleet.link, fleet.settings, lambda: me):
         assert await fleet.registry.workers() == [me]
     assert await fleet.registry.workers() == []
-    assert not any("w" in key.split(":") for key in await fleet.keys())
+    await fleet.reap()
+    assert not any("w" in key.split(":") or key == "workers" for key in await fleet.keys())
 
 
 async def test_gateways_and_workers_are_told_apart(fleet: Fleet) -> None:
