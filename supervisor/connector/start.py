@@ -77,8 +77,6 @@ def _become_connector(plan: ConnectorPlan, channel: int, order: int, parent: int
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-        # What leads to the view's directories has to be passed by everybody.
-        os.umask(0o022)
         if plan.view is not None:
             enter(plan.view)
         os.umask(0o077)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -65,6 +66,16 @@ _PUBLIC_ETC: Final = (
 """What libraries of the daemon's look up: names, the time zone, types of files."""
 
 
+@contextmanager
+def passable() -> Iterator[None]:
+    """Have files and directories made as they are asked for: under UMask=0077 nobody could pass those of a view."""
+    previous = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(previous)
+
+
 def place_of_usr(usr: Path) -> str:
     """Say where the jailer sees what sandboxes get as their ``/usr``."""
     return str(HOST_USR) if usr == HOST_USR else USR
@@ -116,6 +127,7 @@ def build(plan: SetupPlan, layout: Layout) -> None:
     kernel.mount(None, "/", None, kernel.MS_BIND | kernel.MS_REMOUNT | _READ_ONLY)
 
 
+@passable()
 def enter_view(
     place: Path,
     readable: Sequence[Path],

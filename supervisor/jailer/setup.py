@@ -112,6 +112,7 @@ class JailerHandle:
     """Of the cgroups, in paths of the host."""
 
 
+@prison.passable()
 def start_jailer(plan: SetupPlan) -> JailerHandle:
     """Prepare the host and start keeper and jailer; return when the jailer serves. Needs host root.
 

@@ -113,6 +113,11 @@ def test_started_by_root_it_is_what_a_daemon_is(house: House) -> None:
     }
 
 
+def test_a_umask_that_lets_nobody_pass_does_not_close_the_view(house: House) -> None:
+    told = house.prepare(("sh", "-c", 'umask 077; exec "$@"', "sh"))
+    assert (told["uid"], told["redis"], told["authorities"]) == (DAEMON, "done", "done")
+
+
 def test_where_nothing_can_be_mounted_it_becomes_an_ordinary_user_all_the_same(house: House) -> None:
     told = house.prepare(IN_A_CONTAINER)
     assert (told["uid"], told["capabilities"], told["no_new_privs"]) == (DAEMON, "0" * 32, "1")

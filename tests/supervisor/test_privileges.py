@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.jailer.cgroup_subtree import mount_points, subtree_name
-from tests.daemon import Daemon, descendants, eventually, spawn_daemon, start_daemon
+from tests.daemon import Daemon, descendants, eventually, spawn_daemon, start_daemon, wait_listening
 
 pytestmark = pytest.mark.root
 SLEEPER = "exec sleep 300"
@@ -156,6 +156,14 @@ def test_a_daemon_does_not_start_from_an_open_directory(image_dir: Path, state_d
     process = spawn_daemon(state_dir, image_dir, prefix=["sh", "-c", 'exec "$@" 7</', "sh"])
     assert process.wait(timeout=60) == 78
     assert "descriptor 7 is the directory /" in (state_dir / "test.log").read_text()
+
+
+def test_a_daemon_starts_under_the_umask_of_the_unit_that_we_ship(image_dir: Path, state_dir: Path) -> None:
+    prefix = ["sh", "-c", 'umask 077; exec "$@"', "sh"]
+    process = spawn_daemon(state_dir, image_dir, prefix=prefix)
+    daemon = Daemon(process, state_dir, wait_listening(process, state_dir))
+    assert daemon.execute("print(6 * 7)")["stdout"] == "42\n"
+    daemon.stop()
 
 
 def test_the_jailer_sees_nothing_of_the_host_but_what_it_needs(daemon: Daemon) -> None:
