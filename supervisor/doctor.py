@@ -35,6 +35,7 @@ from supervisor.settings import Settings
 
 Status = Literal["ok", "note", "fail"]
 _SIGNS: Final = {"ok": "ok  ", "note": "note", "fail": "FAIL"}
+_GATEWAY: Final = "This host can be a gateway; whether it could run sandboxes was not tried."
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -60,8 +61,11 @@ def examine(settings: Settings) -> list[Finding]:
         _disk,
         _network,
         _microvm,
+        _stores,
         _sandbox,
     )
+    if settings.fleet.role == "gateway":
+        checks = (_policies, _disk, _stores)
     return [finding for check in checks for finding in check(settings)]
 
 
@@ -73,7 +77,8 @@ def as_text(findings: list[Finding]) -> str:
         if finding.fix and finding.status != "ok":
             lines.append(f"      -> {finding.fix}")
     failed = sum(finding.status == "fail" for finding in findings)
-    lines.append(f"{failed} problem(s)." if failed else "This host can run sandboxes.")
+    good = "This host can run sandboxes." if any(each.name == "kernel" for each in findings) else _GATEWAY
+    lines.append(f"{failed} problem(s)." if failed else good)
     return "\n".join(lines)
 
 
@@ -281,6 +286,12 @@ def _microvm(settings: Settings) -> Iterator[Finding]:
         yield Finding("microvm tier", "ok", f"nothing speaks against it; {fix}")
     else:
         yield Finding("microvm tier", "fail" if settings.microvm.enabled else "note", reason, fix)
+
+
+def _stores(settings: Settings) -> Iterator[Finding]:
+    from supervisor.doctor_stores import examine_stores
+
+    yield from examine_stores(settings)
 
 
 def _sandbox(settings: Settings) -> Iterator[Finding]:
