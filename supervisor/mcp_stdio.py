@@ -32,7 +32,7 @@ from supervisor.jailer import kernel
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.own_core import open_core
 from supervisor.prepare import KEY_FILE, configure_logging, prepare
-from supervisor.settings import Settings
+from supervisor.settings import Settings, on_this_host_alone
 
 log: Final = logging.getLogger("gaoler.mcp.stdio")
 
@@ -118,6 +118,7 @@ def _run_embedded(settings: Settings, wish: Wish, read_fd: int, write_fd: int) -
         )
     state = Path(tempfile.mkdtemp(prefix="gaoler-mcp-"))
     state.chmod(0o755)
+    settings = on_this_host_alone(settings)
     settings = msgspec.structs.replace(settings, state_dir=str(state), image_dir=str(settings.image_path))
     try:
         # In a child: it becomes an ordinary user, and somebody has to clean up as root.

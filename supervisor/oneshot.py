@@ -40,7 +40,7 @@ from supervisor.names import check_name
 from supervisor.own_core import open_core
 from supervisor.prepare import configure_logging, prepare
 from supervisor.runtimes.catalogue import InstalledLanguage
-from supervisor.settings import Settings
+from supervisor.settings import Settings, on_this_host_alone
 from supervisor.wording import explanation
 
 _ME: Final = Principal("cli", "cli", "cli")
@@ -174,6 +174,7 @@ def attempt(
     """
     state = Path(tempfile.mkdtemp(prefix="gaoler-run-"))
     state.chmod(0o755)
+    settings = on_this_host_alone(settings)
     settings = msgspec.structs.replace(settings, state_dir=str(state), image_dir=str(settings.image_path))
     read_end, write_end = os.pipe()
     try:

@@ -571,6 +571,11 @@ def _check(settings: Settings) -> None:
         raise ConfigurationError("api_key = (hidden) is not allowed: at least 16 characters", field="api_key")
 
 
+def on_this_host_alone(settings: Settings) -> Settings:
+    """Give the same settings without Redis, S3 and fleet: for what keeps nothing beyond its own end."""
+    return msgspec.structs.replace(settings, redis=RedisSettings(), s3=S3Settings(), fleet=FleetSettings())
+
+
 def _check_microvm(microvm: MicrovmSettings) -> None:
     if microvm.waiting > microvm.max:
         raise ConfigurationError("microvm.waiting is at most microvm.max", field="microvm.waiting")

@@ -123,7 +123,9 @@ def _environment(loaded: Loaded, state: Path, key: str) -> dict[str, str]:
     """Say all settings by variables, so that the twin's are the same wherever they came from."""
     found = {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
     for leaf in leaves():
-        value = loaded.values[leaf.key]
+        # It is killed and starved: what is in the operator's Redis and S3 is not its.
+        own = leaf.key.partition(".")[0] not in ("redis", "s3", "fleet")
+        value = loaded.values[leaf.key] if own else leaf.default
         found[leaf.variable] = str(value).lower() if isinstance(value, bool) else str(value)
     # Sandboxes that wait come and go with demand; what is left of others can be counted only beside a few.
     found |= {"GAOLER_CELLS_FLOOR": "2", "GAOLER_CELLS_BARE_FLOOR": "2", "GAOLER_CELLS_MEMORY_BYTES": str(16 << 20)}
