@@ -1,11 +1,13 @@
 """A real server of the S3 protocol, and a proxy before it that breaks in the ways that networks and servers do.
 
 The server is a process of its own, one for all tests of a session, that ends when its standard input does; each test
-has a bucket of its own. It keeps everything in memory, so an outage is made with the proxy.
+has a bucket of its own. It keeps everything in memory, so an outage is made with the proxy; and says of every
+unfinished upload that it was begun in 2010, so a sweeper takes it for one that a crash left.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import subprocess
 import sys
@@ -48,8 +50,8 @@ class S3Server:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
-    def client(self) -> Any:
-        """Give a client of our own kind, to look at what is really there."""
+    @functools.cached_property
+    def _client(self) -> Any:
         config = botocore.config.Config(
             s3={"addressing_style": "path"}, request_checksum_calculation="when_required", proxies={}
         )
@@ -62,6 +64,10 @@ class S3Server:
             config=config,
         )
 
+    def client(self) -> Any:
+        """Give a client of our own kind, to look at what is really there."""
+        return self._client
+
     def new_bucket(self) -> str:
         """Make an empty bucket that nobody else uses."""
         name = f"bucket-{next(_numbers)}"
@@ -71,8 +77,9 @@ class S3Server:
     def settings(self, bucket: str, port: int | None = None, **others: Any) -> S3Settings:
         """Give settings for a bucket; ``port`` is that of a proxy."""
         url = self.url if port is None else f"http://127.0.0.1:{port}"
-        given: dict[str, Any] = {"region": "us-east-1", "access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
-        return S3Settings(url=url, bucket=bucket, **(given | others))
+        keys = {"region": "us-east-1", "access_key": ACCESS_KEY, "secret_key": SECRET_KEY}
+        given: dict[str, Any] = {"url": url, "bucket": bucket, **keys}
+        return S3Settings(**(given | others))
 
     def kill(self) -> None:
         """End it at once, and all that it holds."""
@@ -124,6 +131,8 @@ class FaultProxy:
     """So many answers are cut in the middle of their bodies."""
     cut_bodies: int = 0
     """So many requests with a body are cut in the middle of it."""
+    lost_answers: int = 0
+    """So many requests are done, but not answered."""
     trickle_bytes: int = 0
     """Answers come in pieces of this size, with pauses."""
     stall: str = ""
@@ -192,6 +201,10 @@ class FaultProxy:
                 return
             if self.stall == "answer":
                 await self._hang()
+            if self.lost_answers:
+                self.lost_answers -= 1
+                await server.receive_some()
+                return
             await self._answer(client, server, method)
 
     async def _answer(self, client: trio.SocketStream, server: trio.SocketStream, method: str) -> None:
@@ -208,6 +221,8 @@ class FaultProxy:
         allowed = left // 2 if self.cut_answers > 0 and left > 1 else None
         self.cut_answers -= allowed is not None
         await client.send_all(head + b"\r\n\r\n")
+        if not body:
+            body = await server.receive_some(1 << 16)
         if self.change and method == "GET":
             body = self.change + body[len(self.change) :]
         while body:

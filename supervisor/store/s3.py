@@ -36,6 +36,8 @@ WINDOW_BYTES: Final = 4 << 20
 PIECE_BYTES: Final = 256 * 1024
 LOOK_FIRST_BYTES: Final = 128 * 1024
 """A larger blob is sent only if it is not there yet; a smaller one is sent sooner than looked for."""
+PAGE_OBJECTS: Final = 1000
+"""So many are listed by one request: the most that a server gives."""
 LEFT_SECONDS: Final = 86_400.0
 """An upload that is older than this was left by a crash."""
 REMOVE_SECONDS: Final = 30.0
@@ -242,7 +244,7 @@ class S3Blobs:
     async def _pages(self, prefix: str) -> AsyncGenerator[dict[str, Any], None]:
         more: dict[str, str] = {}
         while True:
-            asked = {"Bucket": self._bucket, "Prefix": prefix, **more}
+            asked = {"Bucket": self._bucket, "Prefix": prefix, "MaxKeys": PAGE_OBJECTS, **more}
             page = await self.s3.call(lambda client, asked=asked: client.list_objects_v2(**asked))  # type: ignore[misc]
             yield page
             if not page.get("IsTruncated"):

@@ -205,11 +205,10 @@ class S3Client:
         key = {"SSEKMSKeyId": settings.kms_key} if settings.kms_key else {}
         return {"ServerSideEncryption": settings.encryption, **key}
 
-    async def call(self, work: Work[_T], *, abortable: bool = True) -> _T:
+    async def call(self, work: Work[_T]) -> _T:
         """Have ``work`` done with the client, in a thread; it has to be fit to be done twice.
 
-        Tried ``s3.attempts`` times in all. Cancelled it ends at once, and may have happened or not; one that is not
-        ``abortable`` is waited for, so that its answer is known.
+        Tried ``s3.attempts`` times in all. Cancelled it ends at once, and may have happened or not.
 
         Raises:
             NotFound: there is no such object.
@@ -223,7 +222,7 @@ class S3Client:
                 pause = min(LONGEST_PAUSE_SECONDS, PAUSE_SECONDS * 2 ** (attempt - 1))
                 await trio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             try:
-                result = await self._once(work, abortable=abortable)
+                result = await self._once(work)
             except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
                 refusal = self._judge(error)
                 if refusal is not None:
@@ -237,7 +236,7 @@ class S3Client:
         log.warning("S3 does not answer: %s", why)
         raise StoreUnavailable(UNAVAILABLE) from None
 
-    async def _once(self, work: Work[_T], *, abortable: bool) -> _T:
+    async def _once(self, work: Work[_T]) -> _T:
         call, done, token = _Call(), trio.Event(), trio.lowlevel.current_trio_token()
 
         def run() -> _T:
@@ -251,8 +250,6 @@ class S3Client:
         async with self._limiter:
             # The place was taken here, where waiting for it can be cancelled.
             place = trio.CapacityLimiter(1)
-            if not abortable:
-                return await trio.to_thread.run_sync(run, limiter=place)
             try:
                 return await trio.to_thread.run_sync(run, limiter=place, abandon_on_cancel=True)
             except trio.Cancelled:

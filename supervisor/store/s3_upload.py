@@ -28,6 +28,7 @@ class Upload:
         self._bucket = s3.settings.bucket
         self._id = upload_id
         self._parts: list[dict[str, Any]] = []
+        self._asked = False
         self._complete = False
 
     @property
@@ -43,7 +44,7 @@ class Upload:
                 Bucket=self._bucket, Key=self.key, UploadId=upload, PartNumber=number, Body=data
             )
         )
-        self._parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        self._parts.append({"PartNumber": number, "ETag": _stated(answer, "ETag")})
 
     async def send_range(self, source: str, start: int, end: int) -> None:
         """Have the server copy bytes of another object as the next part; ``end`` is not one of them."""
@@ -58,17 +59,15 @@ class Upload:
                 CopySourceRange=f"bytes={start}-{end - 1}",
             )
         )
-        self._parts.append({"PartNumber": number, "ETag": answer["CopyPartResult"]["ETag"]})
+        self._parts.append({"PartNumber": number, "ETag": _stated(answer.get("CopyPartResult", {}), "ETag")})
 
     async def _begun(self) -> str:
         if self._id is None:
-            encrypted = self._s3.encryption()
-            # Waited for even when it is cancelled: without its answer it could not be removed.
+            encrypted, self._asked = self._s3.encryption(), True
             answer = await self._s3.call(
-                lambda client: client.create_multipart_upload(Bucket=self._bucket, Key=self.key, **encrypted),
-                abortable=False,
+                lambda client: client.create_multipart_upload(Bucket=self._bucket, Key=self.key, **encrypted)
             )
-            self._id = str(answer["UploadId"])
+            self._id = _stated(answer, "UploadId")
         return self._id
 
     async def complete(self, size: int) -> None:
@@ -86,19 +85,31 @@ class Upload:
             found = await self._s3.call(lambda client: client.head_object(Bucket=self._bucket, Key=self.key))
             if found["ContentLength"] != size:
                 raise StoreUnavailable("the server's file storage has lost a part of what it was given") from None
-        self._id = None
+        self._id, self._asked = None, False
 
     async def abort(self) -> None:
         """Leave nothing of the parts; an object that they have become stays."""
-        if self._id is None:
-            return
+        if self._id is not None:
+            begun = [self._id]
+        elif self._asked:
+            # It was begun and its number not heard: nobody else uses this key, so what is begun there is ours.
+            listed = await self._s3.call(
+                lambda client: client.list_multipart_uploads(Bucket=self._bucket, Prefix=self.key)
+            )
+            begun = [each["UploadId"] for each in listed.get("Uploads", ())]
+        else:
+            begun = []
+        for upload in begun:
+            await self._abort(upload)
+        self._id, self._asked = None, False
+
+    async def _abort(self, upload: str) -> None:
         try:
             await self._s3.call(
-                lambda client: client.abort_multipart_upload(Bucket=self._bucket, Key=self.key, UploadId=self._id)
+                lambda client: client.abort_multipart_upload(Bucket=self._bucket, Key=self.key, UploadId=upload)
             )
         except NotFound:
             pass  # it was completed
-        self._id = None
 
     async def aclose(self, *, remove: bool) -> None:
         """Leave nothing of the parts, and of the object neither if ``remove`` is said. Shielded and bounded.
@@ -114,6 +125,14 @@ class Upload:
             except StoreUnavailable:
                 pass  # said below
         log.warning("an upload could not be removed; it will be when it is a day old: %s", self.key)
+
+
+def _stated(answer: dict[str, Any], key: str) -> str:
+    """Give what an answer has to say; an answer may be cut short and still be one."""
+    stated = answer.get(key)
+    if not stated:
+        raise StoreUnavailable("the server's file storage gives answers without content")
+    return str(stated)
 
 
 async def copy(s3: S3Client, source: str, target: str, size: int) -> None:
