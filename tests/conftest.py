@@ -52,6 +52,21 @@ def state_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def daemon(image_dir: Path) -> Iterator[Daemon]:
-    """A daemon as an operator would run it, for all tests that do not harm it."""
-    with daemon_with(image_dir, {}) as running:
-        yield running
+    """A daemon as an operator would run it, for all tests that do not harm it.
+
+    With ``GAOLER_TEST_FRONT=fleet`` a whole fleet: three workers, and two gateways that take turns, connection by
+    connection; with ``gateway`` the first of them alone, for clients that stay where they are.
+    """
+    front = os.environ.get("GAOLER_TEST_FRONT", "")
+    if not front:
+        with daemon_with(image_dir, {}) as running:
+            yield running
+        return
+    from tests.fleet_world import run_fleet
+
+    with run_fleet() as fleet:
+        fleet.start("worker", "w1", "w2", "w3")
+        gateways = fleet.start("gateway", "g1", "g2")
+        for gateway in gateways:
+            fleet.wait_workers(gateway, 3)
+        yield fleet.front() if front == "fleet" else gateways[0].daemon
