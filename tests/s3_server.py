@@ -140,6 +140,9 @@ class FaultProxy:
     change: bytes = b""
     """Bodies of answers have this at their start."""
     stalled: trio.Event = field(default_factory=trio.Event)
+    """Set when a request has come to where it stalls."""
+    release: trio.Event = field(default_factory=trio.Event)
+    """Set it to let such requests go on."""
     _stop: trio.CancelScope = field(default_factory=trio.CancelScope)
     _nursery: trio.Nursery | None = None
 
@@ -254,7 +257,7 @@ class FaultProxy:
 
     async def _hang(self) -> None:
         self.stalled.set()
-        await trio.sleep_forever()
+        await self.release.wait()
 
 
 @asynccontextmanager

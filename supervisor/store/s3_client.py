@@ -25,6 +25,7 @@ import botocore.awsrequest
 import botocore.config
 import botocore.configprovider
 import botocore.exceptions
+import botocore.handlers
 import botocore.session
 import trio
 import urllib3.exceptions
@@ -176,6 +177,8 @@ def _make_client(settings: S3Settings, dial: Dial) -> Any:
         aws_session_token=settings.session_token or None,
         config=config,
     )
+    # A body is never longer than a part: to ask whether it may come costs more, and a second where nobody answers.
+    client.meta.events.unregister("before-call.s3", botocore.handlers.add_expect_header)
     _use_dial(client, dial, settings)
     return client
 
