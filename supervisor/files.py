@@ -84,8 +84,13 @@ class FileService:
         *,
         pressure: Pressure,
         clock: Callable[[], float],
+        states: BlobStore | None = None,
+        remove_orphans: bool = True,
     ) -> None:
+        """``states`` is where saved states are, if not with the files; ``remove_orphans``: see :meth:`sweep`."""
         self._pressure = pressure
+        self._states = blobs if states is None else states
+        self._remove_orphans = remove_orphans
         self._ids = ids
         self._sessions = sessions
         self._blobs = blobs
@@ -226,7 +231,7 @@ class FileService:
     @asynccontextmanager
     async def state_content(self, state: SavedState) -> AsyncIterator[AsyncIterator[bytes]]:
         """Give the bytes of a saved state."""
-        async with self._blobs.open(state.sha256) as chunks:
+        async with self._states.open(state.sha256) as chunks:
             yield chunks
 
     # -- packages --
@@ -281,16 +286,11 @@ class FileService:
             TooLarge: more than one file may have, or ``limit_bytes`` if that is given.
             StorageFull: no room on the disk.
         """
-        limit = limit_bytes or self._limits.file_bytes
-        size = 0
-        async with _closing(chunks), self._blobs.writer() as writer:
-            async for chunk in chunks:
-                size += len(chunk)
-                if size > limit:
-                    raise TooLarge(f"a file has at most {limit} bytes", field="file")
-                await writer.write(chunk)
-            digest, size = await writer.commit()
-        return Blob(digest, size)
+        return await _store(self._blobs, chunks, limit_bytes or self._limits.file_bytes)
+
+    async def store_state(self, chunks: AsyncIterator[bytes], limit_bytes: int) -> Blob:
+        """Store the bytes of a state, as :meth:`store`."""
+        return await _store(self._states, chunks, limit_bytes)
 
     def describe(
         self,
@@ -456,14 +456,34 @@ class FileService:
     # -- expiry --
 
     async def sweep(self) -> tuple[int, int]:
-        """Remove what has expired and bytes that nothing names any more; return (sessions, blobs) removed."""
+        """Remove what has expired and bytes that nothing names any more; return (sessions, blobs) removed.
+
+        Without ``remove_orphans`` the bytes stay.
+        """
         now = self._clock()
         sessions = await self._sessions.delete_expired(now)
-        before = now - GRACE_SECONDS
-        orphans = await self._sessions.unreferenced(await self._blobs.old(before))
-        for digest in orphans:
-            await self._blobs.remove(digest, before)
-        return sessions, len(orphans)
+        if not self._remove_orphans:
+            return sessions, 0
+        before, removed = now - GRACE_SECONDS, 0
+        for blobs in [self._blobs] if self._states is self._blobs else [self._blobs, self._states]:
+            orphans = await self._sessions.unreferenced(await blobs.old(before))
+            for digest in orphans:
+                await blobs.remove(digest, before)
+            removed += len(orphans)
+        return sessions, removed
+
+
+async def _store(blobs: BlobStore, chunks: AsyncIterator[bytes], limit_bytes: int) -> Blob:
+    """Store bytes in a store; see :meth:`FileService.store`."""
+    size = 0
+    async with _closing(chunks), blobs.writer() as writer:
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > limit_bytes:
+                raise TooLarge(f"a file has at most {limit_bytes} bytes", field="file")
+            await writer.write(chunk)
+        digest, size = await writer.commit()
+    return Blob(digest, size)
 
 
 @contextmanager

@@ -78,7 +78,7 @@ async def save(
     with trio.CancelScope(shield=True), trio.move_on_after(limits.save_seconds):
         try:
             async with jail.save(limits.state_bytes) as (saved, content):
-                blob = await files.store(content, limits.state_bytes)
+                blob = await files.store_state(content, limits.state_bytes)
             if wanted():
                 unsaved = saved.untrusted_unsaved
                 label = state_label(limits.profile, tier)

@@ -140,6 +140,8 @@ def file_service(settings: Settings, stores: Stores, ids: DerivedIds, pressure: 
         ids,
         pressure=pressure,
         clock=time.time,
+        states=stores.states,
+        remove_orphans=kept.remove_orphans,
     )
 
 

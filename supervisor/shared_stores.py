@@ -40,4 +40,8 @@ async def open_shared_stores(settings: Settings, dial: Dial, data: Path) -> Asyn
         else:
             reserve = settings.files.reserve_bytes
             blobs = await stack.enter_async_context(open_blobs(data / "blobs", reserve_bytes=reserve))
-        yield Stores(sessions, blobs, link, None if link is None else StateTiers(link, blobs, settings.state))
+        states = None
+        if link is not None:
+            keep_seconds = settings.live.archive_hours * 3600
+            states = StateTiers(link, blobs, marks, settings.state, keep_seconds=keep_seconds)
+        yield Stores(sessions, blobs, link, states)
