@@ -126,6 +126,8 @@ class FaultProxy:
     seen: list[Seen] = field(default_factory=list)
     fail: int = 0
     """So many requests, from now, are answered with an error; -1: all."""
+    fail_target: str = ""
+    """Only those do whose target has this in it."""
     fail_with: tuple[int, str] = (503, "SlowDown")
     cut_answers: int = 0
     """So many answers are cut in the middle of their bodies."""
@@ -185,7 +187,7 @@ class FaultProxy:
         length = int(headers.get("content-length", "0"))
         if self.stall == method or (self.stall == "body" and length):
             await self._hang()
-        if self.fail:
+        if self.fail and self.fail_target in target:
             self.fail -= self.fail > 0
             await self._refuse(client, method, length - len(body))
             return

@@ -238,7 +238,11 @@ class S3Blobs:
                 digest = each["Key"][len(self._blobs) :].replace("/", "", 1)
                 if _DIGEST.fullmatch(digest) and each["LastModified"].timestamp() < before + ahead:
                     found.append(digest)
-        await self._remove_left()
+        try:
+            await self._remove_left()
+        except StoreUnavailable:
+            # Not every server lists uploads; nor is that a reason to keep what nobody names.
+            log.warning("S3 does not say what crashes have left there")
         return found
 
     async def _pages(self, prefix: str) -> AsyncGenerator[dict[str, Any], None]:

@@ -483,6 +483,12 @@ async def test_what_a_crash_left_is_removed_when_it_is_a_day_old(world: World, m
     assert ([each["Key"] for each in world.uploads()], world.objects()) == (["others/1"], {})
 
 
+async def test_a_server_that_does_not_list_uploads_is_swept_all_the_same(world: World) -> None:
+    digest = await store(world.blobs, b"x")
+    world.proxy.fail, world.proxy.fail_target, world.proxy.fail_with = -1, "uploads", (501, "NotImplemented")
+    assert await world.blobs.old(time.time() + 100) == [digest]
+
+
 async def test_a_writer_and_a_sweeper_of_the_same_blobs_lose_nothing(s3_server: S3Server) -> None:
     named: set[str] = set()
 
