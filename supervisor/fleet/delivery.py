@@ -74,14 +74,21 @@ class Deliveries:
         Raises:
             StoreUnavailable: Redis does not answer.
         """
-        found = await self._left_over() if self._unsure else []
-        if len(found) < free:
-            found += await self._read(free - len(found), waiting=waiting and not found)
-        kept = found[:free]
-        for delivery in found[free:]:
-            # Each lane gives as many as were asked for. What is too much goes to whoever has a place for it.
-            await self._put_back(delivery)
-        return kept
+        before = set(self._open)
+        try:
+            found = await self._left_over() if self._unsure else []
+            if len(found) < free:
+                found += await self._read(free - len(found), waiting=waiting and not found)
+            for delivery in found[free:]:
+                # Each lane gives as many as were asked for. What is too much goes to whoever has a place for it.
+                await self._put_back(delivery)
+        except BaseException:
+            # Nobody will do what was found: it is looked for again.
+            self._unsure = True
+            for place in set(self._open) - before:
+                del self._open[place]
+            raise
+        return found[:free]
 
     async def begin(self, delivery: Delivery, news: bytes = b"") -> bool:
         """Make the job ours to run. At most one call in the whole fleet is told True for a job, ever.
@@ -242,8 +249,6 @@ class Deliveries:
                     for _, entry, fields in entries(answer):
                         last = entry
                         self._pass_on(fields)
-                    if answer:
-                        await self._link.call(lambda client, last=last: client.xtrim(control, minid=last))  # type: ignore[misc]
                 except OUTAGE:
                     await trio.sleep(_PAUSE_SECONDS)
 
@@ -277,6 +282,8 @@ async def open_deliveries(
     link: RedisLink, settings: FleetSettings, worker_name: str, lanes: Sequence[str]
 ) -> AsyncIterator[Deliveries]:
     """Read these lanes for the block. What an earlier process of this name had begun is lost, and told so.
+
+    So a worker that opens several does that before it takes from any of them.
 
     Raises:
         StoreUnavailable: Redis does not answer.

@@ -330,6 +330,27 @@ async def test_what_a_cancelled_take_was_given_comes_with_the_next(fleet: Fleet)
         assert await worker.begin(await take_one(worker))
 
 
+async def test_what_a_take_had_when_it_was_cancelled_late_comes_with_the_next(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fleet.worker("w") as worker:
+        await fleet.submit("j", "worker:w")
+        await fleet.submit("k")
+        with trio.CancelScope() as scope, monkeypatch.context() as patch:
+
+            async def cancelled(_delivery: Delivery) -> None:
+                scope.cancel()
+                await trio.lowlevel.checkpoint()
+
+            patch.setattr(worker, "_put_back", cancelled)
+            await worker.take(1)
+        assert scope.cancelled_caught
+        given = [await take_one(worker), await take_one(worker)]
+        assert {each.job for each in given} == {"j", "k"}
+        for each in given:
+            assert await worker.begin(each)
+
+
 async def test_a_worker_that_begins_anew_has_lost_what_ran_and_runs_what_had_not_begun(fleet: Fleet) -> None:
     async with open_replies(fleet.link, "g") as replies:
         async with replies.expect("ran") as ran, replies.expect("taken") as taken, replies.expect("own") as own:
