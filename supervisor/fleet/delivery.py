@@ -15,7 +15,7 @@ import trio
 from supervisor.fleet.lanes import WORKER
 from supervisor.fleet.ledger import reap_worker
 from supervisor.fleet.outage import OUTAGE
-from supervisor.fleet.scripts import BEGIN, EVENT, FINISH, GROUP, HAND_BACK, MOST_HOPS
+from supervisor.fleet.scripts import BEGIN, EVENT, FINISH, GROUP, HAND_BACK, MOST_HOPS, UNDO
 from supervisor.fleet.streams import Fields, entries
 from supervisor.redis_link import Line, RedisLink, Script
 from supervisor.settings_fleet import FleetSettings
@@ -48,7 +48,16 @@ class Delivery:
 class Deliveries:
     """Use :func:`open_deliveries`. One task takes; any task may do the rest."""
 
-    def __init__(self, link: RedisLink, line: Line, settings: FleetSettings, worker: str, lanes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        link: RedisLink,
+        line: Line,
+        settings: FleetSettings,
+        worker: str,
+        lanes: Sequence[str],
+        nursery: trio.Nursery,
+    ) -> None:
+        self._nursery = nursery
         self._link = link
         self._line = line
         self._keep = int(settings.ledger_seconds * 1000)
@@ -99,7 +108,7 @@ class Deliveries:
         is gone then, and whoever waits for the job has been told.
 
         Raises:
-            StoreUnavailable: Redis does not answer; the job may be ours, so that nobody else begins it. Finish it.
+            StoreUnavailable: Redis does not answer. Do not run it: it goes back into its lane when Redis is back.
         """
         if self._begun.get(delivery.job, delivery.token) != delivery.token:
             # Whatever the ledger says: somebody may have made it forget.
@@ -109,7 +118,11 @@ class Deliveries:
         if news:
             delivery.number = 1
         arguments = (delivery.job, delivery.lane, delivery.entry, self._worker, delivery.token, self._keep, news)
-        begun = bool(await self._run(BEGIN, *arguments, lasting=True))
+        try:
+            begun = bool(await self._run(BEGIN, *arguments, lasting=True))
+        except OUTAGE:
+            self._nursery.start_soon(self._undo, delivery)
+            raise
         if begun:
             self._begun[delivery.job] = delivery.token
             if len(self._begun) > _REMEMBERED:
@@ -117,6 +130,15 @@ class Deliveries:
         else:
             self._forget(delivery)
         return begun
+
+    async def _undo(self, delivery: Delivery) -> None:
+        while True:
+            try:
+                await self._run(UNDO, delivery.job, delivery.entry, delivery.token, self._keep)
+                break
+            except OUTAGE:
+                await trio.sleep(_PAUSE_SECONDS)
+        self._forget(delivery)
 
     async def event(self, delivery: Delivery, payload: bytes) -> None:
         """Tell the gateway something on the way; in order, if they are sent one after another.
@@ -289,7 +311,7 @@ async def open_deliveries(
         StoreUnavailable: Redis does not answer.
     """
     async with link.open_line() as line, trio.open_nursery() as nursery:
-        deliveries = Deliveries(link, line, settings, worker_name, lanes)
+        deliveries = Deliveries(link, line, settings, worker_name, lanes, nursery)
         await deliveries.make_groups()
         await reap_worker(link, settings, worker_name, itself=True)
         nursery.start_soon(deliveries._listen)  # noqa: SLF001 - its task

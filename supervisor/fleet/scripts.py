@@ -172,6 +172,24 @@ if news ~= '' then tell(known[6], 'job', job, 'kind', 'event', 'payload', news, 
 return 1
 """)
 
+# ARGV: job, entry, token, keep. Who asked to begin it and heard no answer does not run it: it goes into its lane anew,
+# under another entry, so that what was asked and is still on its way begins nothing.
+UNDO: Final = job_script("""
+local job, entry, token, keep = unpack(ARGV)
+local hash = key('job', job)
+local known = redis.call('HMGET', hash, 'state', 'entry', 'token', 'worker', 'lane')
+if known[2] ~= entry then return 0 end
+if known[1] == 'running' and known[3] == token then
+  redis.call('SREM', key('running', known[4]), job)
+  redis.call('HDEL', hash, 'worker', 'token', 'began')
+  redis.call('HSET', hash, 'state', 'queued')
+elseif known[1] ~= 'queued' then
+  return 0
+end
+move(job, known[5], keep)
+return 1
+""")
+
 # ARGV: job, lane, entry, token, state, payload, number, keep. 1: this is its outcome; 0: another was told before.
 FINISH: Final = job_script("""
 local job, lane, entry, token, state, payload, number, keep = unpack(ARGV)

@@ -471,6 +471,34 @@ async def test_a_result_is_kept_back_while_redis_is_away_and_told_when_it_is_bac
                 assert await all_replies(channel) == [Result(b"x")]
 
 
+@pytest.mark.parametrize("heard", [False, True])
+async def test_a_job_whose_begin_was_never_answered_is_not_stuck_but_goes_back_into_its_lane(
+    own_server: RedisServer, *, heard: bool
+) -> None:
+    async with fleet_on(own_server, retry_seconds=0.0, socket_seconds=0.2) as fleet, fleet.worker("w") as worker:
+        await fleet.submit("j")
+        delivery = await take_one(worker)
+        own_server.pause()  # what is sent now waits there, and is done when it goes on
+        if not heard:
+            await trio.to_thread.run_sync(own_server.kill)
+        with pytest.raises(StoreUnavailable):
+            await worker.begin(delivery)
+        if heard:
+            own_server.resume()
+        else:
+            await trio.to_thread.run_sync(own_server.start)
+        with trio.fail_after(10):
+            while True:
+                try:
+                    again = await take_one(worker)
+                except StoreUnavailable:
+                    continue
+                if await worker.begin(again):
+                    break
+        assert await worker.finish(again, b"x")
+        assert (await fleet.line("j")).state == "done"
+
+
 async def test_a_server_that_forgot_all_is_worked_with_anew(redis_server: RedisServer) -> None:
     async with fleet_on(redis_server) as fleet, fleet.worker("w") as worker:
         for key in await fleet.keys():
