@@ -17,9 +17,12 @@ from typing import Any
 import pytest
 import trustme
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from supervisor.errors import ConfigurationError
+from supervisor.prepare_remote import read_remote_files
+from supervisor.settings import load
 from tests.daemon import ROOT
 
 pytestmark = pytest.mark.root
@@ -148,18 +151,22 @@ def test_a_directory_that_cannot_be_made_is_said(house: House) -> None:
     ("changed", "field"),
     [
         ({"fleet.signing_key": "/nonexistent/one.pem"}, "fleet.signing_key"),
-        ({"fleet.signing_key": "{}/rsa.pem"}, "fleet.signing_key"),
+        ({"fleet.signing_key": "{}/other.pem"}, "fleet.signing_key"),
         ({"fleet.signing_key": "{}/trusted/one.pem"}, "fleet.signing_key"),
         ({"fleet.signing_key": "{}/trusted/README"}, "fleet.signing_key"),
         ({"fleet.trusted_keys": "{}/state"}, "fleet.trusted_keys"),
         ({"fleet.trusted_keys": "{}"}, "fleet.trusted_keys"),
         ({"redis.ca": "/nonexistent"}, "redis.ca"),
-        ({"redis.nodes": "everywhere"}, "redis.nodes"),
     ],
 )
 def test_what_is_wrong_refuses_to_start_with_the_setting(house: House, changed: dict[str, str], field: str) -> None:
-    (house.directory / "rsa.pem").write_bytes(private_pem(generate_private_key(65537, 2048)))
+    (house.directory / "other.pem").write_bytes(private_pem(X25519PrivateKey.generate()))
     (house.directory / "state").mkdir()
     given = {key: value.format(house.directory) for key, value in changed.items()}
-    told = house.prepare(**given)
-    assert told["field"] == field, told
+    with pytest.raises(ConfigurationError) as caught:
+        read_remote_files(load(file=None, environment={}, flags=house.settings(**given)).settings)
+    assert caught.value.field == field
+
+
+def test_a_node_that_is_none_refuses_to_start(house: House) -> None:
+    assert house.prepare(**{"redis.nodes": "everywhere"})["field"] == "redis.nodes"

@@ -149,7 +149,8 @@ async def captured_machine(target: Target) -> None:
 @_case(
     "D2",
     "what runs is confined",
-    promise="Daemon, jailer and proxy run under filters of their own; no process of ours has rights over the host.",
+    promise="Daemon, jailer, proxy and connector run under filters of their own; no process of ours has rights over "
+    "the host.",
     meaning=_MEANING,
     mend=_MEND,
 )
