@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import redis
 
+from supervisor.connector.allowlist import UNIX
 from supervisor.dialling import Dial
 
 _KEEP_ALIVE: Final = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
@@ -71,7 +72,7 @@ def connect_socket(
         OSError: it cannot be reached.
     """
     try:
-        connected = dial(place.host, place.port, seconds) if place.port else _unix(place.host, seconds)
+        connected = dial(place.host if place.port else UNIX + place.host, place.port, seconds)
     except PermissionError:
         where = f"{place.host}:{place.port}" if place.port else place.host
         raise ServerRefused(f"the settings do not allow a connection to {where}", field) from None
@@ -91,17 +92,6 @@ def connect_socket(
         raise ServerRefused(
             f"the certificate of {place.host} does not hold: {error.verify_message}", "redis.ca"
         ) from None
-    except BaseException:
-        connected.close()
-        raise
-    return connected
-
-
-def _unix(path: str, seconds: float) -> socket.socket:
-    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connected.settimeout(seconds)
-        connected.connect(path)
     except BaseException:
         connected.close()
         raise

@@ -6,76 +6,63 @@ In: settings by key, as JSON; out: what came of it, as JSON.
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
-import boto3
-import botocore.awsrequest
-import botocore.config
-import redis
+import trio
 
 from supervisor.dialling import Dial
 from supervisor.jailer import kernel
 from supervisor.jailer.setup import become_ordinary_user
 from supervisor.prepare import code_directories, own_filters, told_of_names
 from supervisor.prepare_remote import read_remote_files, start_way_out
+from supervisor.redis_link import RedisLink, open_redis
 from supervisor.settings import Settings, load
+from supervisor.store.redis_marks import RedisMarks
+from supervisor.store.s3 import open_s3
 
-LARGE = bytes(range(256)) * (16 << 10)
-
-
-def use_redis(settings: Settings, dial: Dial) -> dict[str, Any]:
-    wanted, url = settings.redis, settings.redis.url
-
-    class Dialled(redis.connection.Connection):
-        def _connect(self) -> socket.socket:
-            return dial(self.host, self.port, 5)
-
-    class DialledTls(redis.connection.SSLConnection):
-        def _connect(self) -> Any:
-            return self._wrap_socket_with_ssl(dial(self.host, self.port, 5))  # type: ignore[no-untyped-call]
-
-    tls = {"ssl_ca_certs": wanted.ca, "ssl_certfile": wanted.certificate, "ssl_keyfile": wanted.certificate_key}
-    more: dict[str, Any] = tls if url.startswith("rediss") else {}
-    kind = DialledTls if more else Dialled
-    client = redis.Redis(connection_pool=redis.ConnectionPool.from_url(url, connection_class=kind, **more))
-    client.set("large", LARGE)
-    threads = [threading.Thread(target=lambda: client.incrby("sum", 7)) for _ in range(20)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    answer = {"same": client.get("large") == LARGE, "sum": int(client.get("sum") or 0)}
-    client.close()
-    return answer
+MIB = 1 << 20
 
 
-def use_s3(settings: Settings, dial: Dial) -> dict[str, Any]:
-    wanted = settings.s3
+async def use_redis(link: RedisLink) -> dict[str, Any]:
+    content, key, total = os.urandom(MIB), link.key("large"), link.key("total")
+    await link.call(lambda client: client.set(key, content))
 
-    def connect(self: Any) -> socket.socket:
-        return dial(self.host, self.port, 5)
+    async def add() -> None:
+        await link.call(lambda client: client.incrby(total, 7))
 
-    botocore.awsrequest.AWSHTTPConnection._new_conn = connect
-    client = boto3.session.Session().client(
-        "s3",
-        endpoint_url=wanted.url,
-        aws_access_key_id=wanted.access_key,
-        aws_secret_access_key=wanted.secret_key,
-        region_name="us-east-1",
-        config=botocore.config.Config(s3={"addressing_style": "path"}, proxies={}),
-    )
-    client.put_object(Bucket=wanted.bucket, Key="a", Body=LARGE)
-    same = client.get_object(Bucket=wanted.bucket, Key="a")["Body"].read() == LARGE
-    upload = client.create_multipart_upload(Bucket=wanted.bucket, Key="b")["UploadId"]
-    part = client.upload_part(Bucket=wanted.bucket, Key="b", UploadId=upload, PartNumber=1, Body=LARGE)
-    parts = {"Parts": [{"ETag": part["ETag"], "PartNumber": 1}]}
-    client.complete_multipart_upload(Bucket=wanted.bucket, Key="b", UploadId=upload, MultipartUpload=parts)
-    size = client.head_object(Bucket=wanted.bucket, Key="b")["ContentLength"]
-    return {"same": same, "size": size}
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(add)
+    async with link.open_line() as line:
+        pong = await line.call(lambda client: client.ping())
+    same = await link.call(lambda client: client.get(key)) == content
+    return {"same": same, "sum": int(await link.call(lambda client: client.get(total)) or 0), "pong": pong}
+
+
+async def use_s3(settings: Settings, dial: Dial, link: RedisLink) -> dict[str, Any]:
+    async with open_s3(settings.s3, dial, RedisMarks(link)) as blobs:
+        async with blobs.writer() as writer:
+            for _ in range(20):
+                await writer.write(os.urandom(MIB))
+            digest, size = await writer.commit()
+        read = 0
+        async with blobs.open(digest) as chunks:
+            async for chunk in chunks:
+                read += len(chunk)
+    return {"written": size, "read": read}
+
+
+async def use(settings: Settings, dial: Dial) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    async with open_redis(settings.redis, dial) as link:
+        told["redis"] = await use_redis(link)
+        if settings.s3.url:
+            told["s3"] = await use_s3(settings, dial, link)
+    return told
 
 
 def refused(attempt: Any) -> str:
@@ -99,10 +86,8 @@ def main() -> None:
         "new socket": refused(socket.socket),
         "files of root": refused(lambda: Path(ca).read_bytes()) if ca else "",
         "elsewhere": refused(lambda: connector.dial("127.0.0.1", 1, 5)),
-        "redis": use_redis(settings, connector.dial),
+        **trio.run(use, settings, connector.dial),
     }
-    if settings.s3.url:
-        told["s3"] = use_s3(settings, connector.dial)
     json.dump(told, sys.stdout)
 
 

@@ -32,7 +32,7 @@ from supervisor.prepare import code_directories, own_filters, told_of_names
 from supervisor.prepare_remote import connector_uid
 from supervisor.settings import Settings
 from tests.daemon import ROOT, eventually, process_name, start_daemon
-from tests.redis_server import RedisServer, Tls, redis_server, run_redis
+from tests.redis_server import RedisServer, Tls, redis_server, run_cluster, run_redis
 from tests.s3_server import S3Server
 
 __all__ = ["redis_server"]
@@ -310,51 +310,46 @@ def confined(state: Path, settings: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def test_redis_py_and_boto3_work_in_the_view_and_under_the_filter_of_a_daemon(
+CONFINED = {"new socket": "OSError", "files of root": "", "elsewhere": "PermissionError"}
+WORKS = {"same": True, "sum": 140, "pong": True}
+
+
+def test_the_clients_of_redis_and_s3_work_in_the_view_and_under_the_filter_of_a_daemon(
     place: Path, redis_server: RedisServer, s3_server: S3Server
 ) -> None:
-    bucket = s3_server.new_bucket()
-    told = confined(
-        place,
-        {
-            "redis.url": redis_server.url,
-            "s3.url": s3_server.url,
-            "s3.bucket": bucket,
-            "s3.access_key": "an-access-key",
-            "s3.secret_key": "a-secret-key",
-        },
-    )
-    assert told == {
-        "new socket": "OSError",
-        "files of root": "",
-        "elsewhere": "PermissionError",
-        "redis": {"same": True, "sum": 140},
-        "s3": {"same": True, "size": 4 << 20},
+    given = {
+        "redis.url": redis_server.url,
+        "redis.prefix": "confined",
+        "s3.url": s3_server.url,
+        "s3.bucket": s3_server.new_bucket(),
+        "s3.access_key": "an-access-key",
+        "s3.secret_key": "a-secret-key",
     }
+    assert confined(place, given) == CONFINED | {"redis": WORKS, "s3": {"written": 20 << 20, "read": 20 << 20}}
 
 
 def test_tls_works_there_with_files_that_only_root_can_read(place: Path) -> None:
     secret = place / "secret"
     secret.mkdir(mode=0o700)
     authority = trustme.CA()
-    paths = [secret / name for name in ("ca.pem", "certificate.pem", "key.pem")]
-    authority.cert_pem.write_to_path(str(paths[0]))
     certificate = authority.issue_cert("127.0.0.1")
-    certificate.cert_chain_pems[0].write_to_path(str(paths[1]))
-    certificate.private_key_pem.write_to_path(str(paths[2]))
-    ca, own, key = paths
-    with run_redis(secret, tls=Tls(own, key, ca, ask_clients=True)) as server:
-        told = confined(
-            place,
-            {
-                "redis.url": server.url,
-                "redis.ca": str(ca),
-                "redis.certificate": str(own),
-                "redis.certificate_key": str(key),
-            },
-        )
-    assert told["files of root"] == "FileNotFoundError"
-    assert told["redis"] == {"same": True, "sum": 140}
+    ca, own, key = (secret / name for name in ("ca.pem", "certificate.pem", "key.pem"))
+    authority.cert_pem.write_to_path(str(ca))
+    certificate.cert_chain_pems[0].write_to_path(str(own))
+    certificate.private_key_pem.write_to_path(str(key))
+    with run_redis(secret / "server", tls=Tls(own, key, ca, ask_clients=True)) as server:
+        files = {"redis.ca": str(ca), "redis.certificate": str(own), "redis.certificate_key": str(key)}
+        told = confined(place, {"redis.url": server.url, **files})
+    assert told == CONFINED | {"files of root": "FileNotFoundError", "redis": WORKS}
+
+
+def test_a_unix_socket_and_a_cluster_are_reached_from_there_too(place: Path) -> None:
+    with run_redis(place / "local", options={"unixsocketperm": "777"}) as server:
+        told = confined(place, {"redis.url": f"unix://{server.socket_path}"})
+    assert told == CONFINED | {"redis": WORKS}
+    with run_cluster(place / "cluster") as cluster:
+        told = confined(place, {"redis.url": cluster.url})
+    assert told == CONFINED | {"redis": WORKS}
 
 
 def test_a_daemon_with_a_redis_has_a_connector_and_goes_down_without_it(
