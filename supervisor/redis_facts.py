@@ -59,8 +59,10 @@ def check_server(facts: RedisFacts, settings: RedisSettings) -> None:
     """Refuse what cannot work, and warn of what may lose something.
 
     Raises:
-        ConfigurationError: the server is too old.
+        ConfigurationError: the server is too old, or the settings contradict each other.
     """
+    if settings.replicas and settings.replica_seconds >= settings.socket_seconds:
+        raise ConfigurationError("it has to be less than redis.socket_seconds", field="redis.replica_seconds")
     numbers = tuple(int(each) for each in facts.version.split(".")[:2] if each.isdecimal())
     if numbers < OLDEST:
         oldest = ".".join(map(str, OLDEST))

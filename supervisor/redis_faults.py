@@ -57,7 +57,8 @@ def fault_of(error: BaseException) -> Fault:
         for quoted in _IN_SCRIPT.findall(str(error)):
             if quoted in _CODES:
                 return _CODES[quoted]
-        return Fault.OURS
+        # Said of commands and of keys, without a code.
+        return Fault.REFUSED if "The user executing the script" in str(error) else Fault.OURS
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
         return Fault.LOST
     return Fault.OURS

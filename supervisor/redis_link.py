@@ -51,6 +51,9 @@ class Script:
             return client.eval(self.text, len(keys), *keys, *arguments)
 
 
+_TRIAL: Final = Script("redis.call('SET', KEYS[1], '1', 'PX', 1) return redis.call('TIME')")
+
+
 class RedisLink:
     """Use :func:`open_redis`."""
 
@@ -259,14 +262,23 @@ async def _check(link: RedisLink, settings: RedisSettings) -> None:
         except (redis.RedisError, OSError) as error:
             raise _refusal(error) or error from None
 
+    def attempt(client: redis.Redis) -> None:
+        try:
+            _TRIAL.run(client, [link.key("trial")])
+        except redis.RedisError as error:
+            # A server without room can still be read.
+            if fault_of(error) is not Fault.FULL:
+                raise _refusal(error) or error from None
+
     check_server(await link.call(look), settings)
+    await link.call(attempt)
 
 
 def _refusal(error: Exception) -> ConfigurationError | None:
     if isinstance(error, ServerRefused):
         return ConfigurationError(error.message, field=error.field)
     if fault_of(error) is Fault.REFUSED:
-        return ConfigurationError(f"Redis does not take us: {error}", field="redis.password")
+        return ConfigurationError(f"Redis does not let us in, or do what we have to: {error}", field="redis.password")
     if "DB index" in str(error):
         return ConfigurationError("Redis has no database of this number", field="redis.db")
     return None

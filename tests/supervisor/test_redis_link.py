@@ -15,6 +15,7 @@ import pytest
 import redis
 import trio
 import trustme
+from redis.crc import key_slot
 
 from supervisor.dialling import dial_directly
 from supervisor.errors import ConfigurationError, StorageFull, StoreUnavailable
@@ -267,6 +268,33 @@ async def test_a_wrong_password_is_an_error_of_the_settings(directory: Path, url
             assert await link.run(SET, [link.key("x")], ["1"]) == b"OK"
 
 
+@pytest.mark.parametrize(
+    ("rights", "field"),
+    [
+        ("~{*}:* &* +@all -config", None),
+        ("~{*}:* &* +@all -info", "redis.password"),
+        ("~{*}:* &* +@all -@scripting", "redis.password"),
+        ("~other:* &* +@all", "redis.password"),
+        ("~{*}:* &* +@all -set", "redis.password"),
+    ],
+)
+async def test_a_user_who_may_not_do_what_we_have_to_is_refused_at_start(
+    directory: Path, rights: str, field: str | None
+) -> None:
+    with run_redis(directory / "r") as server:
+        server.command("ACL", "SETUSER", "ann", "on", ">secret", *rights.split())
+        url = f"redis://ann:secret@127.0.0.1:{server.port}"
+        if field is None:
+            async with linked(url) as link:
+                assert (await link.facts()).flushed is None
+        else:
+            with pytest.raises(ConfigurationError) as caught:
+                async with linked(url):
+                    pass
+            assert caught.value.field == field
+            assert "secret" not in caught.value.message
+
+
 async def test_a_unix_socket_is_spoken_to_and_databases_are_apart(redis_server: RedisServer) -> None:
     async with linked(f"unix://{redis_server.socket_path}?db=3") as link:
         await link.run(SET, [link.key("x")], ["1"])
@@ -423,6 +451,33 @@ async def test_a_cluster_is_used_at_the_node_that_has_our_keys_even_when_that_di
             assert await link.call(lambda client: client.get(link.key("x"))) == b"2"
 
 
+async def test_a_slot_that_moves_to_another_node_is_followed_and_calls_wait_meanwhile(directory: Path) -> None:
+    with run_cluster(directory / "c") as cluster:
+        async with linked(cluster.url, retry_seconds=20) as link:
+            key, slot = link.key("x"), key_slot(link.key("x").encode())
+            source = cluster.owner_of(key)
+            target = next(each for each in cluster.primaries if each is not source)
+            both = Script("redis.call('INCR', KEYS[1]) return redis.call('INCR', KEYS[2])")
+            await link.run(both, [key, link.key("y")])
+            source_id, target_id = (each.command("CLUSTER", "MYID").decode() for each in (source, target))
+            target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+            source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+            source.command("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+            tries: list[int] = []
+
+            def work(client: redis.Redis) -> object:
+                tries.append(1)
+                return both.run(client, [key, link.key("y")])
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(link.call, work)
+                await trio.to_thread.run_sync(wait_until, lambda: len(tries) > 2, "it is not tried again")
+                source.command("MIGRATE", "127.0.0.1", target.port, link.key("y"), 0, 5000)
+                for each in (target, source):
+                    each.command("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+            assert (target.command("GET", key), target.command("GET", link.key("y"))) == (b"2", b"2")
+
+
 @asynccontextmanager
 async def refusing(url: str, allowed: set[int]) -> AsyncIterator[RedisLink]:
     def dial(host: str, port: int, seconds: float) -> Any:
@@ -466,6 +521,8 @@ async def test_a_full_server_is_told_from_a_lost_one(directory: Path) -> None:
                 await link.run(SET, [link.key("x")], ["1"])
             with pytest.raises(StorageFull):
                 await link.call(lambda client: client.set(link.key("x"), "1"))
+        async with linked(server.url) as link:
+            assert await link.call(lambda client: client.get(link.key("x"))) is None
 
 
 # -- lines --
@@ -558,6 +615,13 @@ def test_an_old_server_is_refused(facts: RedisFacts) -> None:
             check_server(dataclasses.replace(facts, version=version), RedisSettings())
     for version in ("6.2.0", "7.2.4", "8.0.0", "10.1"):
         check_server(dataclasses.replace(facts, version=version), RedisSettings())
+
+
+def test_replicas_are_not_waited_for_longer_than_for_an_answer(facts: RedisFacts) -> None:
+    settings = RedisSettings(replicas=1, replica_seconds=5, socket_seconds=5)
+    with pytest.raises(ConfigurationError) as caught:
+        check_server(dataclasses.replace(facts, replicas=1), settings)
+    assert caught.value.field == "redis.replica_seconds"
 
 
 def test_what_may_be_lost_is_said_once_each(facts: RedisFacts, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +36,7 @@ from supervisor.store import (
 )
 from supervisor.store.redis_sessions import RedisSessions
 from supervisor.store.sqlite import open_sqlite
-from tests.redis_server import RedisServer, redis_server, redis_url, run_redis
+from tests.redis_server import RedisServer, redis_server, redis_url, run_cluster, run_redis
 
 __all__ = ["redis_server", "redis_url"]
 
@@ -156,7 +158,7 @@ async def look(store: SessionStore) -> list[object]:
 
 
 @given(st.lists(calls, min_size=4, max_size=30))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_done_it_answers_as_the_embedded_one(
     redis_url: str, done: list[tuple[str, dict[str, Any]]]
 ) -> None:
@@ -226,6 +228,66 @@ async def recount(link: RedisLink) -> None:
         values = await link.call(lambda client, names=names: client.mget(names) if names else [])  # type: ignore[misc]
         counted = dict(zip(keys, map(int, values), strict=True))
         assert counted == {each: count for each, count in expected.items() if count}
+
+
+class Robber:
+    """Stands between a link and the server, and lets some answers be lost with their connections."""
+
+    def __init__(self, port: int, seed: int) -> None:
+        self._port = port
+        self._hand = random.Random(seed)
+        self.robs = False
+        self.lost = 0
+
+    async def stand(self, client: trio.SocketStream) -> None:
+        server = await trio.open_tcp_stream("127.0.0.1", self._port)
+        async with client, server, trio.open_nursery() as nursery:
+
+            async def carry_questions() -> None:
+                async for data in client:
+                    await server.send_all(data)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(carry_questions)
+            try:
+                async for data in server:
+                    if self.robs and self._hand.random() < 0.2:
+                        self.lost += 1
+                        break
+                    await client.send_all(data)
+            except trio.BrokenResourceError:
+                pass
+            nursery.cancel_scope.cancel()
+
+
+lost: Final[list[int]] = []
+
+
+@given(st.lists(calls, min_size=8, max_size=30), st.integers(0, 9))
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_it_does_so_when_answers_are_lost_on_their_way(
+    redis_server: RedisServer, done: list[tuple[str, dict[str, Any]]], seed: int
+) -> None:
+    async def both() -> None:
+        robber = Robber(redis_server.port, seed)
+        with tempfile.TemporaryDirectory() as directory:
+            async with open_sqlite(Path(directory) / "s") as embedded, trio.open_nursery() as nursery:
+                [listener] = await nursery.start(partial(trio.serve_tcp, robber.stand, 0, host="127.0.0.1"))
+                async with linked(f"redis://127.0.0.1:{listener.socket.getsockname()[1]}") as link:
+                    shared = RedisSessions(link, 10.0)
+                    robber.robs = True
+                    for name, arguments in done:
+                        assert await answer(shared, name, arguments) == await answer(embedded, name, arguments), name
+                    robber.robs = False
+                    assert await look(shared) == await look(embedded)
+                    lost.append(robber.lost)
+                nursery.cancel_scope.cancel()
+
+    trio.run(both)
+
+
+def test_answers_were_lost_indeed() -> None:
+    assert sum(lost) > 0 or not lost
 
 
 # -- what the embedded one has not --
@@ -382,6 +444,20 @@ async def test_prefixes_know_nothing_of_each_other(redis_url: str) -> None:
         assert await stranger.session(row.id, 1.0) is None
         assert await stranger.sessions_of(row.owner, 1.0, 10) == []
         assert await left(other) == []
+
+
+async def test_it_holds_in_a_cluster(state_dir: Path) -> None:
+    with run_cluster(state_dir / "c") as cluster:
+        async with linked(cluster.url) as link:
+            sessions, row = RedisSessions(link, 10.0), a_session()
+            change = FileChange(put=[a_file(row), a_file(row, "b")], make=row, add_directories=frozenset({"d"}))
+            await sessions.change_files(row.id, change, **BIG)  # type: ignore[arg-type]
+            await sessions.put_state(SavedState(row.id, "python", "2" * 64, 3, 1.0, 1e9))
+            assert await sessions.files(row.id) == list(change.put)
+            assert await sessions.unreferenced(["1" * 64, "3" * 64]) == ["3" * 64]
+            await recount(link)
+            await sessions.delete_session(row.id)
+            assert await left(link) == []
 
 
 async def test_what_was_acknowledged_survives_a_kill_and_the_counts_with_it(state_dir: Path) -> None:
