@@ -74,7 +74,9 @@ def connect_socket(
     try:
         connected = dial(place.host if place.port else UNIX + place.host, place.port, seconds)
     except PermissionError:
-        where = f"{place.host}:{place.port}" if place.port else place.host
+        if not place.port:
+            raise ServerRefused(f"the socket {place.host} may not be used by this user", field) from None
+        where = f"{place.host}:{place.port}"
         raise ServerRefused(f"the settings do not allow a connection to {where}", field) from None
     try:
         connected.settimeout(seconds)

@@ -87,8 +87,9 @@ class RedisLink:
             try:
                 return await self._once(work, deadline, lasting=lasting)
             except (redis.RedisError, OSError) as error:
-                again = self._judge(error)
+                again, said = self._judge(error), str(error)
             if not again or trio.current_time() + pause > deadline:
+                log.warning("Redis is given up for now: %s", said)
                 raise StoreUnavailable(_SILENT)
             await trio.sleep(pause)
             pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
@@ -164,14 +165,11 @@ class RedisLink:
         """
         match fault_of(error):
             case Fault.LOST:
-                if isinstance(error, ServerRefused):
-                    log.warning("Redis cannot be used: %s (%s)", error.message, error.field)
                 return True
             case Fault.ELSEWHERE:
                 self._servers.forget()
                 return True
             case Fault.REFUSED:
-                log.error("Redis refuses us: %s", error)
                 return False
             case Fault.FULL:
                 log.error("Redis keeps nothing more: %s", error)
@@ -224,8 +222,7 @@ class Line:
             self.drop()
             if fault is Fault.ELSEWHERE:
                 self._servers.forget()
-            if fault is Fault.REFUSED or isinstance(error, ServerRefused):
-                log.error("Redis refuses us: %s", error)
+            log.warning("Redis is given up for now: %s", error)
             raise StoreUnavailable(_SILENT) from None
 
     def drop(self) -> None:

@@ -44,7 +44,7 @@ class Servers:
         self.plan: Final[RedisPlan] = read_plan(settings)
         self._settings = settings
         self._dial = dial
-        self._tls = _tls(settings) if self.plan.tls else None
+        self._tls = _tls(settings, self.plan)
         self._slot = key_slot(f"{{{settings.prefix}}}".encode())
         self._looking = threading.Lock()
         self._lock = threading.Lock()
@@ -246,7 +246,13 @@ def _node(said: list[Any], asked: Place) -> Place:
     return Place(host if host not in ("", "?") else asked.host, int(said[1]))
 
 
-def _tls(settings: RedisSettings) -> ssl.SSLContext:
+def _tls(settings: RedisSettings, plan: RedisPlan) -> ssl.SSLContext | None:
+    """Say how servers are verified: always, and by the name under which they are dialled."""
+    if not plan.tls:
+        for field in ("ca", "certificate", "certificate_key"):
+            if getattr(settings, field):
+                raise ConfigurationError("without rediss:// there is no TLS", field=f"redis.{field}")
+        return None
     try:
         context = ssl.create_default_context(cafile=settings.ca or None)
     except (OSError, ssl.SSLError) as error:

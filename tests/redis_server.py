@@ -186,7 +186,9 @@ def run_redis(
     try:
         server.start()
         if replica_of is not None:
+            count = int(replica_of.command("INFO", "replication")["connected_slaves"])
             wait_until(lambda: _in_step(server), "the replica does not come into step")
+            wait_until(lambda: replica_of.command("WAIT", count, 100) >= count, "the primary does not take it for one")
         yield server
     finally:
         with suppress(ProcessLookupError):

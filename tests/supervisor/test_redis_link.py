@@ -371,6 +371,14 @@ async def test_a_file_that_is_missing_is_named(field: str) -> None:
     assert caught.value.field == f"redis.{field}"
 
 
+@pytest.mark.parametrize("field", ["ca", "certificate", "certificate_key"])
+async def test_what_is_for_tls_is_refused_where_there_is_none(field: str, authority: Authority) -> None:
+    with pytest.raises(ConfigurationError, match="rediss") as caught:
+        async with linked("redis://localhost:1", **{field: str(authority.file)}):
+            pass
+    assert caught.value.field == f"redis.{field}"
+
+
 # -- other servers --
 
 
@@ -499,7 +507,7 @@ async def test_where_the_settings_do_not_let_us_go_the_key_is_named(directory: P
 
 async def test_what_has_to_last_is_refused_when_replicas_are_missing(directory: Path) -> None:
     with run_redis(directory / "a") as primary, run_redis(directory / "b", replica_of=primary) as replica:
-        async with linked(primary.url, replicas=1, replica_seconds=0.2) as link:
+        async with linked(primary.url, replicas=1, replica_seconds=0.5) as link:
             await link.run(SET, [link.key("x")], ["1"], lasting=True)
             assert replica.command("GET", link.key("x")) == b"1"
             replica.pause()

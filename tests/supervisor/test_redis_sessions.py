@@ -158,7 +158,7 @@ async def look(store: SessionStore) -> list[object]:
 
 
 @given(st.lists(calls, min_size=4, max_size=30))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_whatever_is_done_it_answers_as_the_embedded_one(
     redis_url: str, done: list[tuple[str, dict[str, Any]]]
 ) -> None:
@@ -264,7 +264,7 @@ lost: Final[list[int]] = []
 
 
 @given(st.lists(calls, min_size=8, max_size=30), st.integers(0, 9))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 def test_it_does_so_when_answers_are_lost_on_their_way(
     redis_server: RedisServer, done: list[tuple[str, dict[str, Any]]], seed: int
 ) -> None:
