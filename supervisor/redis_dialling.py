@@ -6,22 +6,16 @@ import socket
 import ssl
 import threading
 from contextlib import suppress
-from typing import Final, NamedTuple
+from typing import Final
 
 import redis
 
 from supervisor.connector.allowlist import UNIX
 from supervisor.dialling import Dial
+from supervisor.redis_plan import Place
 
 _KEEP_ALIVE: Final = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
 """A server whose host has vanished is noticed after half a minute by who waits without a limit."""
-
-
-class Place(NamedTuple):
-    """Where a server listens; port 0: the host is the path of a unix socket."""
-
-    host: str
-    port: int
 
 
 class ServerRefused(redis.ConnectionError):

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from supervisor.errors import ConfigurationError
-from supervisor.redis_dialling import Place
 from supervisor.settings_fleet import RedisSettings
+
+
+class Place(NamedTuple):
+    """Where a server listens; port 0: the host is the path of a unix socket."""
+
+    host: str
+    port: int
+
 
 Kind = Literal["one", "socket", "sentinel", "cluster"]
 

@@ -20,11 +20,10 @@ from redis.crc import key_slot
 from supervisor.dialling import dial_directly
 from supervisor.errors import ConfigurationError, StorageFull, StoreUnavailable
 from supervisor.execution import new_id
-from supervisor.redis_dialling import Place
 from supervisor.redis_facts import RedisFacts, check_server
 from supervisor.redis_faults import Fault, fault_of
 from supervisor.redis_link import RedisLink, Script, open_redis
-from supervisor.redis_plan import read_plan
+from supervisor.redis_plan import Place, read_plan
 from supervisor.settings_fleet import RedisSettings
 from tests.redis_server import (
     RedisServer,
@@ -389,7 +388,7 @@ async def test_when_the_primary_dies_the_sentinels_new_one_is_written_to(directo
         run_sentinel(directory / "s", primary) as sentinel,
     ):
         url = sentinel.url.replace("://", "://:pass@")
-        async with linked(url, retry_seconds=20, replicas=1) as link:
+        async with linked(url, retry_seconds=20, replicas=1, replica_seconds=30, socket_seconds=40) as link:
             assert await link.run(SET, [link.key("x")], ["1"], lasting=True) == b"OK"
             assert (await link.facts()).replicas == 1
             primary.kill()
@@ -507,15 +506,17 @@ async def test_where_the_settings_do_not_let_us_go_the_key_is_named(directory: P
 
 async def test_what_has_to_last_is_refused_when_replicas_are_missing(directory: Path) -> None:
     with run_redis(directory / "a") as primary, run_redis(directory / "b", replica_of=primary) as replica:
-        async with linked(primary.url, replicas=1, replica_seconds=0.5) as link:
+        patient = settings_for(primary.url, replicas=1, replica_seconds=30, socket_seconds=40)
+        hasty = msgspec.structs.replace(patient, replica_seconds=0.1)
+        async with open_redis(patient, dial_directly) as link, open_redis(hasty, dial_directly) as in_haste:
             await link.run(SET, [link.key("x")], ["1"], lasting=True)
             assert replica.command("GET", link.key("x")) == b"1"
             replica.pause()
             with pytest.raises(StoreUnavailable, match="replicas"):
-                await link.run(SET, [link.key("x")], ["2"], lasting=True)
+                await in_haste.run(SET, [link.key("x")], ["2"], lasting=True)
             # Nothing new to write, and yet what was written before has to arrive.
             with pytest.raises(StoreUnavailable, match="replicas"):
-                await link.call(lambda client: client.get(link.key("x")), lasting=True)
+                await in_haste.call(lambda client: client.get(link.key("x")), lasting=True)
             replica.resume()
             await link.call(lambda client: client.get(link.key("x")), lasting=True)
             assert replica.command("GET", link.key("x")) == b"2"
