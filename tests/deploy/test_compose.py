@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import redis
+from click.testing import CliRunner
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from supervisor.cli import main
 from supervisor.errors import ConfigurationError
 from tests.deploy.reading import (
     DEPLOY,
@@ -30,7 +32,7 @@ from tests.deploy.reading import (
 FILE = DEPLOY / "compose" / "compose.yaml"
 EXAMPLE = environment_file(DEPLOY / "compose" / ".env.example")
 SECRETS = {name: FILLED for name, value in EXAMPLE.items() if not value and not name.startswith("GAOLER_HTTP_PUBLIC")}
-COMPLETE = EXAMPLE | SECRETS | {"GAOLER_FLEET_SIGNING_KEY": "/keys/k1.pem", "GAOLER_MCP_ALLOWED_HOSTS": ""}
+COMPLETE = EXAMPLE | SECRETS | {"GAOLER_MCP_ALLOWED_HOSTS": ""}
 RAW = parsed(FILE)
 SERVICES: dict[str, dict[str, Any]] = interpolated(RAW, COMPLETE)["services"]
 GATEWAYS = [name for name in SERVICES if name.startswith("gateway")]
@@ -148,9 +150,17 @@ def test_health_is_asked_by_the_program_of_the_image(name: str) -> None:
 def test_the_daemons_command_line_takes_what_is_given() -> None:
     ours = {name: service for name, service in SERVICES.items() if name not in {"redis", "garage"}}
     commands = [service["command"] for service in ours.values() if "command" in service]
-    assert commands == [["fleet", "keygen", "/keys"]]
-    if not parses(["fleet", "keygen", "/keys"]):
-        pytest.skip("gaoler fleet keygen is not a part of this build")
+    assert commands == [["fleet", "keygen", "--id", "first", "/keys"]]
+    assert all(parses(command) for command in commands)
+
+
+def test_the_key_that_is_made_is_the_one_that_gateways_are_told_of(tmp_path: Path) -> None:
+    *command, directory = SERVICES["keygen"]["command"]
+    done = CliRunner().invoke(main, [*command, str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    told = settings_of(interpolated(RAW, EXAMPLE | SECRETS)["services"]["gateway-1"]["environment"]).fleet.signing_key
+    assert (tmp_path / Path(told).relative_to(directory)).exists()
+    assert (tmp_path / "public" / Path(told).name).exists()
 
 
 def ready(command: list[str | Path]) -> subprocess.Popen[str]:

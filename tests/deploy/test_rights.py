@@ -34,27 +34,33 @@ prepared.connector.close()
 """
 
 
+JOIN = """
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+    mkdir -p /sys/fs/cgroup/gaoler-rights-test
+    echo "+cpu +memory +pids" > /sys/fs/cgroup/cgroup.subtree_control
+    echo 0 > /sys/fs/cgroup/gaoler-rights-test/cgroup.procs
+fi
+exec unshare --mount --pid --fork --cgroup --propagation private sh -euc "$@"
+"""
+"""With cgroup v2 a container has a group of its own, and sees that as the root."""
+CGROUPS = """
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+    mount -t cgroup2 none /sys/fs/cgroup
+    mount -o remount,bind,ro /sys/fs/cgroup
+    ! mkdir /sys/fs/cgroup/written 2>/dev/null
+fi
+"""
+
+
 def in_namespaces(script: str, command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run ``script`` as root in a mount and a process namespace, then the command in its place."""
+    """Run ``script`` as root in a mount, a process and a cgroup namespace, then the command in its place."""
     return subprocess.run(
-        [
-            "unshare",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--propagation",
-            "private",
-            "sh",
-            "-euc",
-            f'{script}\nexec "$@"',
-            "sh",
-            *command,
-        ],
+        ["sh", "-euc", JOIN, "sh", f'{script}\nexec "$@"', "sh", *command],
         env={"PATH": os.environ["PATH"]} | environment,
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=300,
         check=False,
     )
 
@@ -96,6 +102,7 @@ def test_a_worker_makes_sandboxes_with_its_capabilities_and_no_other(tmp_path: P
         mount --bind /dev/null /proc/keys
         mount --bind /proc/sys /proc/sys
         mount -o remount,bind,ro /proc/sys"""
+    world += CGROUPS
     command = ["setpriv", f"--bounding-set=-all,{kept}", "--inh-caps=-all", str(DEPLOY / "container" / "worker-entry")]
     gaoler = [sys.executable, "-m", "supervisor", "run", str(program)]
     environment = {"GAOLER_IMAGE_DIR": str(image_path()), "GAOLER_STATE_DIR": str(tmp_path / "state")}
