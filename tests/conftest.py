@@ -69,4 +69,4 @@ def daemon(image_dir: Path) -> Iterator[Daemon]:
         gateways = fleet.start("gateway", "g1", "g2")
         for gateway in gateways:
             fleet.wait_workers(gateway, 3)
-        yield fleet.front() if front == "fleet" else gateways[0].daemon
+        yield fleet.front() if front == "fleet" else fleet.front(gateways[:1])

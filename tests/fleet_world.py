@@ -15,7 +15,7 @@ from typing import Any
 
 from supervisor.fleet.manifest import new_key
 from supervisor.jailer.cgroup_subtree import remove_subtree
-from tests.daemon import Daemon, end_daemons, eventually, image_path, spawn_daemon, wait_listening
+from tests.daemon import Daemon, end_daemons, eventually, image_path, process_name, spawn_daemon, wait_listening
 from tests.redis_server import RedisServer, run_redis
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, run_s3_server
 
@@ -30,10 +30,17 @@ _numbers = itertools.count()
 class Front(Daemon):
     """All gateways together: each connection goes to the next one, as through a balancer that keeps nobody's."""
 
-    def __init__(self, gateways: Sequence[Daemon]) -> None:
+    def __init__(self, gateways: Sequence[Daemon], workers: Sequence[Daemon]) -> None:
         first = gateways[0]
         super().__init__(first.process, first.state_dir, first.address)
         self._turn = itertools.cycle(gateways)
+        self._all = [*gateways, *workers]
+
+    def family(self) -> list[int]:
+        return [pid for each in self._all for pid in each.family()]
+
+    def names(self) -> list[str]:
+        return [name for name in map(process_name, self.family()) if name]
 
     def connection(self) -> http.client.HTTPConnection:
         return next(self._turn).connection()
@@ -142,9 +149,10 @@ class Fleet:
     def gateways(self) -> list[Member]:
         return [each for each in self.members.values() if each.role == "gateway"]
 
-    def front(self) -> Front:
-        """All gateways in turn."""
-        return Front([each.daemon for each in self.gateways])
+    def front(self, gateways: Sequence[Member] | None = None) -> Front:
+        """All gateways in turn, or these; with all processes of the fleet behind them."""
+        workers = [each.daemon for each in self.members.values() if each.role == "worker"]
+        return Front([each.daemon for each in gateways or self.gateways], workers)
 
     def ledger(self) -> dict[str, dict[str, str]]:
         """Every job that is known, by id."""

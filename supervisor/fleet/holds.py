@@ -8,9 +8,10 @@ from typing import Final
 
 import trio
 
-from supervisor.errors import Busy, StoreUnavailable
+from supervisor.errors import Busy
 from supervisor.execution import SessionId
 from supervisor.fleet.leases import Lease, Leases
+from supervisor.fleet.outage import OUTAGE
 from supervisor.live_lease import Hold
 
 log: Final = logging.getLogger("gaoler.fleet")
@@ -42,7 +43,7 @@ class FleetHolds:
         with trio.move_on_after(GIVE_UP_SECONDS):
             try:
                 await self._leases.release(lease)
-            except StoreUnavailable:
+            except OUTAGE:
                 log.warning("lease not given up, it ends by itself session=%s", session_id)
 
     async def run(self) -> None:

@@ -8,8 +8,8 @@ from typing import Final
 
 import trio
 
-from supervisor.errors import StoreUnavailable
 from supervisor.fleet.languages import FleetLanguages, decode_table, merged
+from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.registry import GatewayRecord, Registry, WorkerRecord
 from supervisor.language_view import LanguageTable
 
@@ -61,7 +61,7 @@ class Roster:
         while True:
             try:
                 await self.look()
-            except StoreUnavailable as error:
+            except OUTAGE as error:
                 if self.reachable:
                     log.error("the fleet cannot be seen: %s", error)
                 self.reachable = False

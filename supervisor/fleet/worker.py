@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import trio
 
-from supervisor.errors import Forbidden, GaolerError, SandboxFailed, StoreUnavailable
+from supervisor.errors import Forbidden, GaolerError, SandboxFailed
 from supervisor.execution import Principal, SessionId
 from supervisor.fleet.delivery import Deliveries, Delivery
 from supervisor.fleet.dispatch import Say, Services, perform
@@ -29,6 +29,7 @@ from supervisor.fleet.messages import (
     encode,
     facts_of,
 )
+from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.told_errors import of_error
 
 log: Final = logging.getLogger("gaoler.worker")
@@ -161,9 +162,9 @@ class Worker:
             elsewhere = await self._elsewhere(ask, delivery)
             if elsewhere is not None:
                 await deliveries.hand_back(delivery, elsewhere)
-            elif await deliveries.begin(delivery, _ADMITTED if isinstance(ask, _ANNOUNCED) else b""):
+            else:
                 await self._do(deliveries, delivery, ask)
-        except StoreUnavailable as error:
+        except OUTAGE as error:
             # It was not begun, or the ledger will tell: nothing is done twice.
             log.error("job left job=%s reason=%s", ascii(delivery.job), error)
         except Exception:
@@ -206,12 +207,19 @@ class Worker:
         async def say(news: Output) -> None:
             await deliveries.event(delivery, encode(news))
 
-        reply, state = _CANCELLED, _FAILED
+        begun, reply, state = False, _CANCELLED, _FAILED
+        # Before it is begun: from then on it may be cancelled.
         with trio.CancelScope() as scope:
             self._scopes[delivery.job] = scope
-            reply, state = await _outcome(self._services, ask, say)
-        del self._scopes[delivery.job]
-        await deliveries.finish(delivery, reply, state=state)
+            try:
+                with trio.CancelScope(shield=True):
+                    begun = await deliveries.begin(delivery, _ADMITTED if isinstance(ask, _ANNOUNCED) else b"")
+                if begun:
+                    reply, state = await _outcome(self._services, ask, say)
+            finally:
+                del self._scopes[delivery.job]
+        if begun:
+            await deliveries.finish(delivery, reply, state=state)
 
 
 async def _outcome(services: Services, ask: Ask, say: Say) -> tuple[bytes, State]:
@@ -249,7 +257,7 @@ def _compare(manifest: Manifest, delivery: Delivery, ask: Ask) -> None:
 async def _taken(deliveries: Deliveries, free: int) -> list[Delivery]:
     try:
         return await deliveries.take(free)
-    except StoreUnavailable as error:
+    except OUTAGE as error:
         log.warning("no jobs can be taken: %s", error)
         await trio.sleep(_PAUSE_SECONDS)
         return []
