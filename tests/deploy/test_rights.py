@@ -40,11 +40,12 @@ if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
     echo "+cpu +memory +pids" > /sys/fs/cgroup/cgroup.subtree_control
     echo 0 > /sys/fs/cgroup/gaoler-rights-test/cgroup.procs
 fi
-exec unshare --mount --pid --fork --cgroup --propagation private sh -euc "$@"
+exec unshare --cgroup sh -euc "$@"
 """
-"""With cgroup v2 a container has a group of its own, and sees that as the root."""
+"""With cgroup v2 a container has a group of its own with nobody else in it, and sees that as the root."""
 CGROUPS = """
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+    umount -l /sys/fs/cgroup
     mount -t cgroup2 none /sys/fs/cgroup
     mount -o remount,bind,ro /sys/fs/cgroup
     ! mkdir /sys/fs/cgroup/written 2>/dev/null
@@ -55,7 +56,21 @@ fi
 def in_namespaces(script: str, command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run ``script`` as root in a mount, a process and a cgroup namespace, then the command in its place."""
     return subprocess.run(
-        ["sh", "-euc", JOIN, "sh", f'{script}\nexec "$@"', "sh", *command],
+        [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--propagation",
+            "private",
+            "sh",
+            "-euc",
+            JOIN,
+            "sh",
+            f'{script}\nexec "$@"',
+            "sh",
+            *command,
+        ],
         env={"PATH": os.environ["PATH"]} | environment,
         cwd=ROOT,
         capture_output=True,
