@@ -355,6 +355,7 @@ def test_hanging_up_ends_the_program(daemon: Daemon, when: str) -> None:
     eventually(lambda: "hung-up" not in daemon.names())
 
 
+@pytest.mark.own_host
 def test_a_program_whose_cell_is_lost_while_it_waits_is_run_again_with_the_same_answers(daemon: Daemon) -> None:
     code = (
         "first = await get_weather(city='A')\nsecond = await get_weather(city=first['tool'])\n"
@@ -373,6 +374,7 @@ def test_a_program_whose_cell_is_lost_while_it_waits_is_run_again_with_the_same_
     assert [file["name"] for file in leg["files"]] == ["kept.txt"]
 
 
+@pytest.mark.own_host
 def test_a_program_that_does_something_else_the_second_time_is_told_so(daemon: Daemon) -> None:
     leg = start(daemon, "import random\nfor _ in range(3): await get_weather(city=str(random.random()))")
     jailer = daemon.named("gaoler-jailer")

@@ -143,6 +143,7 @@ def test_hanging_up_while_a_live_session_waits_for_its_place_harms_nobody(image_
         assert daemon.process.poll() is None
 
 
+@pytest.mark.own_host
 def test_a_fault_that_comes_after_the_head_is_said_where_a_client_looks(daemon: Daemon) -> None:
     link = http.client.HTTPConnection(daemon.address, timeout=60)
     body = json.dumps({"lang": "py", "code": "import time; time.sleep(60)"})
