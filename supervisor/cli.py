@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 import msgspec
@@ -23,6 +24,9 @@ from supervisor.execution import Tier
 from supervisor.settings import Settings
 from supervisor.settings_fleet import Role
 from supervisor.tier import TIERS
+
+if TYPE_CHECKING:
+    from supervisor.identity.keys import ApiKey
 
 
 class InOrder(click.Group):
@@ -178,13 +182,13 @@ def keys() -> None:
 @config_option
 def keys_add(name: str, tenant: str, admin: bool, tier: Tier, state_dir: str | None, config: Path | None) -> None:
     """Make a key and print it. It is shown this once."""
-    from supervisor.identity.keys import add_key
+    from supervisor.identity.keys import with_new_key
 
     with plain_errors():
         settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
         if tier == "microvm" and not settings.microvm.enabled:
             raise ConfigurationError("tier microvm is not switched on: set microvm.enabled first", field="tier")
-        click.echo(add_key(_key_file(settings), name, tenant, settings.jailer.daemon_uid, admin=admin, tier=tier))
+        click.echo(_change_keys(settings, lambda keys: with_new_key(keys, name, tenant, admin=admin, tier=tier)))
 
 
 @keys.command("list")
@@ -198,8 +202,6 @@ def keys_list(as_json: bool, state_dir: str | None, config: Path | None) -> None
     from rich.console import Console
     from rich.table import Table
 
-    from supervisor.identity.keys import read_keys
-
     with plain_errors():
         settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
         rows = [
@@ -210,7 +212,7 @@ def keys_list(as_json: bool, state_dir: str | None, config: Path | None) -> None
                 "tier": key.tier,
                 "created": datetime.fromtimestamp(key.created_at, UTC).isoformat("T", "seconds"),
             }
-            for key in read_keys(_key_file(settings))
+            for key in _read_keys(settings)
         ]
         if as_json:
             click.echo(msgspec.json.format(msgspec.json.encode(rows)).decode())
@@ -227,11 +229,35 @@ def keys_list(as_json: bool, state_dir: str | None, config: Path | None) -> None
 @config_option
 def keys_revoke(name: str, state_dir: str | None, config: Path | None) -> None:
     """Forget a key: the next request with it is refused."""
-    from supervisor.identity.keys import revoke_key
+    from supervisor.identity.keys import without_key
 
     with plain_errors():
         settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
-        revoke_key(_key_file(settings), name, settings.jailer.daemon_uid)
+        _change_keys(settings, lambda keys: (without_key(keys, name), ""))
+
+
+def _change_keys(settings: Settings, work: Callable[[Sequence[ApiKey]], tuple[list[ApiKey], str]]) -> str:
+    """Change the keys where they are: in Redis, if the settings name one, else in the state directory."""
+    if settings.uses_redis:
+        from supervisor.fleet.shared_keys import change_keys
+
+        return change_keys(settings, work)
+    from supervisor.identity.keys import read_keys, write_keys
+
+    path = _key_file(settings)
+    keys, result = work(read_keys(path))
+    write_keys(path, keys, settings.jailer.daemon_uid)
+    return result
+
+
+def _read_keys(settings: Settings) -> Sequence[ApiKey]:
+    from supervisor.identity.keys import read_keys
+
+    if not settings.uses_redis:
+        return read_keys(_key_file(settings))
+    from supervisor.fleet.shared_keys import change_keys
+
+    return change_keys(settings, lambda keys: ([*keys], keys))
 
 
 def _key_file(settings: Settings) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Final, cast
 
@@ -15,6 +16,7 @@ from supervisor.core import Core, Prepared
 from supervisor.doors import Front, identities, open_application, own_front, rate_limiter
 from supervisor.errors import SandboxFailed
 from supervisor.files import run_sweeper
+from supervisor.identity.keys import ApiKey
 from supervisor.jailer.setup import JailerHandle
 from supervisor.listening import Place, await_signal, listen, stop_soon
 from supervisor.own_core import open_core
@@ -33,12 +35,12 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
     settings = prepared.settings
     async with AsyncExitStack() as stack:
         core = await stack.enter_async_context(open_core(prepared))
-        front = own_front(prepared, core, rate_limiter(settings))
+        front, shared_keys = own_front(prepared, core, rate_limiter(settings)), _no_keys
         if core.sharing is not None:
-            front = await _open_membership(stack, prepared, core)
+            front, shared_keys = await _open_membership(stack, prepared, core)
         internal = create_internal_app(settings.fleet.service_token, OwnProcess(prepared, core), health=False)
         app = await stack.enter_async_context(
-            open_application(front, identities(prepared), cast("ASGIFramework", internal))
+            open_application(front, identities(prepared, shared_keys), cast("ASGIFramework", internal))
         )
         nursery = await stack.enter_async_context(trio.open_nursery())
         start_keeping(nursery, prepared, core)
@@ -51,13 +53,19 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
         await stop_soon(nursery.cancel_scope)
 
 
-async def _open_membership(stack: AsyncExitStack, prepared: Prepared, core: Core) -> Front:
+def _no_keys() -> Sequence[ApiKey]:
+    return ()
+
+
+async def _open_membership(
+    stack: AsyncExitStack, prepared: Prepared, core: Core
+) -> tuple[Front, Callable[[], Sequence[ApiKey]]]:
     """Be one of several daemons at one Redis, for as long as the stack is open."""
     from supervisor.fleet.membership import open_member, open_worker
 
     member = await stack.enter_async_context(open_member(prepared, core))
     await stack.enter_async_context(open_worker(member))
-    return own_front(prepared, core, member.rates())
+    return own_front(prepared, core, member.rates()), member.shared_keys
 
 
 def start_keeping(nursery: trio.Nursery, prepared: Prepared, core: Core) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -52,6 +52,8 @@ class Identities:
     api_key: str
     token_keys: Mapping[str, PublicKey]
     oauth_keys: Mapping[str, OAuthKey]
+    shared_keys: Callable[[], Sequence[ApiKey]] = tuple
+    """API keys of the whole fleet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +119,9 @@ def own_front(prepared: Prepared, core: Core, rates: Rates) -> Front:
     )
 
 
-def identities(prepared: Prepared) -> Identities:
+def identities(prepared: Prepared, shared_keys: Callable[[], Sequence[ApiKey]]) -> Identities:
     """Give by what callers are known to a daemon that was prepared."""
-    return Identities(prepared.api_key, prepared.token_keys, prepared.oauth_keys)
+    return Identities(prepared.api_key, prepared.token_keys, prepared.oauth_keys, shared_keys)
 
 
 @asynccontextmanager
@@ -261,4 +263,4 @@ def _credentials(settings: Settings, who: Identities) -> Credentials:
     audience = mcp.oauth_audience or f"{settings.http.public_url.rstrip('/')}/mcp"
     oauth = OAuthRules(mcp.authorization_server, audience, mcp.oauth_tenant)
     verifier = OAuthVerifier(who.oauth_keys, oauth, clock=time.time) if who.oauth_keys else None
-    return Credentials(KeyRing([default], settings.state_path / "data" / KEY_FILE), tokens, verifier)
+    return Credentials(KeyRing([default], settings.state_path / "data" / KEY_FILE, who.shared_keys), tokens, verifier)

@@ -43,6 +43,7 @@ from supervisor.fleet.remote import (
 )
 from supervisor.fleet.replies import open_replies
 from supervisor.fleet.roster import Roster
+from supervisor.fleet.shared_keys import SharedKeys
 from supervisor.fleet.turns import FleetTurns
 from supervisor.identity.derived import DerivedIds
 from supervisor.language_view import Stock, language_table
@@ -81,7 +82,11 @@ async def serve_gateway(prepared: GatewayPrepared) -> None:
         nursery.start_soon(prepared.connector.await_end)
         nursery.start_soon(run_sweeper, gateway.front.files, settings.files.sweep_minutes * 60)
         internal = create_internal_app(settings.fleet.service_token, gateway, health=False)
-        who = Identities(prepared.api_key, prepared.token_keys, prepared.oauth_keys)
+        assert stores.link is not None
+        keys = SharedKeys(stores.link)
+        await keys.look()
+        nursery.start_soon(keys.follow, settings.fleet.heartbeat_seconds)
+        who = Identities(prepared.api_key, prepared.token_keys, prepared.oauth_keys, keys)
         async with open_application(gateway.front, who, cast("ASGIFramework", internal)) as app:
             stop = trio.Event()
             nursery.start_soon(await_signal, stop)

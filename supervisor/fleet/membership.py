@@ -25,6 +25,7 @@ from supervisor.fleet.ledger import run_reaper
 from supervisor.fleet.manifest import Verifier
 from supervisor.fleet.program_places import ProgramPlaces
 from supervisor.fleet.registry import WorkerRecord, open_announcer
+from supervisor.fleet.shared_keys import SharedKeys
 from supervisor.fleet.sharing import Sharing
 from supervisor.fleet.worker import Post, Worker
 from supervisor.redis_rates import RedisRates
@@ -43,6 +44,7 @@ class Member:
     sharing: Sharing
     prepared: Prepared
     core: Core
+    shared_keys: SharedKeys
     worker: Worker | None = None
     clock: Callable[[], float] = time.time
     """Redis' own."""
@@ -117,7 +119,8 @@ async def open_member(prepared: Prepared, core: Core) -> AsyncIterator[Member]:
     """
     sharing, settings = core.sharing, prepared.settings
     assert sharing is not None
-    member = Member(sharing, prepared, core)
+    member = Member(sharing, prepared, core, SharedKeys(sharing.link))
+    await member.shared_keys.look()
     changes = Changes(sharing.link, sharing.name)
     async with (
         open_announcer(sharing.link, settings.fleet, member.record) as announcer,
@@ -126,6 +129,7 @@ async def open_member(prepared: Prepared, core: Core) -> AsyncIterator[Member]:
         member.clock = announcer.clock.now
         nursery.start_soon(sharing.holds.run)
         nursery.start_soon(changes.tell)
+        nursery.start_soon(member.shared_keys.follow, settings.fleet.heartbeat_seconds)
         nursery.start_soon(changes.hear, core.files)
         nursery.start_soon(run_reaper, sharing.link, settings.fleet)
         nursery.start_soon(_pass_on, announcer.leave, member.leaving)

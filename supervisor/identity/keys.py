@@ -13,7 +13,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -55,9 +55,16 @@ def digest_of(secret: str) -> str:
 
 
 class KeyRing:
-    """All keys that hold now. ``fixed`` ones come from the settings, the others from ``path``, which may be absent."""
+    """All keys that hold now.
 
-    def __init__(self, fixed: Iterable[ApiKey], path: Path | None) -> None:
+    ``fixed`` ones come from the settings, others from ``path``, which may be absent, and those of a fleet from
+    ``shared``, which is asked each time.
+    """
+
+    def __init__(
+        self, fixed: Iterable[ApiKey], path: Path | None, shared: Callable[[], Sequence[ApiKey]] = tuple
+    ) -> None:
+        self._shared = shared
         self._fixed = tuple(fixed)
         self._path = path
         self._stamp: tuple[int, int, int] | None = None
@@ -72,7 +79,7 @@ class KeyRing:
         self._refresh()
         digest = digest_of(secret)
         found = None
-        for key in self._keys:
+        for key in (*self._keys, *self._shared()):
             if hmac.compare_digest(digest, key.sha256):
                 found = key
         return found
@@ -140,13 +147,14 @@ def write_keys(path: Path, keys: Sequence[ApiKey], owner: int) -> None:
         raise ConfigurationError(f"the keys cannot be written: {error}", field="keys") from None
 
 
-def add_key(path: Path, name: str, tenant: str, owner: int, *, admin: bool = False, tier: Tier = "nsjail") -> str:
-    """Make a key and give it: it is shown once and kept as a hash.
+def with_new_key(
+    keys: Sequence[ApiKey], name: str, tenant: str, *, admin: bool = False, tier: Tier = "nsjail"
+) -> tuple[list[ApiKey], str]:
+    """Make a key; give all keys then, and the new one itself, which is shown once and kept as a hash.
 
     Raises:
         ConfigurationError: the name is taken, or name or tenant has a forbidden form.
     """
-    keys = read_keys(path)
     if any(key.name == name for key in keys):
         raise ConfigurationError(f"there is a key named {name!r} already: revoke it first, or choose another name")
     secret = KEY_PREFIX + secrets.token_hex(24)
@@ -166,18 +174,45 @@ def add_key(path: Path, name: str, tenant: str, owner: int, *, admin: bool = Fal
         raise ConfigurationError(
             "name and tenant are 1 to 64 characters of A-Z, a-z, 0-9 and _ . - and begin with a letter or digit"
         ) from None
-    write_keys(path, [*keys, key], owner)
-    return secret
+    return [*keys, key], secret
 
 
-def revoke_key(path: Path, name: str, owner: int) -> None:
-    """Forget a key: the next request with it is refused.
+def without_key(keys: Sequence[ApiKey], name: str) -> list[ApiKey]:
+    """Give all keys but one.
 
     Raises:
         ConfigurationError: there is none of that name.
     """
-    keys = read_keys(path)
     if all(key.name != name for key in keys):
         known = ", ".join(key.name for key in keys) or "none"
         raise ConfigurationError(f"there is no key named {name!r}; there are: {known}")
-    write_keys(path, [key for key in keys if key.name != name], owner)
+    return [key for key in keys if key.name != name]
+
+
+def add_key(path: Path, name: str, tenant: str, owner: int, *, admin: bool = False, tier: Tier = "nsjail") -> str:
+    """Make a key and keep it in the file, as :func:`with_new_key`."""
+    keys, secret = with_new_key(read_keys(path), name, tenant, admin=admin, tier=tier)
+    write_keys(path, keys, owner)
+    return secret
+
+
+def revoke_key(path: Path, name: str, owner: int) -> None:
+    """Forget a key: the next request with it is refused. As :func:`without_key`."""
+    write_keys(path, without_key(read_keys(path), name), owner)
+
+
+def encode_keys(keys: Sequence[ApiKey]) -> bytes:
+    """Write keys down, as they are in the file."""
+    return msgspec.json.encode(_File(list(keys)))
+
+
+def decode_keys(written: bytes) -> tuple[ApiKey, ...]:
+    """Read them.
+
+    Raises:
+        ConfigurationError: these are none.
+    """
+    try:
+        return tuple(msgspec.json.decode(written, type=_File).keys)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"what is kept as keys is none: {error}", field="keys") from None

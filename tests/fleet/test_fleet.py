@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.daemon import Daemon, daemon_with, eventually, image_path
+from tests.daemon import GAOLER, ROOT, Daemon, daemon_with, eventually, image_path
 from tests.fleet_world import SECRET, SERVICE_TOKEN, Fleet, Member, run_fleet
 
 pytestmark = pytest.mark.root
@@ -137,6 +139,27 @@ def test_figures_of_the_fleet_are_given_to_operators(fleet: Fleet) -> None:
     assert 'gaoler_workers{state="ready"} 2' in figures
     assert "gaoler_queue_length" in figures
     assert "gaoler_redis_reachable 1" in figures
+
+
+def test_a_key_holds_at_all_gateways_until_it_is_revoked(fleet: Fleet) -> None:
+    def keys(*arguments: str) -> str:
+        settings = {key: value for key, value in fleet.settings("gateway", "g1").items() if "FLEET_" not in key}
+        environment = {"PATH": os.environ["PATH"], "GAOLER_STATE_DIR": str(fleet.home / "operator"), **settings}
+        command = [*GAOLER, "keys", *arguments]
+        return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+
+    gateway = fleet.members["g1"].daemon
+    secret = keys("add", "chat", "--tenant", "chat").strip()
+
+    def status() -> int:
+        return gateway.request("GET", "/v1/languages", key=secret).status
+
+    eventually(lambda: status() == 200)
+    assert "chat" in keys("list")
+    with fleet.redis.client() as client:
+        assert secret.encode() not in client.get(f"{{{fleet.prefix}}}:keys")
+    keys("revoke", "chat")
+    eventually(lambda: status() == 401)
 
 
 def test_two_whole_daemons_share_sessions_and_files(fleet: Fleet) -> None:
