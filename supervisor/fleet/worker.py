@@ -204,8 +204,17 @@ class Worker:
             return None
 
     async def _do(self, deliveries: Deliveries, delivery: Delivery, ask: Ask) -> None:
+        mute = False
+
         async def say(news: Output) -> None:
-            await deliveries.event(delivery, encode(news))
+            # Whoever listens hears of the gap and gets the result: no reason to end what runs, or to wait each time.
+            nonlocal mute
+            if not mute:
+                try:
+                    await deliveries.event(delivery, encode(news))
+                except OUTAGE as error:
+                    mute = True
+                    log.warning("output is not told on the way job=%s reason=%s", delivery.job, error)
 
         begun, reply, state = False, _CANCELLED, _FAILED
         # Before it is begun: from then on it may be cancelled.
