@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, cast
 
 import msgspec
 import trio
@@ -22,6 +23,7 @@ from supervisor.settings_fleet import FleetSettings
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS: Final = 2.0
 _DRAIN_SECONDS: Final = 3600
+_CATALOGUE_SECONDS: Final = 86_400
 
 
 class WorkerRecord(Struct, frozen=True):
@@ -39,6 +41,8 @@ class WorkerRecord(Struct, frozen=True):
     state: Literal["ready", "draining"]
     started_at: float
     catalogue: bytes = b""
+    """Its languages, as :mod:`supervisor.fleet.languages` writes them. Many workers have the same ones, so Redis keeps
+    them once and in the record their hash stands instead: gateways read all records each heartbeat."""
 
     @property
     def lanes(self) -> tuple[str, str]:
@@ -77,6 +81,8 @@ class Registry:
         self._link = link
         self._settings = settings
         self.clock = FleetClock()
+        self._told = b""
+        self._catalogues: dict[bytes, bytes] = {}
 
     async def announce(self, record: Record) -> bool:
         """Say that we live, for the next ``fleet.lost_seconds``, and what we are. True: we are asked to leave.
@@ -84,22 +90,34 @@ class Registry:
         Raises:
             StoreUnavailable: Redis does not answer.
         """
-        entry = record.version
+        entry, catalogue, digest, short = record.version, b"", b"", record
         lanes: tuple[str, ...] = ()
         if isinstance(record, WorkerRecord):
-            entry, lanes = f"{record.state} {pool_lane(record.pool)}", record.lanes
+            entry, lanes, catalogue = f"{record.state} {pool_lane(record.pool)}", record.lanes, record.catalogue
+            digest = _digest(catalogue)
+            short = msgspec.structs.replace(record, catalogue=digest)
+        if digest != self._told:
+            await self._tell(digest, catalogue)
         arguments: list[str | bytes | int] = [
             _role(record),
             record.name,
-            msgspec.msgpack.encode(record),
+            msgspec.msgpack.encode(short),
             self._lost(),
             entry,
+            _name(digest) if digest else "",
             *lanes,
         ]
         asked_at = self.clock.running()
-        now, drain = await self._link.run(ANNOUNCE, [self._link.key()], arguments)
+        now, drain, known = await self._link.run(ANNOUNCE, [self._link.key()], arguments)
         self.clock.hear(asked_at, int(now) / 1000)
+        if not known:
+            await self._tell(digest, catalogue)
         return isinstance(record, WorkerRecord) and bool(drain)
+
+    async def _tell(self, digest: bytes, catalogue: bytes) -> None:
+        name = self._link.key("catalogue", _name(digest))
+        await self._link.call(lambda client: client.set(name, catalogue, ex=_CATALOGUE_SECONDS))
+        self._told = digest
 
     async def withdraw(self, record: Record) -> None:
         """Say that we are gone. What we leave undone is the reaper's, from now on.
@@ -115,7 +133,15 @@ class Registry:
         Raises:
             StoreUnavailable: Redis does not answer.
         """
-        return await self._present("worker", WorkerRecord)
+        found = await self._present("worker", WorkerRecord)
+        wanted = {each.catalogue for each in found if each.catalogue}
+        kept = {digest: self._catalogues[digest] for digest in wanted & self._catalogues.keys()}
+        if missing := sorted(wanted - kept.keys()):
+            names = [self._link.key("catalogue", _name(digest)) for digest in missing]
+            told = await self._link.call(lambda client: cast("list[bytes | None]", client.mget(names)))
+            kept |= {digest: each for digest, each in zip(missing, told, strict=True) if each is not None}
+        self._catalogues = kept
+        return [msgspec.structs.replace(each, catalogue=kept.get(each.catalogue, b"")) for each in found]
 
     async def gateways(self) -> list[GatewayRecord]:
         """Give the gateways that live, by name.
@@ -145,6 +171,14 @@ class Registry:
 
     def _lost(self) -> int:
         return int(self._settings.lost_seconds * 1000)
+
+
+def _digest(catalogue: bytes) -> bytes:
+    return hashlib.sha256(catalogue).digest() if catalogue else b""
+
+
+def _name(digest: bytes) -> str:
+    return digest.hex()
 
 
 class Announcer:

@@ -51,7 +51,7 @@ class Roster:
         """
         self.workers = tuple(await self._registry.workers())
         self.gateways = tuple(await self._registry.gateways())
-        tables = [decode_table(each.catalogue) for each in self.ready]
+        tables = map(decode_table, dict.fromkeys(each.catalogue for each in self.ready))
         known = [each for each in tables if each is not None]
         # While none is there, what they had is still the best answer to what there is.
         self.languages.current = merged(self._own if not self.workers else self.languages.current, known)

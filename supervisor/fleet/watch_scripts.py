@@ -18,13 +18,15 @@ local function dead(worker, lost)
 end
 """
 
-# ARGV: role, name, record, lost, what stands in the table, lane... Gives the time, and whether it is asked to leave.
+# ARGV: role, name, record, lost, what stands in the table, its catalogue ('': none), lane... Gives the time, whether it
+# is asked to leave, and whether its catalogue is there.
 ANNOUNCE: Final = job_script("""
-local role, name, record, lost, entry = unpack(ARGV)
+local role, name, record, lost, entry, catalogue = unpack(ARGV)
 redis.call('SET', key('alive', role, name), record, 'PX', lost)
 redis.call('HSET', key(role .. 's'), name, entry)
-for number = 6, #ARGV do redis.call('PEXPIRE', key('lane', ARGV[number]), DAY) end
-return {whole(now), redis.call('EXISTS', key('drain', name))}
+for number = 7, #ARGV do redis.call('PEXPIRE', key('lane', ARGV[number]), DAY) end
+local known = catalogue == '' and 1 or redis.call('PEXPIRE', key('catalogue', catalogue), DAY)
+return {whole(now), redis.call('EXISTS', key('drain', name)), known}
 """)
 
 # ARGV: role, name. A worker stays in the table: what it leaves behind is the reaper's.

@@ -155,3 +155,19 @@ def test_workers_of_equal_capability_share_a_pool_and_others_do_not() -> None:
     }
     assert len(others | {one}) == 7
     assert (pool_lane(one), worker_lane("w")) == (f"pool:{one}", "worker:w")
+
+
+async def test_what_workers_have_in_common_is_kept_once_and_told_again_when_redis_has_lost_it(fleet: Fleet) -> None:
+    mine, yours = record("w", catalogue=b"the same"), record("x", catalogue=b"the same")
+    worker, other, gateway = fleet.registry, fleet.registry, fleet.registry
+    await worker.announce(mine)
+    await other.announce(yours)
+    assert await gateway.workers() == [mine, yours]
+    (name,) = [key for key in await fleet.keys() if key.startswith("catalogue:")]
+    await fleet.link.call(lambda client: client.delete(fleet.link.key(name)))
+    assert await gateway.workers() == [mine, yours]
+    assert await fleet.registry.workers() == [record("w"), record("x")]
+    await worker.announce(mine)
+    assert await fleet.registry.workers() == [mine, yours]
+    await worker.announce(record("w", catalogue=b"another"))
+    assert [each.catalogue for each in await gateway.workers()] == [b"another", b"the same"]
