@@ -41,6 +41,7 @@ PINNED: Final = 256
 """Jobs for this worker alone that are done at once: most are short questions about what runs here."""
 _PAUSE_SECONDS: Final = 0.5
 _ADMITTED: Final = encode(Admitted())
+ANNOUNCED_AFTER_SECONDS: Final = 0.1
 _ANNOUNCED: Final = (Execute, StartProgram, ResumeProgram)
 """Jobs whose caller wants to know when they are begun."""
 
@@ -222,13 +223,31 @@ class Worker:
             self._scopes[delivery.job] = scope
             try:
                 with trio.CancelScope(shield=True):
-                    begun = await deliveries.begin(delivery, _ADMITTED if isinstance(ask, _ANNOUNCED) else b"")
+                    begun = await deliveries.begin(delivery, _ADMITTED if _announced_at_once(ask) else b"")
                 if begun:
-                    reply, state = await _outcome(self._services, ask, say)
+                    async with trio.open_nursery() as nursery:
+                        if isinstance(ask, _ANNOUNCED) and not _announced_at_once(ask):
+                            nursery.start_soon(_announce_later, deliveries, delivery)
+                        reply, state = await _outcome(self._services, ask, say)
+                        nursery.cancel_scope.cancel()
             finally:
                 del self._scopes[delivery.job]
         if begun:
             await deliveries.finish(delivery, reply, state=state)
+
+
+def _announced_at_once(ask: Ask) -> bool:
+    """What says something itself on the way has its pieces numbered; the first is that it was begun."""
+    return isinstance(ask, Execute) and ask.listens
+
+
+async def _announce_later(deliveries: Deliveries, delivery: Delivery) -> None:
+    """Say that it was begun, unless it is over first: most are, and save Redis and the gateway a message."""
+    await trio.sleep(ANNOUNCED_AFTER_SECONDS)
+    try:
+        await deliveries.event(delivery, _ADMITTED)
+    except OUTAGE as error:
+        log.warning("not said that it was begun job=%s reason=%s", ascii(delivery.job), error)
 
 
 async def _outcome(services: Services, ask: Ask, say: Say) -> tuple[bytes, State]:
