@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -157,9 +158,24 @@ class World:
 
 
 @contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+@contextmanager
 def run_world(image_dir: Path) -> Iterator[World]:
     """Run Redis, S3, one gateway, one worker, and an embedded daemon beside them, for the block."""
-    with run_fleet(settings={}) as fleet, measured_daemon(image_dir, **_UNLIMITED) as embedded:
+    # Read by moto when its server starts; else it would write into the current directory.
+    with (
+        tempfile.TemporaryDirectory(prefix="gb-") as scratch,
+        _environment("MOTO_RECORDER_FILEPATH", f"{scratch}/requests"),
+        run_fleet() as fleet,
+        measured_daemon(image_dir, **_UNLIMITED) as embedded,
+    ):
         fleet.image = image_dir
         (gateway,) = fleet.start("gateway", "g1", settings=_AS_SHIPPED)
         world = World(fleet, embedded, gateway)
