@@ -15,7 +15,7 @@ unexport GAOLER_TEST_MICROVM
 # The tests of sandboxes in virtual machines.
 MICROVM_TESTS ?= tests/microvm tests/contracts/test_backend.py
 
-.PHONY: run test lint types imports unit test-v2 test-microvm crash tools bench bench-microvm fuzz lock clean
+.PHONY: run test lint types imports unit test-v2 test-microvm crash tools bench bench-scale bench-microvm fuzz lock clean
 
 run: $(VENV)/installed
 	@$(VENV)/bin/gaoler image build --state-dir $(STATE_DIR)
@@ -69,6 +69,11 @@ bench: $(VENV)/installed-dev
 	@$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
 	@for each in latency languages mcp waiting fairness neighbours transfer egress load soak; do $(VENV)/bin/python -m benchmarks.$$each --image-dir $(TEST_IMAGE_DIR) && echo || exit 1; done
 	@$(VENV)/bin/python -m benchmarks.seccomp
+
+# A fleet on this machine beside an embedded daemon, and what a simulation makes of that for 10, 100 and 1 000 hosts. Minutes.
+bench-scale: $(VENV)/installed-dev tools
+	@$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
+	@$(VENV)/bin/python -m benchmarks.scale --image-dir $(TEST_IMAGE_DIR)
 
 # Boots of virtual machines and executions in them, beside a plain QEMU boot of the same kernel. Minutes.
 bench-microvm: $(VENV)/installed-dev tools
