@@ -27,6 +27,7 @@ _TABLE: Final[dict[type[errors.GaolerError], tuple[int, str]]] = {
     errors.SandboxFailed: (503, "sandbox_failed"),
     errors.ExecutionLost: (503, "execution_lost"),
     errors.StoreUnavailable: (503, "store_unavailable"),
+    errors.StoreSpoilt: (503, "store_unavailable"),
     errors.StorageFull: (507, "storage_full"),
     errors.QuotaReached: (507, "quota_reached"),
     errors.ConfigurationError: (500, "internal_error"),

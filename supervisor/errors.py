@@ -98,5 +98,9 @@ class StoreUnavailable(GaolerError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class StoreSpoilt(StoreUnavailable):
+    """What Redis keeps is not what we wrote: another type, a value that cannot be read. Asked again, it still is."""
+
+
 class ConfigurationError(GaolerError):
     """A setting, policy or runtime file is wrong: the daemon refuses to start. ``field`` is the key."""

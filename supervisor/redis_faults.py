@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 from typing import Final
 
+import msgspec
 import redis
+
+from supervisor.errors import StoreSpoilt
 
 
 class Fault(Enum):
@@ -20,6 +25,8 @@ class Fault(Enum):
     """We may not: the settings are wrong, or have become so."""
     FULL = auto()
     """It keeps nothing more."""
+    SPOILT = auto()
+    """What is kept there is not what we wrote."""
     OURS = auto()
     """The call was wrong."""
 
@@ -41,9 +48,38 @@ _CODES: Final = {
     "NOPERM": Fault.REFUSED,
     "OOM": Fault.FULL,
     "MISCONF": Fault.FULL,
+    "WRONGTYPE": Fault.SPOILT,
 }
 _IN_SCRIPT: Final = re.compile(r"(?:^|: -?|\s-)([A-Z]{3,})\s")
 """An error of a command in a script is quoted by servers before 7 with ``-CODE``, and begins with it since then."""
+_VALUE: Final = re.compile(
+    r"not an integer|not a valid float|resulting score is not|would overflow|would produce NaN|Invalid stream ID"
+    r"|attempt to (?:compare|concatenate|index|perform arithmetic)|bad argument #|Expected .* but found"
+    r"|too many results to unpack|arguments must be strings or integers"
+)
+"""What servers and their scripts say of a value that none of us has written."""
+SPOILT: Final = "the server's Redis holds what this server has not written"
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Read for the block what Redis keeps: everything that cannot be read was written by nobody of ours.
+
+    Raises:
+        StoreSpoilt: that.
+    """
+    try:
+        yield
+    except (msgspec.MsgspecError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError):
+        # Not what it is: whoever can write there would choose what stands here.
+        raise StoreSpoilt(SPOILT) from None
+
+
+def _by_words(said: str) -> Fault:
+    if _VALUE.search(said):
+        return Fault.SPOILT
+    # Said of commands and of keys, without a code.
+    return Fault.REFUSED if "The user executing the script" in said else Fault.OURS
 
 
 def fault_of(error: BaseException) -> Fault:
@@ -57,8 +93,7 @@ def fault_of(error: BaseException) -> Fault:
         for quoted in _IN_SCRIPT.findall(str(error)):
             if quoted in _CODES:
                 return _CODES[quoted]
-        # Said of commands and of keys, without a code.
-        return Fault.REFUSED if "The user executing the script" in str(error) else Fault.OURS
+        return _by_words(str(error))
     if isinstance(error, redis.ConnectionError | redis.TimeoutError | OSError):
         return Fault.LOST
     return Fault.OURS

@@ -19,10 +19,10 @@ import redis
 import trio
 
 from supervisor.dialling import Dial
-from supervisor.errors import ConfigurationError, StorageFull, StoreUnavailable
+from supervisor.errors import ConfigurationError, StorageFull, StoreSpoilt, StoreUnavailable
 from supervisor.redis_dialling import Cut, ServerRefused
 from supervisor.redis_facts import RedisFacts, check_server, read_facts
-from supervisor.redis_faults import Fault, fault_of
+from supervisor.redis_faults import SPOILT, Fault, fault_of
 from supervisor.redis_servers import Servers
 from supervisor.settings_fleet import RedisSettings
 
@@ -80,6 +80,7 @@ class RedisLink:
         Raises:
             StoreUnavailable: no server answered in time, or too few replicas did.
             StorageFull: the server has no room.
+            StoreSpoilt: what it keeps is not what we wrote.
         """
         deadline = trio.current_time() + self._settings.retry_seconds
         pause = _FIRST_PAUSE_SECONDS
@@ -161,6 +162,7 @@ class RedisLink:
 
         Raises:
             StorageFull: there is no room.
+            StoreSpoilt: there is something else.
             Exception: the error itself, if it is our own.
         """
         match fault_of(error):
@@ -174,6 +176,9 @@ class RedisLink:
             case Fault.FULL:
                 log.error("Redis keeps nothing more: %s", error)
                 raise StorageFull("the server's Redis has no room") from None
+            case Fault.SPOILT:
+                log.error("Redis holds what is not ours: %s", error)
+                raise StoreSpoilt(SPOILT) from None
             case Fault.OURS:
                 raise error
 
@@ -197,6 +202,7 @@ class Line:
 
         Raises:
             StoreUnavailable: the server is gone.
+            StoreSpoilt: what it keeps is not what we wrote.
         """
         if self._client is None:
             self._cut = Cut()
@@ -219,6 +225,9 @@ class Line:
             fault = fault_of(error)
             if fault is Fault.OURS:
                 raise
+            if fault is Fault.SPOILT:
+                log.error("Redis holds what is not ours: %s", error)
+                raise StoreSpoilt(SPOILT) from None
             self.drop()
             if fault is Fault.ELSEWHERE:
                 self._servers.forget()

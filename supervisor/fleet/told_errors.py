@@ -23,6 +23,7 @@ _EXTRAS: Final[Mapping[type[errors.GaolerError], tuple[str, ...]]] = {
     errors.SandboxFailed: (),
     errors.ExecutionLost: (),
     errors.StoreUnavailable: ("retry_after_seconds",),
+    errors.StoreSpoilt: ("retry_after_seconds",),
 }
 """What a door tells, and what each has beside its message."""
 _BY_NAME: Final = {kind.__name__: kind for kind in _EXTRAS}

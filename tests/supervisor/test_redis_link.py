@@ -140,6 +140,12 @@ def test_a_wrong_url_is_refused_and_not_repeated(url: str) -> None:
         (redis.TimeoutError("reading"), Fault.LOST),
         (ConnectionResetError(), Fault.LOST),
         (redis.ResponseError("wrong number of arguments"), Fault.OURS),
+        (redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value"), Fault.SPOILT),
+        (
+            redis.ResponseError("user_script:9: attempt to compare nil with number script: ab, on @user_script:9."),
+            Fault.SPOILT,
+        ),
+        (redis.ResponseError("ERR hash value is not an integer"), Fault.SPOILT),
     ],
 )
 def test_an_error_says_what_to_do(error: Exception, fault: Fault) -> None:
