@@ -93,7 +93,9 @@ class StateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[state]``: saved interpreters, where Redis and S3 are used. How long in all: ``live.archive_hours``."""
 
     hot_bytes: Annotated[int, _meta("larger ones go to S3 at once; 0: all of them", ge=0, le=1 << 32)] = 100 << 20
-    hot_seconds: Annotated[float, _meta("kept in Redis so long after the last use", gt=0, le=366 * 86_400)] = 7200.0
+    hot_seconds: Annotated[
+        float, _meta("without archive: kept so long after the last use; with it: in S3 by then", gt=0, le=366 * 86_400)
+    ] = 7200.0
     archive: Annotated[bool, _meta("move unused ones from Redis to S3; otherwise they go after hot_seconds")] = True
     archive_after_seconds: Annotated[float, _meta("unused so long", gt=0, le=366 * 86_400)] = 3600.0
     archive_check_seconds: Annotated[float, _meta("how often those are looked for", gt=0, le=86_400)] = 300.0

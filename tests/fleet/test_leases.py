@@ -57,6 +57,22 @@ async def test_a_session_is_one_workers_until_it_lets_it_go(fleet: Fleet) -> Non
     assert await fence(fleet) == second.number
 
 
+async def test_who_takes_a_session_over_is_told_from_whom_and_only_if_it_was_not_given_up(fleet: Fleet) -> None:
+    await alive(fleet, "a", "b")
+    first = await of(fleet, "a").acquire(S)
+    assert isinstance(first, Lease)
+    assert first.taken_from is None
+    # An earlier process of the same name, which is gone.
+    again = of(fleet, "a")
+    second = await again.acquire(S)
+    assert isinstance(second, Lease)
+    assert second.taken_from == "a"
+    await again.release(second)
+    third = await of(fleet, "b").acquire(S)
+    assert isinstance(third, Lease)
+    assert third.taken_from is None
+
+
 async def test_of_all_who_ask_at_once_one_gets_it(fleet: Fleet) -> None:
     names = [f"w{number}" for number in range(8)]
     await alive(fleet, *names)
