@@ -1,0 +1,452 @@
+"""Faults of a whole fleet, with real servers and processes: nothing acknowledged is lost, nothing runs twice, and
+everything works again without a restart of any member.
+
+All times are a fifth of their defaults, and so are the outages: six seconds stand for thirty. The true ones:
+``GAOLER_TRUE_OUTAGE=1``.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from supervisor.jailer.cgroup_subtree import remove_subtree
+from tests.daemon import Daemon, eventually, wait_listening
+from tests.fleet.faults import NONCE, Faults, S3Faults, Told, Wire, marked, open_faults, skewed, stream
+from tests.fleet_world import Fleet, Member, run_fleet
+from tests.redis_server import RedisServer, Sentinel, run_redis, run_sentinel
+from tests.s3_server import run_s3_server
+
+pytestmark = pytest.mark.root
+
+OUTAGE_SECONDS: Final = 6.0
+QUICK: Final = {
+    "GAOLER_FLEET_HEARTBEAT_SECONDS": "0.4",
+    "GAOLER_FLEET_LOST_SECONDS": "2",
+    "GAOLER_FLEET_LEASE_SECONDS": "3",
+    "GAOLER_REDIS_SOCKET_SECONDS": "1",
+    "GAOLER_REDIS_CONNECT_SECONDS": "1",
+    "GAOLER_REDIS_RETRY_SECONDS": "2",
+    "GAOLER_S3_CONNECT_SECONDS": "1",
+    "GAOLER_S3_READ_SECONDS": "2",
+    "GAOLER_S3_ATTEMPTS": "2",
+    "GAOLER_EXECUTION_QUEUE_SECONDS": "10",
+}
+PATIENCE_SECONDS: Final = 25.0
+"""No caller waits longer for anything: a retry of Redis and of S3, the queue, and what a loaded machine takes."""
+HONEST: Final = {"store_unavailable", "execution_lost", "rate_limited"}
+
+
+@dataclass
+class World:
+    """A fleet whose members each have a wire of their own to Redis, and files that were acknowledged."""
+
+    fleet: Fleet
+    faults: Faults
+    s3: S3Faults
+    callers: ThreadPoolExecutor
+    wires: dict[str, Wire] = field(default_factory=dict)
+    kept: dict[str, bytes] = field(default_factory=dict)
+    """Address of a file to its content."""
+
+    def start(self, role: str, *names: str, settings: Mapping[str, str] | None = None) -> None:
+        for name in names:
+            own = dict(settings or {})
+            if self.fleet.redis_url == self.fleet.redis.url:
+                wire = self.wires.get(name) or self.faults.wire(self.fleet.redis.port)
+                self.wires[name] = wire
+                own["GAOLER_REDIS_URL"] = f"redis://127.0.0.1:{wire.port}/0"
+            self.fleet.spawn(role, name, own)
+        for name in names:
+            member = self.fleet.members[name]
+            member.daemon.address = wait_listening(member.daemon.process, member.home)
+            member.daemon.patience = PATIENCE_SECONDS
+
+    def member(self, name: str) -> Member:
+        return self.fleet.members[name]
+
+    def gateway(self, name: str = "g1") -> Daemon:
+        return self.member(name).daemon
+
+    def background(self, work: Callable[..., Any], *arguments: Any, **fields: Any) -> Future[Any]:
+        return self.callers.submit(work, *arguments, **fields)
+
+    def keep(self, gateway: str = "g1") -> None:
+        """Upload a file; once it is acknowledged it has to stay."""
+        content = secrets.token_bytes(20_000)
+        answer = self.gateway(gateway).upload(("a.bin", content))
+        assert answer.status == 200, answer.body
+        self.kept[_address(answer.json["session_id"], answer.json["files"][0]["fileId"])] = content
+
+    def running(self) -> int:
+        return [job["state"] for job in self.fleet.ledger().values()].count("running")
+
+    def holder(self, session_id: str) -> str:
+        found: bytes = self.fleet.redis.command("HGET", f"{{{self.fleet.prefix}}}:lease:{session_id}", "holder") or b""
+        return found.decode()
+
+    def workers(self) -> set[str]:
+        return {each["name"] for each in self.member("g1").internal("workers").json["workers"]}
+
+    def check(self) -> None:
+        """Everything is there, everything works, and every job has come to an end."""
+        gateways = [each.daemon for each in self.fleet.gateways]
+        for gateway in gateways:
+            eventually(lambda gateway=gateway: gateway.request("GET", "/health").status == 200)  # type: ignore[misc]
+            for address, content in self.kept.items():
+                assert gateway.request("GET", address).body == content
+            told = stream(gateway, marked("0", "open('/mnt/data/out.txt', 'w').write('whole')"))
+            assert told.what == "done", told
+            assert len(told.nonces) == 1
+            [made] = told.body["files"]
+            assert gateway.request("GET", _address(told.body["session_id"], made["id"])).body == b"whole"
+        eventually(lambda: not self.unended())
+        for each in self.fleet.members.values():
+            assert each.daemon.process.poll() is None, each.daemon.log_path.read_text()[-3000:]
+
+    def heal(self) -> None:
+        """Let nothing be amiss any more that a test may have left so."""
+        for wire in self.wires.values():
+            wire.flow()
+            if wire.is_cut:
+                wire.mend()
+        self.s3.proxy.fail, self.s3.proxy.stall = 0, ""
+        if self.s3.is_away:
+            self.s3.come_back()
+        for name, member in self.fleet.members.items():
+            if member.daemon.process.poll() is not None:
+                self.start(member.role, name)
+
+    def unended(self) -> list[str]:
+        return [job for job, line in self.fleet.ledger().items() if line["state"] in ("queued", "running")]
+
+
+def _address(session_id: str, file_id: str) -> str:
+    return f"/v1/download/{session_id}/{file_id}"
+
+
+@contextmanager
+def open_world(
+    settings: Mapping[str, str] = QUICK, redis: RedisServer | None = None, redis_url: str | None = None
+) -> Iterator[World]:
+    """Two gateways and two workers."""
+    with (
+        tempfile.TemporaryDirectory(prefix="gt-redis-") as directory,
+        # What Redis has acknowledged, it still has after a SIGKILL.
+        nullcontext(redis) if redis else run_redis(Path(directory), options={"appendfsync": "always"}) as used,
+        run_s3_server() as server,
+        open_faults() as faults,
+        ThreadPoolExecutor(24) as callers,
+    ):
+        s3 = faults.s3(server.port)
+        with run_fleet(redis=used, redis_url=redis_url, s3=server, s3_url=s3.url, settings=settings) as fleet:
+            world = World(fleet, faults, s3, callers)
+            world.start("worker", "w1", "w2")
+            world.start("gateway", "g1", "g2")
+            fleet.wait_workers(world.member("g1"), 2)
+            fleet.wait_workers(world.member("g2"), 2)
+            yield world
+
+
+@pytest.fixture(scope="module")
+def shared_world() -> Iterator[World]:
+    with open_world() as world:
+        yield world
+
+
+@pytest.fixture
+def world(shared_world: World) -> Iterator[World]:
+    shared_world.keep()
+    try:
+        yield shared_world
+    finally:
+        # Where a test failed, the next one is not to.
+        shared_world.heal()
+    shared_world.check()
+
+
+SLOW = "import time\nfor n in range(30):\n    time.sleep(0.1)\nprint('end', flush=True)"
+
+
+def all_end(told: list[Told]) -> None:
+    """Each has come to its end, and has run once."""
+    for each in told:
+        assert each.what == "done", each
+        assert len(NONCE.findall(each.body["stdout"].encode())) == 1, each
+        assert each.body["stdout"].endswith("end\n"), each
+
+
+def ask_until(world: World, over: Callable[[], bool], gateway: str = "g1") -> list[Told]:
+    """Ask for one thing after another until it is over; whatever is told is honest."""
+    told = []
+    while not over():
+        told.append(stream(world.gateway(gateway), marked("1")))
+        assert told[-1].what in HONEST | {"done"}, told[-1]
+    return told
+
+
+def lasting(seconds: float) -> Callable[[], bool]:
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() > end
+
+
+def test_what_runs_while_redis_is_killed_and_started_again_ends_as_it_should(world: World) -> None:
+    session = world.gateway().execute("x = 41", stateful=True)["session_id"]
+    asked = [
+        world.background(stream, world.gateway(name), marked(str(number), SLOW))
+        for number, name in enumerate(["g1", "g2", "g1", "g2"])
+    ]
+    asked.append(world.background(stream, world.gateway(), marked("9", SLOW), session_id=session, stateful=True))
+    eventually(lambda: world.running() == 5)
+    world.fleet.redis.kill()
+    world.fleet.redis.start()
+    all_end([each.result() for each in asked])
+    assert world.gateway().execute("print(x + 1)", session_id=session, stateful=True)["stdout"] == "42\n"
+
+
+@pytest.mark.parametrize("how", ["killed", "silent"])
+def test_while_redis_is_gone_callers_are_told_and_after_it_all_is_well(world: World, how: str) -> None:
+    a_while(world, how, OUTAGE_SECONDS)
+
+
+@pytest.mark.skipif("GAOLER_TRUE_OUTAGE" not in os.environ, reason="takes minutes: set GAOLER_TRUE_OUTAGE=1")
+@pytest.mark.parametrize("how", ["killed", "silent"])
+def test_while_redis_is_gone_for_thirty_seconds_with_the_default_times_the_same_holds(how: str) -> None:
+    defaults = dict.fromkeys(QUICK, "")
+    defaults |= {
+        "GAOLER_FLEET_HEARTBEAT_SECONDS": "2",
+        "GAOLER_FLEET_LOST_SECONDS": "10",
+        "GAOLER_FLEET_LEASE_SECONDS": "15",
+        "GAOLER_REDIS_SOCKET_SECONDS": "5",
+        "GAOLER_REDIS_CONNECT_SECONDS": "5",
+        "GAOLER_REDIS_RETRY_SECONDS": "10",
+    }
+    with open_world({name: value for name, value in defaults.items() if value}) as world:
+        world.keep()
+        a_while(world, how, 30.0)
+        world.check()
+
+
+def a_while(world: World, how: str, seconds: float) -> None:
+    asked = [world.background(stream, world.gateway(name), marked("1", SLOW)) for name in ("g1", "g2", "g1")]
+    eventually(lambda: world.running() == 3)
+    redis = world.fleet.redis
+    redis.kill() if how == "killed" else redis.pause()
+    told = ask_until(world, lasting(seconds))
+    redis.start() if how == "killed" else redis.resume()
+    assert "store_unavailable" in {each.what for each in told}
+    assert all(each.body.get("retry_after_seconds") for each in told if each.what == "store_unavailable")
+    all_end([each.result() for each in asked])
+
+
+def test_a_session_of_a_worker_that_was_cut_off_goes_on_elsewhere_and_the_old_one_can_write_nothing(
+    world: World,
+) -> None:
+    gateway = world.gateway()
+    session = gateway.execute("x = 41", stateful=True)["session_id"]
+    old = world.holder(session)
+    eventually(lambda: any(f"session saved session={session}" in line for line in world.member(old).daemon.lines()))
+    code = marked("2", f"x = 0\nopen('/mnt/data/late.txt', 'w').write('late')\n{SLOW}\n{SLOW}")
+    late = world.background(stream, gateway, code, session_id=session, stateful=True)
+    eventually(lambda: world.running() == 1)
+    world.wires[old].cut()
+    told: list[dict[str, Any]] = []
+
+    def taken() -> bool:
+        answer = gateway.try_execute("print(x + 1)", session_id=session, stateful=True)
+        if answer.status != 200:
+            assert answer.json["error"] in HONEST, answer.body
+            return False
+        told.append(answer.json)
+        return True
+
+    eventually(taken)
+    assert told[0]["stdout"] == "42\n"
+    assert told[0]["runtime_restored"]
+    assert "the worker that had this session is gone: the variables are as they were" in told[0]["stderr"]
+    assert late.result().what == "execution_lost"
+    assert world.holder(session) != old
+    world.wires[old].mend()
+    eventually(lambda: old in world.workers())
+    eventually(lambda: any("taken by another worker" in line for line in world.member(old).daemon.lines()))
+    after = gateway.execute("import os; print(x + 1, os.listdir('.'))", session_id=session, stateful=True)
+    assert after["stdout"] == "42 []\n"
+    assert "late.txt" not in str(gateway.request("GET", f"/v1/files/{session}?detail=full").json)
+
+
+def test_a_gateway_that_was_cut_off_says_so_and_the_other_one_serves(world: World) -> None:
+    asked = world.background(stream, world.gateway("g2"), marked("3", SLOW))
+    eventually(lambda: world.running() == 1)
+    world.wires["g2"].cut()
+    cut = world.background(ask_until, world, lasting(4.0), "g2")
+    assert {each.what for each in ask_until(world, lasting(4.0))} == {"done"}
+    assert {each.what for each in cut.result()} == {"store_unavailable"}
+    world.wires["g2"].mend()
+    all_end([asked.result()])
+
+
+def test_a_worker_that_hears_nothing_for_a_moment_loses_nothing(world: World) -> None:
+    asked = [world.background(stream, world.gateway(), marked("4", SLOW)) for _ in range(4)]
+    eventually(lambda: world.running() == 4)
+    for wire in (world.wires["w1"], world.wires["w2"]):
+        wire.stall()
+    over = lasting(1.0)
+    while not over():
+        assert world.gateway().request("GET", "/health").status == 200
+    for wire in (world.wires["w1"], world.wires["w2"]):
+        wire.flow()
+    all_end([each.result() for each in asked])
+
+
+def test_while_s3_is_gone_what_needs_no_files_runs_and_what_does_is_refused(world: World) -> None:
+    world.s3.go_away()
+    assert world.gateway().execute("print(6 * 7)")["stdout"] == "42\n"
+    writes = world.gateway().try_execute("open('/mnt/data/a.txt', 'w').write('a')")
+    upload = world.gateway().upload(("a.txt", b"a"))
+    assert {(each.status, each.json["error"]) for each in (writes, upload)} == {(503, "store_unavailable")}
+    assert {each.headers["Retry-After"] for each in (writes, upload)} == {"2"}
+    world.s3.come_back()
+
+
+def test_errors_of_s3_that_pass_are_passed_over_and_others_are_told(world: World) -> None:
+    world.s3.proxy.fail = 1
+    world.keep()
+    world.s3.proxy.fail = 1
+    assert world.gateway().execute("open('/mnt/data/a.txt', 'w').write('a')")["files"]
+    world.s3.proxy.fail = -1
+    upload = world.gateway().upload(("a.txt", b"a"))
+    assert (upload.status, upload.json["error"]) == (503, "store_unavailable")
+    world.s3.proxy.fail = 0
+
+
+def test_while_s3_is_slow_nobody_waits_who_does_not_need_it(world: World) -> None:
+    world.s3.proxy.stall = "PUT"
+    code = marked("5", "open('/mnt/data/a.txt', 'w').write('a')")
+    slow = [world.background(stream, world.gateway(), code) for _ in range(3)]
+    eventually(lambda: world.running() == 3)
+    for _ in range(10):
+        assert world.gateway().execute("print(6 * 7)")["stdout"] == "42\n"
+    assert [each.done() for each in slow] == [False] * 3
+    world.s3.proxy.stall = ""
+    assert {each.result().what for each in slow} <= {"store_unavailable", "done"}
+
+
+def test_a_worker_that_is_killed_loses_what_it_ran_and_nothing_else(world: World) -> None:
+    gateway = world.gateway()
+    session = gateway.execute("x = 41\nopen('/mnt/data/kept.txt', 'w').write('kept')", stateful=True)["session_id"]
+    dying = world.holder(session)
+    member = world.member(dying)
+    eventually(lambda: any(f"session saved session={session}" in line for line in member.daemon.lines()))
+    pinned = world.background(stream, gateway, marked("6", SLOW), session_id=session, stateful=True)
+    others = [world.background(stream, world.gateway(name), marked("7", SLOW)) for name in ("g1", "g2") * 6]
+
+    def pinned_runs() -> bool:
+        lines = world.fleet.ledger().values()
+        return any(line["state"] == "running" and line["lane"] == f"worker:{dying}" for line in lines)
+
+    eventually(lambda: world.running() >= 8 and pinned_runs())
+    family = member.daemon.family()
+    ran = {job for job, line in world.fleet.ledger().items() if line["state"] == "running" and line["worker"] == dying}
+    member.kill()
+    told = [each.result() for each in (pinned, *others)]
+    assert [each.what for each in told].count("execution_lost") == len(ran)
+    assert told[0].what == "execution_lost"
+    all_end([each for each in told if each.what != "execution_lost"])
+    assert {world.fleet.ledger()[job]["state"] for job in ran} == {"lost"}
+    after = gateway.execute("print(x + 1, open('kept.txt').read())", session_id=session, stateful=True)
+    assert after["stdout"] == "42 kept\n"
+    assert after["runtime_restored"]
+    assert "the worker that had this session is gone: the variables are as they were" in after["stderr"]
+    eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in family))
+    remove_subtree(member.home)
+    world.start("worker", dying)
+    world.fleet.wait_workers(world.member("g1"), 2)
+
+
+def test_what_a_killed_gateway_had_asked_for_comes_to_an_end_and_another_one_serves(world: World) -> None:
+    asked = world.background(stream, world.gateway("g2"), marked("8", SLOW))
+    eventually(lambda: world.running() == 1)
+    [job] = [job for job, line in world.fleet.ledger().items() if line["state"] == "running"]
+    world.member("g2").kill()
+    assert asked.result().what == "broken"
+    assert stream(world.gateway(), marked("1")).what == "done"
+    eventually(lambda: not world.unended())
+    assert world.fleet.ledger()[job]["state"] in ("done", "failed", "cancelled")
+    world.start("gateway", "g2")
+    world.fleet.wait_workers(world.member("g2"), 2)
+
+
+def test_a_gateway_and_a_worker_whose_clocks_are_an_hour_wrong_do_what_the_others_do(world: World) -> None:
+    worker, gateway = skewed(world.fleet.home / "early", 3600.0), skewed(world.fleet.home / "late", -3600.0)
+    world.start("worker", "w3", settings=worker)
+    world.start("gateway", "g3", settings=gateway)
+    world.fleet.wait_workers(world.member("g3"), 3)
+    try:
+        started = {each["name"]: each["started_at"] for each in world.member("g3").internal("workers").json["workers"]}
+        assert started["w3"] - started["w1"] > 3000
+        wrong = world.gateway("g3")
+        done = [world.background(stream, wrong, marked("1", SLOW)) for _ in range(12)]
+        all_end([each.result() for each in done])
+        assert "w3" in {line.get("worker") for line in world.fleet.ledger().values()}
+        world.keep("g3")
+        sessions = [wrong.execute("x = 41", stateful=True)["session_id"] for _ in range(8)]
+        mine = [each for each in sessions if world.holder(each) == "w3"]
+        assert mine
+        for session in sessions:
+            again = world.gateway().execute("print(x + 1)", session_id=session, stateful=True)
+            assert (again["stdout"], again["runtime_status"]) == ("42\n", "reused")
+        world.check()
+    finally:
+        for name in ("g3", "w3"):
+            member = world.fleet.members.pop(name)
+            member.daemon.stop()
+            remove_subtree(member.home)
+    world.fleet.wait_workers(world.member("g1"), 2)
+
+
+def test_when_the_primary_of_redis_is_lost_a_replica_has_all_that_was_acknowledged() -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="gt-redis-") as directory,
+        run_redis(Path(directory, "0")) as primary,
+        run_redis(Path(directory, "1"), replica_of=primary) as first,
+        run_redis(Path(directory, "2"), replica_of=primary) as second,
+        run_sentinel(Path(directory, "3"), primary, replicas=2) as sentinel,
+        open_world(
+            QUICK
+            | {
+                "GAOLER_REDIS_REPLICAS": "1",
+                "GAOLER_REDIS_REPLICA_SECONDS": "0.5",
+                "GAOLER_REDIS_NODES": ",".join(f"127.0.0.1:{each.port}" for each in (primary, first, second)),
+            },
+            primary,
+            sentinel.url,
+        ) as world,
+    ):
+        for gateway in ("g1", "g2", "g1", "g2"):
+            world.keep(gateway)
+        session = world.gateway().execute("x = 41", stateful=True)["session_id"]
+        asked = [world.background(stream, world.gateway(), marked("1", SLOW)) for _ in range(4)]
+        eventually(lambda: world.running() == 4)
+        primary.kill()
+        [world.fleet.redis] = (each for each in (first, second) if _becomes_primary(sentinel, each, primary))
+        all_end([each.result() for each in asked])
+        # Until the sentinel has given the other replica to the new primary, nothing new is acknowledged.
+        eventually(lambda: world.gateway().upload(("a.txt", b"a")).status == 200)
+        again = world.gateway().execute("print(x + 1)", session_id=session, stateful=True)
+        assert (again["stdout"], again["runtime_status"]) == ("42\n", "reused")
+        world.check()
+
+
+def _becomes_primary(sentinel: Sentinel, server: RedisServer, before: RedisServer) -> bool:
+    eventually(lambda: sentinel.primary_port() != before.port)
+    return sentinel.primary_port() == server.port
