@@ -89,6 +89,7 @@ class LiveSessions:
             GaolerError: as :meth:`supervisor.executor.Executor.execute`.
         """
         assert request.session_id is not None
+        await self._check(request.session_id, request.principal)
         session = self._session(request.session_id, request.principal, tier)
 
         def interrupt(job: Job) -> None:
@@ -113,6 +114,7 @@ class LiveSessions:
         Raises:
             GaolerError: as :meth:`supervisor.executor.Executor.execute`.
         """
+        await self._check(session_id, principal)
         session = self._session(session_id, principal, tier)
         owners = [each for each in self._sessions.values() if each.owner is not None and each.owner == session.owner]
         limit = self._limits.processes_per_owner
@@ -191,6 +193,16 @@ class LiveSessions:
         return session
 
     # -- the table --
+
+    async def _check(self, session_id: SessionId, principal: Principal) -> None:
+        """Refuse a stranger before a sandbox is made, or a lease taken, for a session that is somebody else's.
+
+        Raises:
+            NotFound: the session is another's.
+        """
+        session = self._sessions.get(session_id)
+        if session is None or session.owner is None:
+            await self._means.files.known_session(principal, session_id)
 
     def _session(self, session_id: SessionId, principal: Principal, tier: Tier) -> LiveSession:
         if self._stopping:
