@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import trio
 
-from supervisor.errors import StoreUnavailable
 from supervisor.execution import SessionId
 from supervisor.files import FileService
+from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.streams import entries
 from supervisor.redis_link import RedisLink
 
@@ -51,7 +51,7 @@ class Changes:
                 await self._link.call(
                     lambda client, fields=fields: client.xadd(self._key, fields, maxlen=_KEPT)  # type: ignore[misc]
                 )
-            except StoreUnavailable:
+            except OUTAGE:
                 log.warning("other gateways do not hear of %d changes", len(sessions))
 
     async def hear(self, files: FileService) -> None:
@@ -66,12 +66,12 @@ class Changes:
                             since, count=_AT_ONCE, block=_BLOCK_MILLISECONDS
                         )
                     )
-                except StoreUnavailable:
+                except OUTAGE:
                     await trio.sleep(_PAUSE_SECONDS)
                     continue
                 for _, entry, fields in entries(answer):
                     last = entry
                     told = fields or {}
                     if told.get(b"from") != self._name.encode():
-                        for session_id in told.get(b"sessions", b"").decode("ascii", "replace").split(","):
+                        for session_id in told.get(b"sessions", b"").decode("ascii", "replace").split(",", _AT_ONCE):
                             files.on_changed_elsewhere(SessionId(session_id))

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import redis
 import trio
 
+from supervisor.errors import StoreSpoilt
+from supervisor.fleet.going_on import go_on
 from supervisor.fleet.lanes import WORKER
 from supervisor.fleet.ledger import reap_worker
+from supervisor.fleet.messages import MAX_BYTES
 from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.scripts import BEGIN, EVENT, FINISH, GROUP, HAND_BACK, MOST_HOPS, UNDO
 from supervisor.fleet.streams import Fields, entries
@@ -25,6 +29,7 @@ _BLOCK_MILLISECONDS: Final = 2000
 _PAUSE_SECONDS: Final = 0.5
 _MOST_CANCELLATIONS: Final = 10_000
 _REMEMBERED: Final = 100_000
+_LONGEST_NAME: Final = 128
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +61,7 @@ class Deliveries:
         worker: str,
         lanes: Sequence[str],
         nursery: trio.Nursery,
+        begun: dict[str, str],
     ) -> None:
         self._nursery = nursery
         self._link = link
@@ -66,7 +72,7 @@ class Deliveries:
         self._lanes = sorted(lanes, key=lambda lane: not lane.startswith(WORKER))
         self._streams = {link.key("lane", lane): lane for lane in lanes}
         self._open: dict[tuple[str, str], Delivery] = {}  # by stream and entry
-        self._begun: dict[str, str] = {}  # job and token, of the latest
+        self._begun = begun
         self._unsure = True
         self._cancelled, self._cancellations = trio.open_memory_channel[str](_MOST_CANCELLATIONS)
 
@@ -112,8 +118,7 @@ class Deliveries:
         """
         if self._begun.get(delivery.job, delivery.token) != delivery.token:
             # Whatever the ledger says: somebody may have made it forget.
-            await self._drop(self._link.key("lane", delivery.lane), delivery.entry)
-            self._forget(delivery)
+            await self.abandon(delivery)
             return False
         if news:
             delivery.number = 1
@@ -131,11 +136,22 @@ class Deliveries:
             self._forget(delivery)
         return begun
 
+    async def abandon(self, delivery: Delivery) -> None:
+        """Take the entry of what is no job, or none that can be done, out of its lane. Nobody is told.
+
+        Raises:
+            StoreUnavailable: Redis does not answer.
+        """
+        self._forget(delivery)
+        await self._drop(self._link.key("lane", delivery.lane), [delivery.entry])
+
     async def _undo(self, delivery: Delivery) -> None:
         while True:
             try:
                 await self._run(UNDO, delivery.job, delivery.entry, delivery.token, self._keep)
                 break
+            except StoreSpoilt:
+                break  # there is nothing to undo in what is no line of the ledger
             except OUTAGE:
                 await trio.sleep(_PAUSE_SECONDS)
         self._forget(delivery)
@@ -153,13 +169,19 @@ class Deliveries:
         """Keep the result, tell the gateway, take the entry from the queue: one step, tried until it is done.
 
         Also for a job that is refused before it begins. False: something else has been told already, that we were
-        lost, say. While Redis is away this waits for it; the caller cancels it when it does not want to any more.
+        lost, say; or the ledger holds what none of us wrote, and there is nobody to tell. While Redis is away this
+        waits for it; the caller cancels it when it does not want to any more.
         """
         delivery.number += 1
         arguments = (delivery.job, delivery.lane, delivery.entry, delivery.token)
         while True:
             try:
                 held = await self._run(FINISH, *arguments, state, payload, delivery.number, self._keep, lasting=True)
+                break
+            except StoreSpoilt:
+                held = False
+                with suppress(*OUTAGE):
+                    await self.abandon(delivery)
                 break
             except OUTAGE:
                 await trio.sleep(_PAUSE_SECONDS)
@@ -221,22 +243,26 @@ class Deliveries:
         return found
 
     async def _known(self, answer: Any) -> list[Delivery]:
-        found = []
+        found: list[Delivery] = []
+        garbage: dict[str, list[str]] = defaultdict(list)
         for stream, entry, fields in entries(answer):
             if (stream, entry) in self._open:
                 continue
             delivery = _delivery(self._streams[stream], entry, fields)
             if delivery is None:
-                await self._drop(stream, entry)
+                garbage[stream].append(entry)
                 continue
             self._open[stream, entry] = delivery
             found.append(delivery)
+        for stream, dropped in garbage.items():
+            _log.warning("entries that are no jobs of ours are dropped lane=%s entries=%d", stream, len(dropped))
+            await self._drop(stream, dropped)
         return found
 
-    async def _drop(self, stream: str, entry: str) -> None:
+    async def _drop(self, stream: str, dropped: Sequence[str]) -> None:
         def work(client: redis.Redis) -> None:
-            client.xack(stream, GROUP, entry)
-            client.xdel(stream, entry)
+            client.xack(stream, GROUP, *dropped)
+            client.xdel(stream, *dropped)
 
         await self._link.call(work)
 
@@ -282,38 +308,39 @@ class Deliveries:
 
 
 def _delivery(lane: str, entry: str, fields: Fields | None) -> Delivery | None:
+    """Take a job out of an entry; ``None``: nobody of ours has written it."""
     if fields is None:
         return None
     try:
-        return Delivery(
-            job=fields[b"job"].decode(),
-            lane=lane,
-            signed=fields[b"signed"],
-            body=fields[b"body"],
-            gateway=fields[b"gateway"].decode(),
-            expires_at=int(fields[b"expires"]) / 1000,
-            entry=entry,
-        )
-    except (KeyError, ValueError):
-        _log.warning("an entry of lane %s is no job of ours: it is dropped", lane)
+        job, gateway, body = fields[b"job"].decode(), fields[b"gateway"].decode(), fields[b"body"]
+        if max(len(job), len(gateway)) > _LONGEST_NAME or len(body) > MAX_BYTES:
+            return None
+        expires_at = int(fields[b"expires"]) / 1000
+        return Delivery(job, lane, fields[b"signed"], body, gateway, expires_at, entry)
+    except (ArithmeticError, KeyError, ValueError):
         return None
 
 
 @asynccontextmanager
 async def open_deliveries(
-    link: RedisLink, settings: FleetSettings, worker_name: str, lanes: Sequence[str]
+    link: RedisLink,
+    settings: FleetSettings,
+    worker_name: str,
+    lanes: Sequence[str],
+    begun: dict[str, str] | None = None,
 ) -> AsyncIterator[Deliveries]:
     """Read these lanes for the block. What an earlier process of this name had begun is lost, and told so.
 
-    So a worker that opens several does that before it takes from any of them.
+    So a worker that opens several does that before it takes from any of them. ``begun``: the tokens of the jobs that
+    this process has begun, shared by all that it opens: no lane brings one again, whatever the ledger says by then.
 
     Raises:
         StoreUnavailable: Redis does not answer.
     """
     async with link.open_line() as line, trio.open_nursery() as nursery:
-        deliveries = Deliveries(link, line, settings, worker_name, lanes, nursery)
+        deliveries = Deliveries(link, line, settings, worker_name, lanes, nursery, {} if begun is None else begun)
         await deliveries.make_groups()
         await reap_worker(link, settings, worker_name, itself=True)
-        nursery.start_soon(deliveries._listen)  # noqa: SLF001 - its task
+        nursery.start_soon(go_on, deliveries._listen)  # noqa: SLF001 - its task
         yield deliveries
         nursery.cancel_scope.cancel()

@@ -26,6 +26,7 @@ from supervisor.files import run_sweeper
 from supervisor.fleet.calls import Calls
 from supervisor.fleet.changes import Changes
 from supervisor.fleet.gauges import gauges
+from supervisor.fleet.going_on import go_on
 from supervisor.fleet.languages import FleetLanguages
 from supervisor.fleet.leases import Leases
 from supervisor.fleet.ledger import run_reaper
@@ -80,7 +81,7 @@ async def serve_gateway(prepared: GatewayPrepared) -> None:
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(prepared.connector.await_end)
-        nursery.start_soon(run_sweeper, gateway.front.files, settings.files.sweep_minutes * 60)
+        nursery.start_soon(go_on, run_sweeper, gateway.front.files, settings.files.sweep_minutes * 60)
         internal = create_internal_app(settings.fleet.service_token, gateway, health=False)
         assert stores.link is not None
         keys = SharedKeys(stores.link)
@@ -247,13 +248,13 @@ async def _open_gateway(prepared: GatewayPrepared, stores: Stores) -> AsyncItera
         gateway.made_front = _front(prepared, stores, gateway, pressure, nursery)
         changes = Changes(link, name)
         gateway.front.files.on_changed = changes.note
-        nursery.start_soon(changes.tell)
-        nursery.start_soon(changes.hear, gateway.front.files)
-        nursery.start_soon(roster.watch, settings.fleet.heartbeat_seconds)
-        nursery.start_soon(run_reaper, link, settings.fleet)
-        nursery.start_soon(_follow, gateway, settings.fleet.heartbeat_seconds)
+        nursery.start_soon(go_on, changes.tell)
+        nursery.start_soon(go_on, changes.hear, gateway.front.files)
+        nursery.start_soon(go_on, roster.watch, settings.fleet.heartbeat_seconds)
+        nursery.start_soon(go_on, run_reaper, link, settings.fleet)
+        nursery.start_soon(go_on, _follow, gateway, settings.fleet.heartbeat_seconds)
         if stores.states is not None:
-            nursery.start_soon(run_archiver, stores.states)
+            nursery.start_soon(go_on, run_archiver, stores.states)
         yield gateway
         nursery.cancel_scope.cancel()
 

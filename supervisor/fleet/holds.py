@@ -31,7 +31,8 @@ class FleetHolds:
         """See :class:`supervisor.live_lease.Holds`."""
         found = await self._leases.acquire(session_id)
         if isinstance(found, str):
-            raise Busy(f"this session lives on {found}", retry_after_seconds=2.0)
+            # Not where: callers do not learn how the fleet's members are called.
+            raise Busy("this session lives on another worker just now", retry_after_seconds=2.0)
         self._held[session_id] = found
         return Hold(found.number, found.taken_from)
 

@@ -24,7 +24,7 @@ def decode_table(written: bytes) -> LanguageTable | None:
     """Read it; ``None``: it is of another version of ours."""
     try:
         return _decoder.decode(written)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -7,6 +7,7 @@ comes back can spoil nothing, whatever it still believes.
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ from supervisor.execution import SessionId
 from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.scripts import job_script
 from supervisor.fleet.watch_scripts import CALM
+from supervisor.redis_faults import reading
 from supervisor.redis_link import RedisLink
 from supervisor.settings_fleet import FleetSettings
 
 _log = logging.getLogger(__name__)
 _AT_ONCE: Final = 500
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 # ARGV: session, holder, life (ms), lost (ms), who asks. Gives the holder and, if that is the one who asked, the number,
 # and who had it before and did not let it go.
@@ -85,6 +88,19 @@ class Lease:
     """Who had it and did not let it go: a worker that is gone, or an earlier process of the same name."""
 
 
+def _name(holder: bytes) -> str:
+    """Read a worker's name.
+
+    Raises:
+        StoreSpoilt: it is none.
+    """
+    with reading():
+        name = holder.decode("ascii")
+        if not _NAME.fullmatch(name):
+            raise ValueError(name)
+        return name
+
+
 class Leases:
     """The leases of one worker."""
 
@@ -116,10 +132,11 @@ class Leases:
         arguments: list[str | int] = [session_id, self._holder, self._life, self._lost, self._who]
         holder, *number = await self._link.run(_ACQUIRE, [self._link.key()], arguments, lasting=True)
         if not number:
-            return cast("str", holder.decode())
-        before = number[1].decode()
-        taken_from = before.partition(" ")[0] if before not in ("", self._who) else None
-        lease = Lease(session_id, self._holder, int(number[0]), taken_from)
+            return _name(holder)
+        with reading():
+            before = number[1].decode()
+            taken_from = _name(number[1].partition(b" ")[0]) if before not in ("", self._who) else None
+            lease = Lease(session_id, self._holder, int(number[0]), taken_from)
         # Two of our tasks may have asked at once: the higher number is the one that holds.
         if (held := self._held.get(session_id)) is None or held.number < lease.number:
             self._held[session_id] = lease
@@ -143,7 +160,7 @@ class Leases:
         """
         name = self._link.key("lease", session_id)
         holder = cast("bytes | None", await self._link.call(lambda client: client.hget(name, "holder")))
-        return None if holder is None else holder.decode()
+        return None if holder is None else _name(holder)
 
     async def renew(self) -> list[SessionId]:
         """Renew all that we hold, and give those that another has got meanwhile: we hold them no more.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, cast
 
@@ -16,6 +18,7 @@ from supervisor.settings_fleet import FleetSettings
 
 _log = logging.getLogger(__name__)
 _AT_ONCE: Final = 200
+_LONGEST_NAME: Final = 128
 
 State = Literal["queued", "running", "done", "failed", "lost", "cancelled", "expired"]
 OPEN: Final = frozenset[State](("queued", "running"))
@@ -70,7 +73,7 @@ class Ledger:
             StoreUnavailable: Redis does not answer.
         """
         found = await self._link.run(_LATEST, [self._link.key()], [most])
-        return [_line(job.decode(), dict(zip(fields[::2], fields[1::2], strict=True))) for job, fields in found]
+        return [_line(_shown(job), dict(zip(fields[::2], fields[1::2], strict=True))) for job, fields in found]
 
     async def result(self, job: str) -> bytes | None:
         """Give what the worker answered, as long as it is kept.
@@ -83,11 +86,12 @@ class Ledger:
 
 
 def _line(job: str, fields: dict[bytes, bytes]) -> Line:
+    # What it says may be anything: it is shown to an operator, and nothing is done by it.
     def text(name: bytes) -> str | None:
         return fields[name].decode(errors="replace") if name in fields else None
 
     def seconds(name: bytes) -> float | None:
-        return float(fields[name]) / 1000 if name in fields else None
+        return _number(fields[name]) / 1000 if name in fields else None
 
     return Line(
         job=job,
@@ -99,11 +103,19 @@ def _line(job: str, fields: dict[bytes, bytes]) -> Line:
         began_at=seconds(b"began"),
         ended_at=seconds(b"ended"),
         reason=text(b"reason"),
-        hops=int(fields.get(b"hops", b"0")),
+        hops=int(_number(fields.get(b"hops", b"0"))),
     )
 
 
-async def reap_worker(link: RedisLink, settings: FleetSettings, worker: str, *, itself: bool = False) -> int:
+def _number(written: bytes) -> float:
+    with suppress(ValueError):
+        found = float(written)
+        if math.isfinite(found):
+            return found
+    return 0.0
+
+
+async def reap_worker(link: RedisLink, settings: FleetSettings, worker: str | bytes, *, itself: bool = False) -> int:
     """Close or pass on all that a dead worker had, and give how many jobs that were; nothing if it lives.
 
     What it had begun is lost; what it had not goes back into its lane, or to the fallback, if it was for this worker
@@ -134,15 +146,19 @@ async def reap(link: RedisLink, settings: FleetSettings) -> int:
     workers, gateways = dead
     total = 0
     for worker in workers:
-        done = await reap_worker(link, settings, worker.decode())
+        done = await reap_worker(link, settings, worker)
         total += done
-        _log.warning("worker %s is gone; jobs that it had: %d", worker.decode(), done)
+        _log.warning("worker %s is gone; jobs that it had: %d", _shown(worker), done)
     for gateway in gateways:
         await link.run(REAP_GATEWAY, [link.key()], [gateway, lost])
-        _log.warning("gateway %s is gone", gateway.decode())
+        _log.warning("gateway %s is gone", _shown(gateway))
     while done := int(await link.run(TIDY, [link.key()], [keep, lost, _AT_ONCE])):
         total += done
     return total
+
+
+def _shown(name: bytes) -> str:
+    return name[:_LONGEST_NAME].decode(errors="replace")
 
 
 async def run_reaper(link: RedisLink, settings: FleetSettings) -> None:

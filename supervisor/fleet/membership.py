@@ -19,6 +19,7 @@ from supervisor.doors import rate_rules
 from supervisor.fleet.changes import Changes
 from supervisor.fleet.delivery import open_deliveries
 from supervisor.fleet.dispatch import Services
+from supervisor.fleet.going_on import go_on
 from supervisor.fleet.lanes import pool_lane, pool_of, worker_lane
 from supervisor.fleet.languages import encode_table
 from supervisor.fleet.ledger import run_reaper
@@ -127,14 +128,14 @@ async def open_member(prepared: Prepared, core: Core) -> AsyncIterator[Member]:
         trio.open_nursery() as nursery,
     ):
         member.clock = announcer.clock.now
-        nursery.start_soon(sharing.holds.run)
-        nursery.start_soon(changes.tell)
-        nursery.start_soon(member.shared_keys.follow, settings.fleet.heartbeat_seconds)
-        nursery.start_soon(changes.hear, core.files)
-        nursery.start_soon(run_reaper, sharing.link, settings.fleet)
+        nursery.start_soon(go_on, sharing.holds.run)
+        nursery.start_soon(go_on, changes.tell)
+        nursery.start_soon(go_on, member.shared_keys.follow, settings.fleet.heartbeat_seconds)
+        nursery.start_soon(go_on, changes.hear, core.files)
+        nursery.start_soon(go_on, run_reaper, sharing.link, settings.fleet)
         nursery.start_soon(_pass_on, announcer.leave, member.leaving)
         if core.stores.states is not None:
-            nursery.start_soon(run_archiver, core.stores.states)
+            nursery.start_soon(go_on, run_archiver, core.stores.states)
         core.files.on_changed = changes.note
         try:
             yield member
@@ -176,8 +177,9 @@ async def open_worker(member: Member) -> AsyncIterator[None]:
     )
     async with AsyncExitStack() as stack:
         lanes = (worker_lane(record.name), pool_lane(record.pool))
+        begun: dict[str, str] = {}
         own, pool = [
-            await stack.enter_async_context(open_deliveries(sharing.link, settings.fleet, record.name, [lane]))
+            await stack.enter_async_context(open_deliveries(sharing.link, settings.fleet, record.name, [lane], begun))
             for lane in lanes
         ]
         post = Post(record.name, record.pool, member.places, Verifier(prepared.trusted_keys), member.clock)

@@ -12,6 +12,8 @@ from supervisor.redis_link import RedisLink
 from supervisor.settings_fleet import FleetSettings
 
 _RETRY_SECONDS: Final = 2.0
+_MOST_LANES: Final = 10_000
+_LONGEST_NAME: Final = 128
 Found = Literal["unknown", "queued", "running", "done", "failed", "lost", "cancelled", "expired"]
 
 # Gives the time, then for each lane: its name, how many wait in it, since when the first.
@@ -103,7 +105,7 @@ class JobQueue:
             case "expired":
                 raise InvalidRequest("the execution's time is over before it began")
             case _:
-                return Ticket(job, where.decode())
+                return Ticket(job, where.decode(errors="replace"))
 
     async def cancel(self, ticket: Ticket) -> Found:
         """Cancel a job and give the state in which it was found.
@@ -123,8 +125,11 @@ class JobQueue:
         now, *found = await self._link.run(_BACKLOG, [self._link.key()])
         return Backlog(
             {
-                lane.decode(): LaneBacklog(int(length), max(0.0, (int(now) - float(first)) / 1000) if first else 0.0)
-                for lane, length, first in found
+                # Names of lanes are for people here.
+                lane.decode(errors="replace")[:_LONGEST_NAME]: LaneBacklog(
+                    int(length), max(0.0, (int(now) - float(first)) / 1000) if first else 0.0
+                )
+                for lane, length, first in found[:_MOST_LANES]
             }
         )
 

@@ -6,14 +6,15 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
 import msgspec
 import trio
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from supervisor.errors import Busy, Unsupported
 from supervisor.fleet.clock import FleetClock
+from supervisor.fleet.going_on import go_on
 from supervisor.fleet.lanes import pool_lane, worker_lane
 from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.watch_scripts import ANNOUNCE, PRESENT, WITHDRAW
@@ -26,21 +27,26 @@ _DRAIN_SECONDS: Final = 3600
 _CATALOGUE_SECONDS: Final = 86_400
 
 
-class WorkerRecord(Struct, frozen=True):
-    """A worker as it says it is. Unknown fields are passed over: other versions may say more."""
+_Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z")]
+_Word = Annotated[str, Meta(pattern=r"^[ -~]{0,128}\Z")]
+_Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 
-    name: str
-    pool: str
-    places: int
-    running: int
-    live_sessions: int
-    languages: tuple[str, ...]
-    tiers: tuple[str, ...]
-    policy: str
-    version: str
+
+class WorkerRecord(Struct, frozen=True):
+    """A worker as it says it is, and it may lie. Unknown fields are passed over: other versions may say more."""
+
+    name: _Name
+    pool: _Name
+    places: _Count
+    running: _Count
+    live_sessions: _Count
+    languages: Annotated[tuple[_Word, ...], Meta(max_length=1000)]
+    tiers: Annotated[tuple[_Word, ...], Meta(max_length=16)]
+    policy: _Word
+    version: _Word
     state: Literal["ready", "draining"]
     started_at: float
-    catalogue: bytes = b""
+    catalogue: Annotated[bytes, Meta(max_length=1 << 20)] = b""
     """Its languages, as :mod:`supervisor.fleet.languages` writes them. Many workers have the same ones, so Redis keeps
     them once and in the record their hash stands instead: gateways read all records each heartbeat."""
 
@@ -58,9 +64,9 @@ class WorkerRecord(Struct, frozen=True):
 class GatewayRecord(Struct, frozen=True):
     """A gateway as it says it is."""
 
-    name: str
-    inflight: int
-    version: str
+    name: _Name
+    inflight: _Count
+    version: _Word
 
 
 def described(record: WorkerRecord) -> dict[str, Any]:
@@ -165,7 +171,7 @@ class Registry:
         for each in await self._link.run(PRESENT, [self._link.key()], [role]):
             try:
                 found.append(msgspec.msgpack.decode(each, type=kind))
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 _log.warning("a %s's record cannot be read: another version's?", role)
         return sorted(found, key=lambda record: record.name)
 
@@ -222,7 +228,7 @@ async def open_announcer(
         announcer.leave.set()
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(run)
+            nursery.start_soon(go_on, run)
             yield announcer
             nursery.cancel_scope.cancel()
     finally:
@@ -268,7 +274,7 @@ async def open_roster(link: RedisLink, settings: FleetSettings) -> AsyncIterator
 
     await roster.refresh()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(run)
+        nursery.start_soon(go_on, run)
         yield roster
         nursery.cancel_scope.cancel()
 

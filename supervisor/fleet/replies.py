@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import trio
 
+from supervisor.fleet.going_on import go_on
 from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.scripts import job_script
 from supervisor.fleet.streams import Fields, entries
@@ -24,6 +25,8 @@ _PAUSE_SECONDS: Final = 0.2
 _READ_AT_ONCE: Final = 500
 _EVENTS: Final = 256
 _UNKNOWN_CHECKS: Final = 30
+_LONGEST_REASON: Final = 200
+_DIGITS: Final = 18
 _RECEIVED_SECONDS: Final = 60.0
 
 # ARGV: gateway, last id that was read ('' for none), life of a result that was received, how many were, those, then
@@ -163,12 +166,12 @@ class Replies:
             return
         payload = fields.get(b"payload", b"")
         match fields.get(b"kind"):
-            case b"event":
-                expected.event(int(fields[b"number"]), payload)
+            case b"event" if fields.get(b"number", b"")[:_DIGITS].isdigit():
+                expected.event(int(fields[b"number"][:_DIGITS]), payload)
             case b"result":
                 self._end(job, Result(payload))
             case b"lost":
-                self._end(job, Lost(payload.decode(errors="replace"), fields.get(b"began") == b"1"))
+                self._end(job, Lost(_text(payload), fields.get(b"began") == b"1"))
             case _:
                 _log.warning("job %s: a reply of an unknown kind", job)
 
@@ -206,7 +209,7 @@ class Replies:
                 *(job for job, _ in part),
             ]
             found = await self._link.run(_CHECK, [self._link.key()], arguments)
-            ended = {name.decode(): rest for name, *rest in found}
+            ended = {name.decode(errors="replace"): rest for name, *rest in found}
             for job, expected in part:
                 if self._expected.get(job) is not expected:
                     continue  # it ended meanwhile
@@ -214,7 +217,7 @@ class Replies:
                     expected.checks_to_go = 1
                     continue
                 state, reason, began, result = ended[job]
-                self._settle(job, expected, state.decode(), Lost(reason.decode(), bool(began)), result)
+                self._settle(job, expected, _text(state), Lost(_text(reason), bool(began)), result)
 
     def _settle(self, job: str, expected: _Expected, state: str, lost: Lost, result: bytes | None) -> None:
         if result is not None:
@@ -228,12 +231,16 @@ class Replies:
             self._end(job, Lost(lost.reason or f"it is {state}, and its answer is gone", lost.began))
 
 
+def _text(said: bytes) -> str:
+    return said[:_LONGEST_REASON].decode(errors="replace")
+
+
 @asynccontextmanager
 async def open_replies(link: RedisLink, gateway: str, *, check_seconds: float = 2.0) -> AsyncIterator[Replies]:
     """Listen for the block."""
     async with trio.open_nursery() as nursery:
         replies = Replies(link, gateway, check_seconds)
-        nursery.start_soon(replies._read)  # noqa: SLF001 - its tasks
-        nursery.start_soon(replies._check)  # noqa: SLF001
+        nursery.start_soon(go_on, replies._read)  # noqa: SLF001 - its tasks
+        nursery.start_soon(go_on, replies._check)  # noqa: SLF001
         yield replies
         nursery.cancel_scope.cancel()

@@ -51,10 +51,12 @@ end
 local function close(job, state, reason, keep)
   local hash = key('job', job)
   local known = redis.call('HMGET', hash, 'lane', 'entry', 'gateway', 'worker', 'expires')
-  leave_lane(job, known[1], known[2])
+  -- Half a line is none of ours; what there is of it ends all the same.
+  if known[1] and known[2] then leave_lane(job, known[1], known[2]) else redis.call('ZREM', key('due'), job) end
   if known[4] then redis.call('SREM', key('running', known[4]), job) end
   redis.call('HSET', hash, 'state', state, 'ended', whole(now), 'reason', reason)
-  redis.call('PEXPIRE', hash, whole(math.max(tonumber(keep), tonumber(known[5]) - now + 60000)))
+  redis.call('PEXPIRE', hash, whole(math.max(tonumber(keep), (tonumber(known[5]) or now) - now + 60000)))
+  if not known[3] then return end
   tell(known[3], 'job', job, 'kind', 'lost', 'payload', reason, 'began', known[4] and '1' or '0')
 end
 

@@ -10,8 +10,12 @@ from supervisor.fleet.scripts import job_script
 # have been looked after for a whole ``lost_seconds``.
 CALM: Final = """
 local function calm(lost)
-  local since = redis.call('HGET', key('watch'), 'since')
-  return since and now - tonumber(since) >= tonumber(lost)
+  local since = tonumber(redis.call('HGET', key('watch'), 'since'))
+  return since and now - since >= tonumber(lost)
+end
+-- One line that nobody of ours has written keeps nobody from the others.
+local function try(work, otherwise)
+  if not pcall(work) then otherwise() end
 end
 local function dead(worker, lost)
   return redis.call('EXISTS', key('alive', 'worker', worker)) == 0 and calm(lost)
@@ -50,10 +54,15 @@ local names = {}
 for _, name in ipairs(redis.call('HKEYS', key(role .. 's'))) do
   names[#names + 1] = key('alive', role, name)
 end
-local found = {}
-for first = 1, #names, 500 do
+local found, size = {}, 0
+for first = 1, math.min(#names, 20000), 500 do
   for _, record in ipairs(redis.call('MGET', unpack(names, first, math.min(first + 499, #names)))) do
-    if record then found[#found + 1] = record end
+    if record then
+      size = size + #record
+      -- More than any fleet has: whoever asks is not to be drowned.
+      if size > 134217728 then return found end
+      found[#found + 1] = record
+    end
   end
 end
 return found
@@ -65,8 +74,9 @@ WATCH: Final = job_script(
     + """
 local every, lost = tonumber(ARGV[1]), tonumber(ARGV[2])
 if not redis.call('SET', key('watch', 'turn'), '1', 'NX', 'PX', math.max(1, math.floor(every * 0.8))) then return {} end
-local last = redis.call('HGET', key('watch'), 'last')
-if not last or now - tonumber(last) > math.max(3 * every, lost / 2) then
+local last = tonumber(redis.call('HGET', key('watch'), 'last'))
+local since = tonumber(redis.call('HGET', key('watch'), 'since'))
+if not last or not since or since > now or now - last > math.max(3 * every, lost / 2) then
   redis.call('HSET', key('watch'), 'since', whole(now))
 end
 redis.call('HSET', key('watch'), 'last', whole(now))
@@ -91,9 +101,11 @@ if lost ~= '' and not dead(worker, lost) then return 0 end
 local done = 0
 for _, job in ipairs(redis.call('SRANDMEMBER', key('running', worker), most)) do
   done = done + 1
-  if redis.call('HGET', key('job', job), 'state') == 'running' then
-    close(job, 'lost', 'its worker is gone', keep)
-  end
+  try(function()
+    if redis.call('HGET', key('job', job), 'state') == 'running' then
+      close(job, 'lost', 'its worker is gone', keep)
+    end
+  end, function() end)
   redis.call('SREM', key('running', worker), job)
 end
 local own = key('lane', 'worker:' .. worker)
@@ -101,10 +113,12 @@ if lost ~= '' then
   for _, each in ipairs(redis.call('XRANGE', own, '-', '+', 'COUNT', most)) do
     done = done + 1
     local job = each[2][2]
-    local known = redis.call('HMGET', key('job', job), 'state', 'entry', 'fallback')
-    if known[1] == 'queued' and known[2] == each[1] then
-      if known[3] == '' then close(job, 'lost', 'its worker is gone', keep) else move(job, known[3], keep) end
-    end
+    try(function()
+      local known = redis.call('HMGET', key('job', job), 'state', 'entry', 'fallback')
+      if known[1] == 'queued' and known[2] == each[1] then
+        if known[3] == '' then close(job, 'lost', 'its worker is gone', keep) else move(job, known[3], keep) end
+      end
+    end, function() end)
     redis.call('XDEL', own, each[1])
   end
 end
@@ -115,15 +129,16 @@ local function let_go(lane)
   for _, each in ipairs(pending) do
     done = done + 1
     local entry = each[1]
-    local found = redis.call('XRANGE', stream, entry, entry)[1]
-    local job = found and found[2][2]
-    local known = job and redis.call('HMGET', key('job', job), 'state', 'entry')
-    if job and known[1] == 'queued' and known[2] == entry then
-      move(job, lane, keep)
-    else
+    local function drop()
       redis.call('XACK', stream, 'workers', entry)
       redis.call('XDEL', stream, entry)
     end
+    try(function()
+      local found = redis.call('XRANGE', stream, entry, entry)[1]
+      local job = found and found[2][2]
+      local known = job and redis.call('HMGET', key('job', job), 'state', 'entry')
+      if job and known[1] == 'queued' and known[2] == entry then move(job, lane, keep) else drop() end
+    end, drop)
   end
   if #pending == 0 then redis.call('XGROUP', 'DELCONSUMER', stream, 'workers', worker) end
 end
@@ -157,11 +172,14 @@ local keep, lost, most = unpack(ARGV)
 local done = 0
 for _, job in ipairs(redis.call('ZRANGEBYSCORE', key('due'), '-inf', whole(now), 'LIMIT', 0, most)) do
   done = done + 1
-  if redis.call('HGET', key('job', job), 'state') == 'queued' then
-    close(job, 'expired', 'it waited too long', keep)
-  else
-    redis.call('ZREM', key('due'), job)
-  end
+  local function forget() redis.call('ZREM', key('due'), job) end
+  try(function()
+    if redis.call('HGET', key('job', job), 'state') == 'queued' then
+      close(job, 'expired', 'it waited too long', keep)
+    else
+      forget()
+    end
+  end, forget)
 end
 if calm(lost) then
   local read = {}
@@ -177,9 +195,11 @@ if calm(lost) then
         and now - tonumber(redis.call('HGET', key('watch'), mark)) >= tonumber(lost) then
       for _, job in ipairs(redis.call('ZRANGE', key('waiting', pool), 0, tonumber(most) - 1)) do
         done = done + 1
-        if redis.call('HGET', key('job', job), 'state') == 'queued' then
-          close(job, 'lost', 'no worker of its kind is left', keep)
-        end
+        try(function()
+          if redis.call('HGET', key('job', job), 'state') == 'queued' then
+            close(job, 'lost', 'no worker of its kind is left', keep)
+          end
+        end, function() end)
         redis.call('ZREM', key('waiting', pool), job)
       end
       if redis.call('EXISTS', key('waiting', pool)) == 0 then

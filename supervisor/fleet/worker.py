@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import trio
 
-from supervisor.errors import Forbidden, GaolerError, SandboxFailed
+from supervisor.errors import Forbidden, GaolerError, SandboxFailed, StoreSpoilt
 from supervisor.execution import Principal, SessionId
 from supervisor.fleet.delivery import Deliveries, Delivery
 from supervisor.fleet.dispatch import Say, Services, perform
@@ -165,6 +165,9 @@ class Worker:
                 await deliveries.hand_back(delivery, elsewhere)
             else:
                 await self._do(deliveries, delivery, ask)
+        except StoreSpoilt as error:
+            log.error("job dropped job=%s reason=%s", ascii(delivery.job), error)
+            await _abandon(deliveries, delivery)
         except OUTAGE as error:
             # It was not begun, or the ledger will tell: nothing is done twice.
             log.error("job left job=%s reason=%s", ascii(delivery.job), error)
@@ -248,6 +251,13 @@ async def _announce_later(deliveries: Deliveries, delivery: Delivery) -> None:
         await deliveries.event(delivery, _ADMITTED)
     except OUTAGE as error:
         log.warning("not said that it was begun job=%s reason=%s", ascii(delivery.job), error)
+
+
+async def _abandon(deliveries: Deliveries, delivery: Delivery) -> None:
+    try:
+        await deliveries.abandon(delivery)
+    except OUTAGE as error:
+        log.error("job left job=%s reason=%s", ascii(delivery.job), error)
 
 
 async def _outcome(services: Services, ask: Ask, say: Say) -> tuple[bytes, State]:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from supervisor.execution import FileId, Owner, SessionId, StoredFile
+from supervisor.redis_faults import reading
 from supervisor.store import SavedState, SessionRow, StoredPackages
 
 Argument = str | bytes | int | float
@@ -84,9 +85,10 @@ def row_arguments(row: SessionRow) -> tuple[Argument, ...]:
 
 def row_of(session_id: SessionId, text: bytes, expires: bytes) -> SessionRow:
     """Read a session."""
-    kept = msgspec.json.decode(text, type=_Row)
-    owner = Owner(kept.tenant, kept.kind, kept.owner, kept.version)
-    return SessionRow(session_id, owner, kept.created_at, float(expires), kept.language)
+    with reading():
+        kept = msgspec.json.decode(text, type=_Row)
+        owner = Owner(kept.tenant, kept.kind, kept.owner, kept.version)
+        return SessionRow(session_id, owner, kept.created_at, float(expires), kept.language)
 
 
 def file_record(file: StoredFile) -> bytes:
@@ -107,7 +109,8 @@ def file_record(file: StoredFile) -> bytes:
 
 def file_of(session_id: SessionId, file_id: FileId, text: bytes) -> StoredFile:
     """Read a file."""
-    kept = msgspec.json.decode(text, type=_File)
+    with reading():
+        kept = msgspec.json.decode(text, type=_File)
     times = kept.created_at, kept.modified_at
     return StoredFile(
         file_id, session_id, kept.name, kept.size, kept.sha256, kept.type, *times, kept.read_only, kept.executable
@@ -122,7 +125,8 @@ def state_record(state: SavedState) -> bytes:
 
 def state_of(session_id: SessionId, text: bytes) -> SavedState:
     """Read a state."""
-    kept = msgspec.json.decode(text, type=_State)
+    with reading():
+        kept = msgspec.json.decode(text, type=_State)
     times = kept.saved_at, kept.expires_at
     return SavedState(session_id, kept.profile, kept.sha256, kept.size, *times, kept.unsaved)
 
@@ -134,5 +138,6 @@ def packages_record(packages: StoredPackages) -> bytes:
 
 def packages_of(session_id: SessionId, text: bytes) -> StoredPackages:
     """Read what is installed."""
-    kept = msgspec.json.decode(text, type=_Packages)
+    with reading():
+        kept = msgspec.json.decode(text, type=_Packages)
     return StoredPackages(session_id, kept.sha256, kept.size)

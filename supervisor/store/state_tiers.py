@@ -257,7 +257,7 @@ class StateTiers:
         """See :class:`supervisor.store.BlobStore`; those in Redis: the other store's are its owner's to ask for."""
         unused_ms = max(0, int((self._clock() - before) * 1000))
         found = await self.link.run(_UNUSED, [self._index], [unused_ms, -1])
-        return [digest.decode() for digest in found[::2]]
+        return [digest.decode() for digest in found[::2] if await self._is_ours(digest)]
 
     async def remove(self, digest: str, before: float) -> None:  # noqa: ARG002
         """See :class:`supervisor.store.BlobStore`; as :meth:`old`. The marks know whether it was used again."""
@@ -281,6 +281,8 @@ class StateTiers:
         found = await self.link.run(_UNUSED, [self._index], [after_ms, CHECK_STATES])
         fault: GaolerError | None = None
         for digest, score in zip(found[::2], found[1::2], strict=True):
+            if not await self._is_ours(digest):
+                continue
             try:
                 moved += await self._move(digest.decode(), score)
             except GaolerError as error:
@@ -288,6 +290,14 @@ class StateTiers:
         if fault is not None:
             raise fault
         return moved
+
+    async def _is_ours(self, digest: bytes) -> bool:
+        """Say whether the index names a state there, and forget what does not."""
+        if _DIGEST.fullmatch(digest.decode("ascii", "replace")):
+            return True
+        log.error("the index of saved states in Redis names what is none: it is forgotten")
+        await self.link.call(lambda client: client.zrem(self._index, digest))
+        return False
 
     async def _move(self, digest: str, score: bytes) -> bool:
         lock, mine = self.link.key("state-lock", digest), secrets.token_hex(16)
