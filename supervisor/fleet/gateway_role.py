@@ -86,7 +86,7 @@ async def serve_gateway(prepared: GatewayPrepared) -> None:
         assert stores.link is not None
         keys = SharedKeys(stores.link)
         await keys.look()
-        nursery.start_soon(keys.follow, settings.fleet.heartbeat_seconds)
+        nursery.start_soon(go_on, keys.follow, settings.fleet.heartbeat_seconds)
         who = Identities(prepared.api_key, prepared.token_keys, prepared.oauth_keys, keys)
         async with open_application(gateway.front, who, cast("ASGIFramework", internal)) as app:
             stop = trio.Event()
