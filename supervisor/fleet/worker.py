@@ -169,10 +169,21 @@ class Worker:
             log.error("job dropped job=%s reason=%s", ascii(delivery.job), error)
             await _abandon(deliveries, delivery)
         except OUTAGE as error:
-            # It was not begun, or the ledger will tell: nothing is done twice.
             log.error("job left job=%s reason=%s", ascii(delivery.job), error)
+            await self._leave(deliveries, delivery, error)
         except Exception:
             log.exception("job lost job=%s", ascii(delivery.job))
+            await self._leave(deliveries, delivery, SandboxFailed("the execution was lost by our own fault"))
+
+    async def _leave(self, deliveries: Deliveries, delivery: Delivery, error: GaolerError) -> None:
+        """Say of a job that was not done that it will not be: whether it is ours, only Redis knows.
+
+        Otherwise nobody would ever do or close it: as long as we live, what we were given or have begun is left to us.
+        """
+        try:
+            await deliveries.finish(delivery, encode(of_error(error)), state="failed")
+        except Exception:
+            log.exception("job left open job=%s", ascii(delivery.job))
 
     def _believed(self, delivery: Delivery) -> Ask:
         """Read a job, if a gateway of ours has signed just this.
