@@ -70,6 +70,12 @@ class RedisLink:
         """Give the name of a key: ``{prefix}:part:part``."""
         return ":".join((f"{{{self._settings.prefix}}}", *parts))
 
+    @property
+    def patience_seconds(self) -> float:
+        """So long, at least, :meth:`call` is tried where the server is silent."""
+        settings = self._settings
+        return 0.9 * max(settings.socket_seconds, settings.retry_seconds - _LONGEST_PAUSE_SECONDS)
+
     async def call(self, work: Work[_T], *, lasting: bool = False) -> _T:
         """Have ``work`` done with the client, in a thread; answers are bytes.
 

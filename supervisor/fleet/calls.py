@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 import trio
 
-from supervisor.errors import Busy, ExecutionLost, GaolerError, SandboxFailed
+from supervisor.errors import Busy, ExecutionLost, GaolerError, SandboxFailed, StoreUnavailable
 from supervisor.execution import new_id
 from supervisor.fleet.manifest import VERSION, Manifest, Signer, body_digest
 from supervisor.fleet.messages import Admitted, Ask, Failed, Garbled, Output, Reply, decode_reply, encode, facts_of
@@ -21,6 +22,7 @@ from supervisor.fleet.told_errors import error_of
 log: Final = logging.getLogger("gaoler.fleet")
 
 CANCEL_SECONDS: Final = 5.0
+WITHDRAW_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Calls:
         self._clock = clock
         self._gateway = gateway
         self._policy = policy
+        self._doubtful: dict[str, float] = {}
+        """Jobs of whose submission nothing was heard, and when they expire, by Redis' clock."""
         self.under_way = 0
 
     async def ask(
@@ -80,9 +84,11 @@ class Calls:
         self.under_way += 1
         try:
             async with self._replies.expect(job) as incoming:
-                ticket = await self._queue.submit(
-                    job, lane, signed, body, expires_at=now + errand.seconds, fallback=fallback
-                )
+                ends, by = now + errand.seconds, now + self._queue.patience_seconds
+                with self._doubting(job, ends):
+                    ticket = await self._queue.submit(
+                        job, lane, signed, body, expires_at=ends, fallback=fallback, submit_by=by
+                    )
                 try:
                     return await self._follow(incoming, on_news)
                 except trio.Cancelled:
@@ -91,6 +97,32 @@ class Calls:
                     raise
         finally:
             self.under_way -= 1
+
+    @contextmanager
+    def _doubting(self, job: str, ends: float) -> Iterator[None]:
+        """Have a job withdrawn if its submission is not answered.
+
+        It may be in the queue all the same, and its caller, who is told that it is not, may ask again.
+        """
+        try:
+            yield
+        except StoreUnavailable:
+            self._doubtful[job] = ends
+            raise
+
+    async def run(self) -> None:
+        """Cancel, until cancelled, what may have been submitted though nobody answered."""
+        while True:
+            await trio.sleep(WITHDRAW_SECONDS)
+            for job, ends in list(self._doubtful.items()):
+                try:
+                    found = await self._queue.cancel(Ticket(job, ""))
+                except GaolerError:
+                    if self._clock() < ends:
+                        break
+                else:
+                    log.info("withdrawn job=%s found=%s", job, found)
+                self._doubtful.pop(job, None)
 
     async def _cancel(self, ticket: Ticket) -> None:
         try:

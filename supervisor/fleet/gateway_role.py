@@ -248,6 +248,7 @@ async def _open_gateway(prepared: GatewayPrepared, stores: Stores) -> AsyncItera
         gateway.made_front = _front(prepared, stores, gateway, pressure, nursery)
         changes = Changes(link, name)
         gateway.front.files.on_changed = changes.note
+        nursery.start_soon(go_on, calls.run)
         nursery.start_soon(go_on, changes.tell)
         nursery.start_soon(go_on, changes.hear, gateway.front.files)
         nursery.start_soon(go_on, roster.watch, settings.fleet.heartbeat_seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from supervisor.errors import Busy, InvalidRequest
+from supervisor.errors import Busy, InvalidRequest, StoreUnavailable
 from supervisor.fleet.lanes import POOL
 from supervisor.fleet.scripts import CANCEL, SUBMIT, job_script
 from supervisor.redis_link import RedisLink
@@ -72,17 +72,26 @@ class JobQueue:
         self._gateway = gateway
 
     async def submit(
-        self, job: str, lane: str, signed: bytes, body: bytes, *, expires_at: float, fallback: str | None = None
+        self,
+        job: str,
+        lane: str,
+        signed: bytes,
+        body: bytes,
+        *,
+        expires_at: float,
+        fallback: str | None = None,
+        submit_by: float | None = None,
     ) -> Ticket:
         """Put a job into a lane and note it in the ledger; a job that is known is not put there again.
 
         It is never begun after ``expires_at`` (Redis' clock). ``fallback``: the lane that it goes to if the worker of
-        its own is gone before it began. The lane in the ticket is the one that it went to.
+        its own is gone before it began. The lane in the ticket is the one that it went to. ``submit_by``: what comes to
+        Redis later than that (its clock) changes nothing.
 
         Raises:
             Busy: too many wait, or for too long, or there is nobody any more who reads the lane.
             InvalidRequest: its time is over already.
-            StoreUnavailable: Redis does not answer; it may have been submitted.
+            StoreUnavailable: Redis does not answer; it may have been submitted: cancel it.
         """
         settings = self._settings
         keep = _milliseconds(settings.ledger_seconds)
@@ -92,6 +101,7 @@ class JobQueue:
             [
                 *(job, lane, self._gateway, signed, body, _milliseconds(expires_at), fallback or ""),
                 *(settings.queue_length, _milliseconds(settings.queue_age_seconds), keep),
+                _milliseconds(min(expires_at, submit_by or expires_at)),
             ],
             lasting=True,
         )
@@ -102,10 +112,17 @@ class JobQueue:
                 raise Busy("executions wait too long for a worker", retry_after_seconds=_RETRY_SECONDS)
             case "gone":
                 raise Busy("the worker of this session has just left", retry_after_seconds=_RETRY_SECONDS)
+            case "late":
+                raise StoreUnavailable("the server's Redis has taken too long")
             case "expired":
                 raise InvalidRequest("the execution's time is over before it began")
             case _:
                 return Ticket(job, where.decode(errors="replace"))
+
+    @property
+    def patience_seconds(self) -> float:
+        """So long, at least, a submission is tried."""
+        return self._link.patience_seconds
 
     async def cancel(self, ticket: Ticket) -> Found:
         """Cancel a job and give the state in which it was found.

@@ -99,13 +99,16 @@ def job_script(text: str) -> Script:
     return Script(_PRELUDE + text)
 
 
-# ARGV: job, lane, gateway, signed, body, expires, fallback, most, oldest, keep. Gives what became of it.
+# ARGV: job, lane, gateway, signed, body, expires, fallback, most, oldest, keep, until when it counts. Gives what became
+# of it.
 SUBMIT: Final = job_script("""
-local job, lane, gateway, signed, body, expires, fallback, most, oldest, keep = unpack(ARGV)
+local job, lane, gateway, signed, body, expires, fallback, most, oldest, keep, by = unpack(ARGV)
 local hash = key('job', job)
 local known = redis.call('HMGET', hash, 'state', 'lane')
 if known[1] then return {'known', known[2] or lane} end
 if tonumber(expires) <= now then return {'expired', lane} end
+-- It has lain in the buffers of a server that stood still, and its caller was told that there is none.
+if tonumber(by) <= now then return {'late', lane} end
 lane = lane_or(lane, fallback)
 if lane == '' then return {'gone', lane} end
 local waiting = 0

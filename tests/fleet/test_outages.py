@@ -240,13 +240,17 @@ def test_while_redis_is_gone_for_thirty_seconds_with_the_default_times_the_same_
 def a_while(world: World, how: str, seconds: float) -> None:
     asked = [world.background(stream, world.gateway(name), marked("1", SLOW)) for name in ("g1", "g2", "g1")]
     eventually(lambda: world.running() == 3)
-    redis = world.fleet.redis
+    redis, before = world.fleet.redis, set(world.fleet.ledger())
     redis.kill() if how == "killed" else redis.pause()
     told = ask_until(world, lasting(seconds))
     redis.start() if how == "killed" else redis.resume()
     assert "store_unavailable" in {each.what for each in told}
     assert all(each.body.get("retry_after_seconds") for each in told if each.what == "store_unavailable")
     all_end([each.result() for each in asked])
+    # Who was told that there is no Redis may ask again: nothing of his first question has run.
+    eventually(lambda: not world.unended())
+    states = [line["state"] for job, line in world.fleet.ledger().items() if job not in before]
+    assert states.count("done") == [each.what for each in told].count("done")
 
 
 def test_a_session_of_a_worker_that_was_cut_off_goes_on_elsewhere_and_the_old_one_can_write_nothing(
@@ -432,6 +436,8 @@ def test_when_the_primary_of_redis_is_lost_a_replica_has_all_that_was_acknowledg
             sentinel.url,
         ) as world,
     ):
+        # On a machine that is busy with other tests it takes nobody for lost who is only slow.
+        sentinel.server.command("SENTINEL", "SET", sentinel.name, "down-after-milliseconds", 1500)
         for gateway in ("g1", "g2", "g1", "g2"):
             world.keep(gateway)
         session = world.gateway().execute("x = 41", stateful=True)["session_id"]
@@ -441,10 +447,23 @@ def test_when_the_primary_of_redis_is_lost_a_replica_has_all_that_was_acknowledg
         [world.fleet.redis] = (each for each in (first, second) if _becomes_primary(sentinel, each, primary))
         all_end([each.result() for each in asked])
         # Until the sentinel has given the other replica to the new primary, nothing new is acknowledged.
-        eventually(lambda: world.gateway().upload(("a.txt", b"a")).status == 200)
+        eventually(lambda: _keeps(world))
         again = world.gateway().execute("print(x + 1)", session_id=session, stateful=True)
         assert (again["stdout"], again["runtime_status"]) == ("42\n", "reused")
+        other = second if world.fleet.redis is first else first
+        before = set(world.fleet.ledger())
+        other.pause()
+        assert stream(world.gateway(), marked("2", SLOW)).what == "store_unavailable"
+        other.resume()
+        eventually(lambda: not world.unended())
+        states = {line["state"] for job, line in world.fleet.ledger().items() if job not in before}
+        assert "done" not in states
+        eventually(lambda: _keeps(world))
         world.check()
+
+
+def _keeps(world: World) -> bool:
+    return world.gateway().upload(("a.txt", b"a")).status == 200
 
 
 def _becomes_primary(sentinel: Sentinel, server: RedisServer, before: RedisServer) -> bool:
