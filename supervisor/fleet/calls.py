@@ -184,6 +184,7 @@ def _decoded(payload: bytes) -> Reply:
 def _lost(reason: str, *, began: bool) -> GaolerError:
     if began:
         return ExecutionLost(
-            "the worker that had it is gone: it may have run, whole or in part, and nobody runs it again by himself"
+            f"nothing more will be heard of it ({reason}): it may have run, whole or in part, and nobody runs it again "
+            "by himself"
         )
     return Busy(f"no worker took it in time ({reason})", retry_after_seconds=5.0)

@@ -28,6 +28,7 @@ _UNKNOWN_CHECKS: Final = 30
 _LONGEST_REASON: Final = 200
 _DIGITS: Final = 18
 _RECEIVED_SECONDS: Final = 60.0
+SILENT_SECONDS: Final = 60.0
 
 # ARGV: gateway, last id that was read ('' for none), life of a result that was received, how many were, those, then
 # jobs that are waited for. Gives state, reason, whether it began, and the result of each that has ended.
@@ -119,10 +120,11 @@ class _Expected:
 class Replies:
     """Use :func:`open_replies`."""
 
-    def __init__(self, link: RedisLink, gateway: str, check_seconds: float) -> None:
+    def __init__(self, link: RedisLink, gateway: str, check_seconds: float, silent_seconds: float) -> None:
         self._link = link
         self._gateway = gateway
         self._check_seconds = check_seconds
+        self._silent_seconds = silent_seconds
         self._expected: dict[str, _Expected] = {}
         self._received: list[str] = []
         self._last = ""
@@ -181,13 +183,22 @@ class Replies:
             self._received.append(job)
 
     async def _check(self) -> None:
-        """Look jobs up in the ledger now and then: a reply may have been lost by an outage, or trimmed away."""
+        """Look jobs up in the ledger now and then: a reply may have been lost by an outage, or trimmed away.
+
+        While Redis is away its jobs go on, and are waited for; but nobody is left waiting for ever.
+        """
+        heard = trio.current_time()
         while True:
             await trio.sleep(self._check_seconds)
             try:
                 await self.check()
             except OUTAGE as error:
                 _log.warning("jobs that wait for an answer cannot be looked up: %s", error.message)
+                if trio.current_time() - heard > self._silent_seconds:
+                    for job in list(self._expected):
+                        self._end(job, Lost("Redis has been silent for too long"))
+            else:
+                heard = trio.current_time()
 
     async def check(self) -> None:
         """Look up what is waited for, and forget what was read.
@@ -236,10 +247,12 @@ def _text(said: bytes) -> str:
 
 
 @asynccontextmanager
-async def open_replies(link: RedisLink, gateway: str, *, check_seconds: float = 2.0) -> AsyncIterator[Replies]:
-    """Listen for the block."""
+async def open_replies(
+    link: RedisLink, gateway: str, *, check_seconds: float = 2.0, silent_seconds: float = SILENT_SECONDS
+) -> AsyncIterator[Replies]:
+    """Listen for the block. Whoever waits is told that all is lost when Redis is silent for ``silent_seconds``."""
     async with trio.open_nursery() as nursery:
-        replies = Replies(link, gateway, check_seconds)
+        replies = Replies(link, gateway, check_seconds, silent_seconds)
         nursery.start_soon(go_on, replies._read)  # noqa: SLF001 - its tasks
         nursery.start_soon(go_on, replies._check)  # noqa: SLF001
         yield replies

@@ -24,7 +24,7 @@ from supervisor.fleet.scripts import BEGIN, CANCEL, EVENT, FINISH, HAND_BACK, SU
 from supervisor.redis_link import open_redis
 from supervisor.settings_fleet import RedisSettings
 from tests.fleet.parts import POOL, QUICK, Fleet, all_replies, fleet, take_one
-from tests.redis_server import RedisServer, redis_server
+from tests.redis_server import RedisServer, redis_server, run_redis
 
 __all__ = ["fleet", "redis_server"]
 ROOT = Path(__file__).parent.parent.parent
@@ -170,3 +170,19 @@ async def test_a_take_whose_answer_is_lost_is_given_again(redis_server: RedisSer
             await worker.take(1)
         assert cut.cuts == 1
         assert await worker.begin(await take_one(worker))
+
+
+async def test_who_waits_is_told_when_redis_stays_away(tmp_path: Path) -> None:
+    with run_redis(tmp_path) as server:
+        given = RedisSettings(
+            url=server.url, prefix="away", retry_seconds=0.05, socket_seconds=1.0, connect_seconds=1.0
+        )
+        async with open_redis(given, dial_directly) as link:
+            fleet = Fleet(server, link, QUICK)
+            async with (
+                open_replies(link, "g", check_seconds=0.05, silent_seconds=0.3) as replies,
+                replies.expect("j") as channel,
+            ):
+                await fleet.submit("j")
+                server.kill()
+                assert await all_replies(channel) == [Lost("Redis has been silent for too long")]
