@@ -46,7 +46,7 @@ class WorkerRecord(Struct, frozen=True):
     version: _Word
     state: Literal["ready", "draining"]
     started_at: float
-    catalogue: Annotated[bytes, Meta(max_length=1 << 20)] = b""
+    catalogue: Annotated[bytes, Meta(max_length=64)] = b""
     """Its languages, as :mod:`supervisor.fleet.languages` writes them. Many workers have the same ones, so Redis keeps
     them once and in the record their hash stands instead: gateways read all records each heartbeat."""
 
@@ -145,7 +145,10 @@ class Registry:
         if missing := sorted(wanted - kept.keys()):
             names = [self._link.key("catalogue", _name(digest)) for digest in missing]
             told = await self._link.call(lambda client: cast("list[bytes | None]", client.mget(names)))
-            kept |= {digest: each for digest, each in zip(missing, told, strict=True) if each is not None}
+            # Kept for as long as anybody names it, so what another has put there under this name is not.
+            kept |= {
+                digest: each for digest, each in zip(missing, told, strict=True) if each and _digest(each) == digest
+            }
         self._catalogues = kept
         return [msgspec.structs.replace(each, catalogue=kept.get(each.catalogue, b"")) for each in found]
 

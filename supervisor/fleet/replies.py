@@ -36,7 +36,7 @@ _CHECK: Final = job_script("""
 local gateway, last, life, received = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 if last ~= '' then
   -- Exactly: what is left would be kept for ever by the trimming that is almost exact.
-  redis.call('XTRIM', key('replies', gateway), 'MINID', last)
+  redis.pcall('XTRIM', key('replies', gateway), 'MINID', last)
 end
 for number = 5, 4 + received do
   redis.call('PEXPIRE', key('result', ARGV[number]), life)

@@ -43,7 +43,12 @@ end
 
 local function tell(gateway, ...)
   local replies = key('replies', gateway)
-  redis.call('XADD', replies, 'MAXLEN', '~', '5000', '*', ...)
+  local added = redis.pcall('XADD', replies, 'MAXLEN', '~', '5000', '*', ...)
+  if type(added) == 'table' and added.err then
+    -- Nothing that a gateway reads: without this no job of it would ever end.
+    redis.call('DEL', replies)
+    redis.call('XADD', replies, 'MAXLEN', '~', '5000', '*', ...)
+  end
   redis.call('PEXPIRE', replies, 3600000)
 end
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import trio
 
-from supervisor.errors import Forbidden, GaolerError, SandboxFailed, StoreSpoilt
+from supervisor.errors import Busy, Forbidden, GaolerError, SandboxFailed, StoreSpoilt
 from supervisor.execution import Principal, SessionId
 from supervisor.fleet.delivery import Deliveries, Delivery
 from supervisor.fleet.dispatch import Say, Services, perform
+from supervisor.fleet.going_on import go_on
 from supervisor.fleet.lanes import pool_lane, worker_lane
 from supervisor.fleet.leases import Leases
 from supervisor.fleet.manifest import Manifest, Untrusted, Verifier
 from supervisor.fleet.messages import (
+    NOBODY,
     Admitted,
     Ask,
     Execute,
@@ -39,8 +43,13 @@ _FAILED: Final[State] = "failed"
 _CANCELLED: Final = encode(Failed("ExecutionLost", "it was cancelled"))
 PINNED: Final = 256
 """Jobs for this worker alone that are done at once: most are short questions about what runs here."""
+PINNED_EACH: Final = 64
+"""Of one caller: a question may wait for a minute, and others have sessions here too."""
 _PAUSE_SECONDS: Final = 0.5
 _ADMITTED: Final = encode(Admitted())
+_TOO_MANY: Final = encode(
+    of_error(Busy(f"at most {PINNED_EACH} questions of one caller about what runs there", retry_after_seconds=2.0))
+)
 ANNOUNCED_AFTER_SECONDS: Final = 0.1
 _ANNOUNCED: Final = (Execute, StartProgram, ResumeProgram)
 """Jobs whose caller wants to know when they are begun."""
@@ -69,6 +78,7 @@ class Worker:
         self._scopes: dict[str, trio.CancelScope] = {}
         self._pool_jobs = 0
         self._pinned_jobs = 0
+        self._pinned_of: Counter[Principal] = Counter()
         self._freed = trio.Event()
         self.draining = trio.Event()
 
@@ -87,8 +97,8 @@ class Worker:
     async def run(self) -> None:
         """Take and do jobs until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._take_from_pool, nursery)
-            nursery.start_soon(self._take_own, nursery)
+            nursery.start_soon(go_on, self._take_from_pool, nursery)
+            nursery.start_soon(go_on, self._take_own, nursery)
             nursery.start_soon(self._hear_cancellations, self._own)
             nursery.start_soon(self._hear_cancellations, self._pool)
 
@@ -160,11 +170,17 @@ class Worker:
                 refusal = of_error(Forbidden(f"the worker refuses it: {error}"))
                 await deliveries.finish(delivery, encode(refusal), state="failed")
                 return
-            elsewhere = await self._elsewhere(ask, delivery)
-            if elsewhere is not None:
-                await deliveries.hand_back(delivery, elsewhere)
-            else:
-                await self._do(deliveries, delivery, ask)
+            with self._share(deliveries, ask) as share:
+                elsewhere = await self._elsewhere(ask, delivery)
+                if delivery.job in self._scopes:
+                    # The same once more, put there by somebody: the one that runs stays as it is.
+                    await deliveries.abandon(delivery)
+                elif not share:
+                    await deliveries.finish(delivery, _TOO_MANY, state="failed")
+                elif elsewhere is not None:
+                    await deliveries.hand_back(delivery, elsewhere)
+                else:
+                    await self._do(deliveries, delivery, ask)
         except StoreSpoilt as error:
             log.error("job dropped job=%s reason=%s", ascii(delivery.job), error)
             await _abandon(deliveries, delivery)
@@ -184,6 +200,21 @@ class Worker:
             await deliveries.finish(delivery, encode(of_error(error)), state="failed")
         except Exception:
             log.exception("job left open job=%s", ascii(delivery.job))
+
+    @contextmanager
+    def _share(self, deliveries: Deliveries, ask: Ask) -> Iterator[bool]:
+        """Count a job that is for this worker alone, for the block; say whether its caller may have one more."""
+        who = facts_of(ask).principal
+        if deliveries is not self._own or who == NOBODY:
+            yield True
+            return
+        self._pinned_of[who] += 1
+        try:
+            yield self._pinned_of[who] <= PINNED_EACH
+        finally:
+            self._pinned_of[who] -= 1
+            if not self._pinned_of[who]:
+                del self._pinned_of[who]
 
     def _believed(self, delivery: Delivery) -> Ask:
         """Read a job, if a gateway of ours has signed just this.
