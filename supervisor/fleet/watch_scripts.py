@@ -73,6 +73,8 @@ WATCH: Final = job_script(
     CALM
     + """
 local every, lost = tonumber(ARGV[1]), tonumber(ARGV[2])
+-- One that never ends is none of ours, and would be the last.
+if redis.call('PTTL', key('watch', 'turn')) == -1 then redis.call('DEL', key('watch', 'turn')) end
 if not redis.call('SET', key('watch', 'turn'), '1', 'NX', 'PX', math.max(1, math.floor(every * 0.8))) then return {} end
 local last = tonumber(redis.call('HGET', key('watch'), 'last'))
 local since = tonumber(redis.call('HGET', key('watch'), 'since'))
