@@ -55,7 +55,8 @@ _IN_SCRIPT: Final = re.compile(r"(?:^|: -?|\s-)([A-Z]{3,})\s")
 _VALUE: Final = re.compile(
     r"not an integer|not a valid float|resulting score is not|would overflow|would produce NaN|Invalid stream ID"
     r"|attempt to (?:compare|concatenate|index|perform arithmetic)|bad argument #|Expected .* but found"
-    r"|too many results to unpack|arguments must be strings or integers"
+    r"|last possible ID|equal or smaller than the target stream|too many results to unpack"
+    r"|arguments must be strings or integers"
 )
 """What servers and their scripts say of a value that none of us has written."""
 SPOILT: Final = "the server's Redis holds what this server has not written"

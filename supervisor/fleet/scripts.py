@@ -45,7 +45,10 @@ local function tell(gateway, ...)
   local replies = key('replies', gateway)
   local added = redis.pcall('XADD', replies, 'MAXLEN', '~', '5000', '*', ...)
   if type(added) == 'table' and added.err then
-    -- Nothing that a gateway reads: without this no job of it would ever end.
+    local said = added.err
+    -- Somebody has put something else there, or used up its numbers: without this no job of the gateway would ever end.
+    -- Where there is no room, say, what is there stays.
+    if not (string.find(said, 'WRONGTYPE') or string.find(said, 'last possible ID')) then error(said) end
     redis.call('DEL', replies)
     redis.call('XADD', replies, 'MAXLEN', '~', '5000', '*', ...)
   end

@@ -111,7 +111,11 @@ def test_keys_of_another_type_stop_nothing_for_longer_than_they_are_there(
     for name in [key(fleet, *each) for each in names]:
         kept[name] = writer.dump(name)
         writer.delete(name)
-        writer.rpush(name, b"\xff")
+        if name == key(fleet, "replies", "g2"):
+            # A stream that takes no more.
+            writer.xadd(name, {"x": "y"}, id=f"{2**64 - 1}-{2**64 - 1}")
+        else:
+            writer.rpush(name, b"\xff")
     said = "Redis holds what is not ours"
     eventually(lambda: any(said in each.daemon.log_path.read_text() for each in fleet.gateways))
     assert front.try_execute("print(1)").status in (200, 429, 503)

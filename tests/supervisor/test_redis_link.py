@@ -146,6 +146,8 @@ def test_a_wrong_url_is_refused_and_not_repeated(url: str) -> None:
             Fault.SPOILT,
         ),
         (redis.ResponseError("ERR hash value is not an integer"), Fault.SPOILT),
+        (redis.ResponseError("ERR The stream has exhausted the last possible ID, unable to add"), Fault.SPOILT),
+        (redis.ResponseError("user_script:9: OOM command not allowed when used memory > 'maxmemory'."), Fault.FULL),
     ],
 )
 def test_an_error_says_what_to_do(error: Exception, fault: Fault) -> None:
