@@ -91,7 +91,7 @@ def test_what_runs_on_a_worker_that_is_drained_is_finished_and_nothing_new_is_be
 def test_a_session_of_a_killed_worker_goes_on_elsewhere_and_its_caller_is_told(fleet: Fleet, front: Daemon) -> None:
     session = stateful(front, "x = [1, 2]")["session_id"]
     name = str(holder(fleet, session))
-    eventually(lambda: "session saved" in fleet.members[name].daemon.log_path.read_text())
+    eventually(lambda: f"session saved session={session}" in fleet.members[name].daemon.log_path.read_text())
     fleet.members[name].kill()
 
     def goes_on() -> bool:
