@@ -77,7 +77,7 @@ def _work(client: redis.Redis, number: int, end: float, done: list[int]) -> None
     client.xgroup_create(stream, GROUP, id="0", mkstream=True)
     while time.monotonic() < end:
         job, expires = secrets.token_urlsafe(16), int(time.time() * 1000) + 60_000
-        SUBMIT.run(client, [_BASE], [job, lane, gateway, _SIGNED, _BODY, expires, "", 1000, 20_000, _KEEP])
+        SUBMIT.run(client, [_BASE], [job, lane, gateway, _SIGNED, _BODY, expires, "", 1000, 20_000, _KEEP, expires])
         ((_, entry, _),) = entries(client.xreadgroup(GROUP, worker, {stream: ">"}, count=8))
         began = BEGIN.run(client, [_BASE], [job, lane, entry, worker, token, _KEEP, b""])
         held = FINISH.run(client, [_BASE], [job, lane, entry, token, "done", _ANSWER, 1, _KEEP])
