@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from supervisor.admission import Admission
-from supervisor.errors import InvalidRequest, NotFound, SandboxFailed
+from supervisor.errors import Busy, InvalidRequest, NotFound, SandboxFailed
 from supervisor.execution import (
     MAX_STDIN_BYTES,
     ExecutionRequest,
@@ -68,6 +68,8 @@ from supervisor.views import Picture, ProcessInfo, ProcessOutput, SearchResult
 
 BEGIN_SECONDS: Final = 20.0
 """Longest wait for a worker to take what has no queue of its own: questions about processes and files."""
+
+RETRY_SECONDS: Final = 2.0
 
 _T = TypeVar("_T", bound=Answer)
 
@@ -159,6 +161,9 @@ class RemoteExecutor:
             name = languages.of_file(request.main)
         found = languages.find(name)
         if found is None or not found.installed:
+            if found is not None and not self._fleet.roster.workers:
+                # What is installed is known from workers: that it is not would be an answer for good.
+                raise Busy("no worker is there", retry_after_seconds=RETRY_SECONDS)
             raise languages.refusal(name)
         return found.name
 

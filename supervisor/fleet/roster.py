@@ -25,7 +25,6 @@ class Roster:
 
     def __init__(self, registry: Registry, own: LanguageTable) -> None:
         self._registry = registry
-        self._own = own
         self.languages = FleetLanguages(own)
         self.workers: tuple[WorkerRecord, ...] = ()
         self.gateways: tuple[GatewayRecord, ...] = ()
@@ -53,8 +52,8 @@ class Roster:
         self.gateways = tuple(await self._registry.gateways())
         tables = map(decode_table, dict.fromkeys(each.catalogue for each in self.ready))
         known = [each for each in tables if each is not None]
-        # While none is there, what they had is still the best answer to what there is.
-        self.languages.current = merged(self._own if not self.workers else self.languages.current, known)
+        # While none is seen (Redis was away, say), what they had is still the best answer to what there is.
+        self.languages.current = merged(self.languages.current, known)
 
     async def watch(self, seconds: float) -> None:
         """Look every so many seconds until cancelled; what could not be looked at is told once."""

@@ -16,14 +16,17 @@ from supervisor.dialling import dial_directly
 from supervisor.errors import StoreUnavailable
 from supervisor.execution import SessionId
 from supervisor.fleet import leases as leases_module
+from supervisor.fleet.languages import encode_table
 from supervisor.fleet.leases import Lease, Leases
 from supervisor.fleet.ledger import run_reaper
 from supervisor.fleet.queue import Ticket
 from supervisor.fleet.replies import Event, Lost, Reply, Result, open_replies
+from supervisor.fleet.roster import Roster
 from supervisor.fleet.scripts import BEGIN, CANCEL, EVENT, FINISH, HAND_BACK, SUBMIT
+from supervisor.language_view import LanguageTable, LanguageView, TierView
 from supervisor.redis_link import open_redis
 from supervisor.settings_fleet import RedisSettings
-from tests.fleet.parts import POOL, QUICK, Fleet, all_replies, fleet, take_one
+from tests.fleet.parts import POOL, QUICK, Fleet, all_replies, fleet, record, take_one
 from tests.redis_server import RedisServer, redis_server, run_redis
 
 __all__ = ["fleet", "redis_server"]
@@ -186,3 +189,17 @@ async def test_who_waits_is_told_when_redis_stays_away(tmp_path: Path) -> None:
                 await fleet.submit("j")
                 server.kill()
                 assert await all_replies(channel) == [Lost("Redis has been silent for too long")]
+
+
+async def test_what_workers_can_do_stays_known_when_none_is_seen_for_a_moment(fleet: Fleet) -> None:
+    def table(*, installed: bool) -> LanguageTable:
+        view = LanguageView("python", "Python", ("py",), ".py", (".py",), "", {}, installed=installed)
+        return LanguageTable((view,), (), {}, (TierView("nsjail", "n"),))
+
+    roster = Roster(fleet.registry, table(installed=False))
+    await fleet.registry.announce(record("w", catalogue=encode_table(table(installed=True))))
+    await roster.look()
+    fleet.server.command("DEL", fleet.link.key("alive", "worker", "w"))
+    await roster.look()
+    assert roster.workers == ()
+    assert roster.languages.languages[0].installed
