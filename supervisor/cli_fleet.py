@@ -18,7 +18,7 @@ from supervisor.errors import ConfigurationError, NotFound
 if TYPE_CHECKING:
     from supervisor.fleet.ledger import Line
     from supervisor.fleet.registry import WorkerRecord
-    from supervisor.redis_link import RedisLink
+    from supervisor.redis_link.link import RedisLink
     from supervisor.settings_fleet import FleetSettings
 
 _T = TypeVar("_T")
@@ -161,7 +161,7 @@ def _with_redis(config: Path | None, work: Callable[[RedisLink, FleetSettings], 
     import trio
 
     from supervisor.dialling import dial_directly
-    from supervisor.redis_link import open_redis
+    from supervisor.redis_link.link import open_redis
 
     settings = load_settings(config, {}).settings
     if not (settings.redis.url or settings.redis.host):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from supervisor.dialling import Dial
 from supervisor.files import GRACE_SECONDS
-from supervisor.redis_link import RedisLink, open_redis
+from supervisor.redis_link.link import RedisLink, open_redis
 from supervisor.settings import Settings
 from supervisor.store import BlobMarks, BlobStore, SessionStore
 from supervisor.store.disk import open_blobs

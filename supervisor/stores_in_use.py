@@ -15,7 +15,7 @@ from supervisor.store.disk import open_blobs
 from supervisor.store.sqlite import open_sqlite
 
 if TYPE_CHECKING:
-    from supervisor.redis_link import RedisLink
+    from supervisor.redis_link.link import RedisLink
     from supervisor.store.state_tiers import StateTiers
 
 

@@ -11,7 +11,7 @@ from supervisor.execution import SessionId
 from supervisor.files import FileService
 from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.streams import entries
-from supervisor.redis_link import RedisLink
+from supervisor.redis_link.link import RedisLink
 
 log: Final = logging.getLogger("gaoler.fleet")
 

@@ -21,7 +21,7 @@ from supervisor.fleet.messages import MAX_BYTES
 from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.scripts import BEGIN, EVENT, FINISH, GROUP, HAND_BACK, MOST_HOPS, UNDO
 from supervisor.fleet.streams import Fields, entries
-from supervisor.redis_link import Line, RedisLink, Script
+from supervisor.redis_link.link import Line, RedisLink, Script
 from supervisor.settings_fleet import FleetSettings
 
 _log = logging.getLogger(__name__)

@@ -33,6 +33,7 @@ from supervisor.fleet.ledger import run_reaper
 from supervisor.fleet.manifest import Signer
 from supervisor.fleet.program_places import ProgramPlaces
 from supervisor.fleet.queue import Backlog, JobQueue
+from supervisor.fleet.rates import RedisRates
 from supervisor.fleet.registry import GatewayRecord, described, open_announcer
 from supervisor.fleet.remote import (
     Fleet,
@@ -56,7 +57,6 @@ from supervisor.own_core import file_service, queue_limits
 from supervisor.own_files import fleet_secret
 from supervisor.policy import Policy
 from supervisor.pressure import HostLimits, Pressure
-from supervisor.redis_rates import RedisRates
 from supervisor.runtimes.catalogue import load_groups, load_languages
 from supervisor.store.state_tiers import run_archiver
 from supervisor.stores_in_use import Stores, open_stores

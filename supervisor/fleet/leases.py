@@ -19,8 +19,8 @@ from supervisor.execution import SessionId
 from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.scripts import job_script
 from supervisor.fleet.watch_scripts import CALM
-from supervisor.redis_faults import reading
-from supervisor.redis_link import RedisLink
+from supervisor.redis_link.faults import reading
+from supervisor.redis_link.link import RedisLink
 from supervisor.settings_fleet import FleetSettings
 
 _log = logging.getLogger(__name__)

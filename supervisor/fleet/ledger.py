@@ -13,7 +13,7 @@ import trio
 from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.scripts import job_script
 from supervisor.fleet.watch_scripts import REAP_GATEWAY, REAP_WORKER, TIDY, WATCH
-from supervisor.redis_link import RedisLink
+from supervisor.redis_link.link import RedisLink
 from supervisor.settings_fleet import FleetSettings
 
 _log = logging.getLogger(__name__)

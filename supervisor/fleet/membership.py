@@ -25,11 +25,11 @@ from supervisor.fleet.languages import encode_table
 from supervisor.fleet.ledger import run_reaper
 from supervisor.fleet.manifest import Verifier
 from supervisor.fleet.program_places import ProgramPlaces
+from supervisor.fleet.rates import RedisRates
 from supervisor.fleet.registry import WorkerRecord, open_announcer
 from supervisor.fleet.shared_keys import SharedKeys
 from supervisor.fleet.sharing import Sharing
 from supervisor.fleet.worker import Post, Worker
-from supervisor.redis_rates import RedisRates
 from supervisor.store.state_tiers import run_archiver
 
 log: Final = logging.getLogger("gaoler.fleet")

@@ -7,7 +7,7 @@ from typing import Final
 
 from supervisor.errors import InvalidRequest
 from supervisor.execution import Principal
-from supervisor.redis_link import RedisLink
+from supervisor.redis_link.link import RedisLink
 
 _SEPARATOR: Final = "~"
 """In no worker's name."""

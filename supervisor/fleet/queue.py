@@ -8,7 +8,7 @@ from typing import Final, Literal
 from supervisor.errors import Busy, InvalidRequest, StoreUnavailable
 from supervisor.fleet.lanes import POOL
 from supervisor.fleet.scripts import CANCEL, SUBMIT, job_script
-from supervisor.redis_link import RedisLink
+from supervisor.redis_link.link import RedisLink
 from supervisor.settings_fleet import FleetSettings
 
 _RETRY_SECONDS: Final = 2.0

@@ -18,7 +18,7 @@ from supervisor.fleet.going_on import go_on
 from supervisor.fleet.lanes import pool_lane, worker_lane
 from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.watch_scripts import ANNOUNCE, PRESENT, WITHDRAW
-from supervisor.redis_link import RedisLink
+from supervisor.redis_link.link import RedisLink
 from supervisor.settings_fleet import FleetSettings
 
 _log = logging.getLogger(__name__)

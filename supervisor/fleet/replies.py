@@ -17,7 +17,7 @@ from supervisor.fleet.going_on import go_on
 from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.scripts import job_script
 from supervisor.fleet.streams import Fields, entries
-from supervisor.redis_link import RedisLink
+from supervisor.redis_link.link import RedisLink
 
 _log = logging.getLogger(__name__)
 _BLOCK_MILLISECONDS: Final = 2000

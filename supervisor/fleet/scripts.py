@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from supervisor.redis_link import Script
+from supervisor.redis_link.link import Script
 
 GROUP: Final = "workers"
 MOST_HOPS: Final = 4

@@ -12,7 +12,7 @@ from supervisor.dialling import dial_directly
 from supervisor.errors import Busy, ConfigurationError
 from supervisor.fleet.outage import OUTAGE
 from supervisor.identity.keys import ApiKey, decode_keys, encode_keys
-from supervisor.redis_link import RedisLink, Script, open_redis
+from supervisor.redis_link.link import RedisLink, Script, open_redis
 from supervisor.settings import Settings
 
 log: Final = logging.getLogger("gaoler.keys")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from supervisor.fleet.holds import FleetHolds
 from supervisor.fleet.leases import Leases
 from supervisor.fleet.turns import FleetTurns
-from supervisor.redis_link import RedisLink
+from supervisor.redis_link.link import RedisLink
 from supervisor.settings_fleet import FleetSettings
 
 

@@ -11,7 +11,7 @@ import trio
 
 from supervisor.errors import Busy
 from supervisor.execution import SessionId
-from supervisor.redis_link import RedisLink, Script
+from supervisor.redis_link.link import RedisLink, Script
 
 HELD_SECONDS: Final = 30.0
 """A change that takes longer may meet another one: both look before they write, and the later is then the one kept."""

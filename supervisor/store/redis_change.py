@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from supervisor.redis_link import Script
+from supervisor.redis_link.link import Script
 from supervisor.store.redis_scripts import COMMON
 
 CHANGE_FILES: Final = Script(

@@ -8,7 +8,7 @@ import trio
 
 from supervisor.execution import new_id
 from supervisor.files import GRACE_SECONDS
-from supervisor.redis_link import RedisLink, Script
+from supervisor.redis_link.link import RedisLink, Script
 
 REMOVAL_SECONDS: Final = 60
 """A removal that has begun is over by then, or whoever began it is gone: it has to be given up before."""

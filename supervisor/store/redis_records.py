@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from supervisor.execution import FileId, Owner, SessionId, StoredFile
-from supervisor.redis_faults import reading
+from supervisor.redis_link.faults import reading
 from supervisor.store import SavedState, SessionRow, StoredPackages
 
 Argument = str | bytes | int | float

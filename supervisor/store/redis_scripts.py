@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from supervisor.redis_link import Script
+from supervisor.redis_link.link import Script
 
 COMMON: Final = """
 local base = KEYS[1]

@@ -23,7 +23,7 @@ from typing import Final
 import trio
 
 from supervisor.errors import GaolerError, StoreUnavailable
-from supervisor.redis_link import RedisLink, Script
+from supervisor.redis_link.link import RedisLink, Script
 from supervisor.settings_fleet import StateSettings
 from supervisor.store import BlobMarks, BlobStore, BlobWriter
 

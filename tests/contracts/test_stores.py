@@ -20,7 +20,7 @@ from supervisor.files import GRACE_SECONDS, FileLimits, FileService
 from supervisor.identity.derived import DerivedIds
 from supervisor.own_files import read_or_make_secret
 from supervisor.pressure import HostLimits, Pressure
-from supervisor.redis_link import open_redis
+from supervisor.redis_link.link import open_redis
 from supervisor.settings_fleet import RedisSettings
 from supervisor.store import FileChange, QuotaExceeded, SessionRow, SessionStore, StoredPackages
 from supervisor.store.disk import DiskBlobs, open_blobs

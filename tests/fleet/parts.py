@@ -16,7 +16,7 @@ from supervisor.fleet.ledger import Ledger, Line, reap
 from supervisor.fleet.queue import JobQueue, Ticket
 from supervisor.fleet.registry import Registry, WorkerRecord
 from supervisor.fleet.replies import Reply
-from supervisor.redis_link import RedisLink, open_redis
+from supervisor.redis_link.link import RedisLink, open_redis
 from supervisor.settings_fleet import FleetSettings, RedisSettings
 from tests.redis_server import RedisServer, redis_server, redis_url
 

@@ -24,7 +24,7 @@ from supervisor.fleet.replies import Event, Lost, Reply, Result, open_replies
 from supervisor.fleet.roster import Roster
 from supervisor.fleet.scripts import BEGIN, CANCEL, EVENT, FINISH, HAND_BACK, SUBMIT
 from supervisor.language_view import LanguageTable, LanguageView, TierView
-from supervisor.redis_link import open_redis
+from supervisor.redis_link.link import open_redis
 from supervisor.settings_fleet import RedisSettings
 from tests.fleet.parts import POOL, QUICK, Fleet, all_replies, fleet, record, take_one
 from tests.redis_server import RedisServer, redis_server, run_redis

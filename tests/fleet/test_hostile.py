@@ -26,7 +26,7 @@ from supervisor.fleet.messages import Ask, Done, Execute, Infos, StartProcess, W
 from supervisor.fleet.queue import JobQueue
 from supervisor.fleet.replies import open_replies
 from supervisor.fleet.worker import PINNED_EACH
-from supervisor.redis_link import RedisLink, open_redis
+from supervisor.redis_link.link import RedisLink, open_redis
 from supervisor.settings_fleet import FleetSettings, RedisSettings
 from tests.daemon import GAOLER, ROOT, Daemon, eventually
 from tests.fleet.parts import record

@@ -23,7 +23,7 @@ from supervisor.fleet.shared_keys import SharedKeys
 from supervisor.fleet.turns import FleetTurns
 from supervisor.identity.keys import with_new_key, without_key
 from supervisor.language_view import LanguageTable, LanguageView, TierView
-from supervisor.redis_link import RedisLink, open_redis
+from supervisor.redis_link.link import RedisLink, open_redis
 from supervisor.settings_fleet import RedisSettings
 from tests.redis_server import redis_server, redis_url
 

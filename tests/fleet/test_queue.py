@@ -20,7 +20,7 @@ from supervisor.fleet.queue import Ticket
 from supervisor.fleet.registry import open_announcer
 from supervisor.fleet.replies import Event, Gap, Lost, Result, open_replies
 from supervisor.fleet.scripts import GROUP
-from supervisor.redis_link import open_redis
+from supervisor.redis_link.link import open_redis
 from supervisor.settings_fleet import FleetSettings, RedisSettings
 from tests.fleet.parts import POOL, QUICK, Fleet, all_replies, fleet, fleet_on, record, take_one
 from tests.redis_server import RedisServer, redis_server, run_cluster, run_redis

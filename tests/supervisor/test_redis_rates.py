@@ -13,9 +13,9 @@ import trio
 from supervisor.dialling import dial_directly
 from supervisor.errors import Busy
 from supervisor.execution import Principal, new_id
+from supervisor.fleet.rates import RedisRates
 from supervisor.rates import Rate, RateLimiter
-from supervisor.redis_link import RedisLink, open_redis
-from supervisor.redis_rates import RedisRates
+from supervisor.redis_link.link import RedisLink, open_redis
 from supervisor.settings_fleet import RedisSettings
 from tests.redis_server import redis_server, redis_url
 

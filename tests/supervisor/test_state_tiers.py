@@ -21,7 +21,7 @@ from supervisor.execution import Owner, SessionId, new_id
 from supervisor.files import FileLimits, FileService
 from supervisor.identity.derived import DerivedIds
 from supervisor.pressure import HostLimits, Pressure
-from supervisor.redis_link import RedisLink, open_redis
+from supervisor.redis_link.link import RedisLink, open_redis
 from supervisor.settings_fleet import RedisSettings, StateSettings
 from supervisor.store.marks import LocalMarks
 from supervisor.store.s3 import S3Blobs, open_s3

@@ -8,7 +8,7 @@ from typing import Final
 
 from supervisor.execution import Principal
 from supervisor.rates import Rate, caller_key, too_often
-from supervisor.redis_link import RedisLink, Script
+from supervisor.redis_link.link import RedisLink, Script
 
 _CHECK: Final = Script("""
 local time, calls, seconds = redis.call('TIME'), tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -40,7 +40,7 @@ class RedisRates:
 
         Raises:
             Busy: it is one too many; it was not counted.
-            StoreUnavailable: as :meth:`supervisor.redis_link.RedisLink.call`.
+            StoreUnavailable: as :meth:`supervisor.redis_link.link.RedisLink.call`.
         """
         rate = self._rates.get(kind)
         if rate is None:

@@ -12,7 +12,7 @@ import redis
 
 from supervisor.connector.allowlist import UNIX
 from supervisor.dialling import Dial
-from supervisor.redis_plan import Place
+from supervisor.redis_link.plan import Place
 
 _KEEP_ALIVE: Final = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
 """A server whose host has vanished is noticed after half a minute by who waits without a limit."""

@@ -20,10 +20,10 @@ import trio
 
 from supervisor.dialling import Dial
 from supervisor.errors import ConfigurationError, StorageFull, StoreSpoilt, StoreUnavailable
-from supervisor.redis_dialling import Cut, ServerRefused
-from supervisor.redis_facts import RedisFacts, check_server, read_facts
-from supervisor.redis_faults import SPOILT, Fault, fault_of
-from supervisor.redis_servers import Servers
+from supervisor.redis_link.dialling import Cut, ServerRefused
+from supervisor.redis_link.facts import RedisFacts, check_server, read_facts
+from supervisor.redis_link.faults import SPOILT, Fault, fault_of
+from supervisor.redis_link.servers import Servers
 from supervisor.settings_fleet import RedisSettings
 
 log: Final = logging.getLogger("gaoler.redis")

@@ -23,8 +23,8 @@ from redis.retry import Retry
 
 from supervisor.dialling import Dial
 from supervisor.errors import ConfigurationError
-from supervisor.redis_dialling import Cut, ServerRefused, connect_socket
-from supervisor.redis_plan import Place, RedisPlan, read_plan
+from supervisor.redis_link.dialling import Cut, ServerRefused, connect_socket
+from supervisor.redis_link.plan import Place, RedisPlan, read_plan
 from supervisor.settings_fleet import RedisSettings
 
 
