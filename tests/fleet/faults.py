@@ -209,7 +209,9 @@ class Told:
         return [nonce.decode() for _, nonce in NONCE.findall(self.text.encode())]
 
 
-def stream(daemon: Daemon, code: str, lang: str = "py", **fields: Any) -> Told:
+def stream(
+    daemon: Daemon, code: str, lang: str = "py", on_text: Callable[[str], None] = lambda _text: None, **fields: Any
+) -> Told:
     """Have code run and hear what it says as it says it."""
     body = json.dumps({"lang": lang, "code": code, **fields})
     text = ""
@@ -229,6 +231,7 @@ def stream(daemon: Daemon, code: str, lang: str = "py", **fields: Any) -> Told:
         for kind, data in _events(response):
             if kind == "output":
                 text += data["text"]
+                on_text(text)
             else:
                 return Told("done" if kind == "result" else data["error"], text, data)
     except TimeoutError:

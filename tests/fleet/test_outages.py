@@ -443,8 +443,10 @@ def test_when_the_primary_of_redis_is_lost_a_replica_has_all_that_was_acknowledg
         for gateway in ("g1", "g2", "g1", "g2"):
             world.keep(gateway)
         session = world.gateway().execute("x = 41", stateful=True)["session_id"]
-        asked = [world.background(stream, world.gateway(), marked("1", SLOW)) for _ in range(4)]
-        eventually(lambda: world.running() == 4)
+        heard: list[str] = []
+        asked = [world.background(stream, world.gateway(), marked("1", SLOW), on_text=heard.append) for _ in range(4)]
+        # Those that are only being begun would be refused: no replica may know of them.
+        eventually(lambda: len(heard) == 4)
         primary.kill()
         [world.fleet.redis] = (each for each in (first, second) if _becomes_primary(sentinel, each, primary))
         all_end([each.result() for each in asked])
