@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import itertools
 import shutil
@@ -176,7 +177,21 @@ class Fleet:
             except Exception:  # noqa: BLE001 - it is killed then, and what a test has asserted stays what it was
                 pass
             end_daemons(member.home)
-            remove_subtree(member.home)
+            _remove_cgroups(member.home)
+
+
+def _remove_cgroups(home: Path) -> None:
+    """What the kernel still takes down keeps its cgroup for a moment."""
+
+    def gone() -> bool:
+        try:
+            remove_subtree(home)
+        except OSError as error:
+            assert error.errno == errno.EBUSY, error
+            return False
+        return True
+
+    eventually(gone)
 
 
 @contextmanager
