@@ -232,6 +232,9 @@ class Replies:
 
     def _settle(self, job: str, expected: _Expected, state: str, lost: Lost, result: bytes | None) -> None:
         if result is not None:
+            # It was not told, or we are not where the stream is: somebody had it begin anew, or put a number into it
+            # that is higher than all to come. What is read twice is heard once.
+            self._last = ""
             self._end(job, Result(result))
         elif state == "unknown":
             # It may be on its way there; when it is unknown after it was known, or for long, Redis lost what it had.
