@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import stat
 from collections.abc import Callable
@@ -32,7 +33,10 @@ def prefix() -> str:
 
 
 @pytest.fixture
-def gaoler(tmp_path: Path, redis_server: RedisServer, prefix: str) -> Gaoler:
+def gaoler(tmp_path: Path, redis_server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Gaoler:
+    for name in [each for each in os.environ if each.startswith("GAOLER_")]:
+        # Those of the tests themselves are no settings.
+        monkeypatch.delenv(name)
     config = tmp_path / "gaoler.toml"
     config.write_text(f'[redis]\nurl = "{redis_server.url}"\nprefix = "{prefix}"\n')
 
