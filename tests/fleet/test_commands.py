@@ -32,11 +32,15 @@ def prefix() -> str:
     return "t" + secrets.token_hex(6)
 
 
-@pytest.fixture
-def gaoler(tmp_path: Path, redis_server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch) -> Gaoler:
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables of the tests themselves are no settings."""
     for name in [each for each in os.environ if each.startswith("GAOLER_")]:
-        # Those of the tests themselves are no settings.
         monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def gaoler(tmp_path: Path, redis_server: RedisServer, prefix: str) -> Gaoler:
     config = tmp_path / "gaoler.toml"
     config.write_text(f'[redis]\nurl = "{redis_server.url}"\nprefix = "{prefix}"\n')
 
