@@ -285,7 +285,7 @@ async def test_a_tool_that_does_not_come_back_is_ended(autojump_clock: trio.test
     class Door:
         settings = SimpleNamespace(wall_seconds=60, queue_seconds=30, resume_seconds=15, recent_bytes=0)
 
-        def admit(self, _principal: Any, _kind: str) -> None:
+        async def admit(self, _principal: Any, _kind: str) -> None:
             """Everybody may."""
 
     handlers = Handlers(Door())  # type: ignore[arg-type]
