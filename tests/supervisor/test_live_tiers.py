@@ -96,7 +96,10 @@ class World:
         self.wants_restore += 1
         yield cast("AsyncIterator[bytes]", None)
 
-    async def store(self, _content: Any, _limit: int) -> Any:
+    async def known_session(self, _principal: Principal, _session: SessionId) -> None:
+        return None
+
+    async def store_state(self, _content: Any, _limit: int) -> Any:
         return SimpleNamespace(digest="d", size_bytes=3)
 
     async def keep_state(
