@@ -10,7 +10,8 @@ from supervisor.execution import Principal
 from supervisor.rates import Rate, caller_key, too_often
 from supervisor.redis_link.link import RedisLink, Script
 
-_CHECK: Final = Script("""
+_CHECK: Final = Script(
+    """
 local time, calls, seconds = redis.call('TIME'), tonumber(ARGV[1]), tonumber(ARGV[2])
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 local first = redis.call('LINDEX', KEYS[1], 0)
@@ -24,7 +25,9 @@ end
 redis.call('RPUSH', KEYS[1], string.format('%.6f', now))
 redis.call('PEXPIRE', KEYS[1], math.ceil(seconds * 1000))
 return ''
-""")
+""",
+    brief=True,
+)
 
 
 class RedisRates:

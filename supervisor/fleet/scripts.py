@@ -102,14 +102,15 @@ end
 """
 
 
-def job_script(text: str) -> Script:
+def job_script(text: str, *, brief: bool = False) -> Script:
     """Make a script of this body; its one key is the prefix's own (``link.key()``), its arguments are its affair."""
-    return Script(_PRELUDE + text)
+    return Script(_PRELUDE + text, brief=brief)
 
 
 # ARGV: job, lane, gateway, signed, body, expires, fallback, most, oldest, keep, until when it counts. Gives what became
 # of it.
-SUBMIT: Final = job_script("""
+SUBMIT: Final = job_script(
+    """
 local job, lane, gateway, signed, body, expires, fallback, most, oldest, keep, by = unpack(ARGV)
 local hash = key('job', job)
 local known = redis.call('HMGET', hash, 'state', 'lane')
@@ -137,7 +138,9 @@ redis.call('ZADD', key('ledger'), whole(now), job)
 join_lane(job, lane, whole(now), expires,
   {'job', job, 'gateway', gateway, 'expires', expires, 'signed', signed, 'body', body})
 return {'queued', lane}
-""")
+""",
+    brief=True,
+)
 
 # ARGV: job, keep. Gives the state that it was found in. One that is not known yet will be refused when it comes.
 CANCEL: Final = job_script("""
@@ -160,7 +163,8 @@ return known[1]
 
 # ARGV: job, lane, entry, worker, token, keep, and what the gateway is told then ('': nothing). 1: it is this worker's
 # to run, and was nobody's before.
-BEGIN: Final = job_script("""
+BEGIN: Final = job_script(
+    """
 local job, lane, entry, worker, token, keep, news = unpack(ARGV)
 local hash = key('job', job)
 local known = redis.call('HMGET', hash, 'state', 'entry', 'lane', 'expires', 'token', 'gateway')
@@ -183,7 +187,9 @@ redis.call('ZREM', key('waiting', lane), job)
 redis.call('ZREM', key('due'), job)
 if news ~= '' then tell(known[6], 'job', job, 'kind', 'event', 'payload', news, 'number', '1') end
 return 1
-""")
+""",
+    brief=True,
+)
 
 # ARGV: job, entry, token, keep. Who asked to begin it and heard no answer does not run it: it goes into its lane anew,
 # under another entry, so that what was asked and is still on its way begins nothing.
@@ -204,7 +210,8 @@ return 1
 """)
 
 # ARGV: job, lane, entry, token, state, payload, number, keep. 1: this is its outcome; 0: another was told before.
-FINISH: Final = job_script("""
+FINISH: Final = job_script(
+    """
 local job, lane, entry, token, state, payload, number, keep = unpack(ARGV)
 local hash = key('job', job)
 local known = redis.call('HMGET', hash, 'state', 'token', 'entry', 'gateway', 'worker', 'expires', 'finished')
@@ -224,13 +231,18 @@ tell(known[4], 'job', job, 'kind', 'result', 'payload', payload, 'number', numbe
 if known[5] then redis.call('SREM', key('running', known[5]), job) end
 leave_lane(job, lane, entry)
 return 1
-""")
+""",
+    brief=True,
+)
 
 # ARGV: gateway, job, payload, number.
-EVENT: Final = job_script("""
+EVENT: Final = job_script(
+    """
 tell(ARGV[1], 'job', ARGV[2], 'kind', 'event', 'payload', ARGV[3], 'number', ARGV[4])
 return 1
-""")
+""",
+    brief=True,
+)
 
 # ARGV: job, lane, entry, to, most hops (empty: not counted), keep. Gives how it stands now.
 HAND_BACK: Final = job_script("""

@@ -19,10 +19,13 @@ WAIT_SECONDS: Final = 20.0
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.1
 
-_RELEASE: Final = Script("""
+_RELEASE: Final = Script(
+    """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
-""")
+""",
+    brief=True,
+)
 
 
 class FleetTurns:

@@ -1,8 +1,8 @@
 """The way to Redis: one pool of connections, used in threads; and lines of their own for calls that wait.
 
 redis-py is blocking, and its asyncio half has no place beside Trio, so every call is a function that is given the
-client in a thread (about 0.15 ms a call). A call is bounded by ``redis.socket_seconds`` and not abandoned when it is
-cancelled: it happened whole or not at all.
+client in a thread (about 0.15 ms a call); brief scripts need none (:mod:`supervisor.redis_link.brief`). A call is
+bounded by ``redis.socket_seconds`` and not abandoned when it is cancelled: it happened whole or not at all.
 
 All keys of one daemon share one hash tag, ``{prefix}``, so that scripts over several keys hold in a Redis cluster too.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
@@ -20,6 +20,7 @@ import trio
 
 from supervisor.dialling import Dial
 from supervisor.errors import ConfigurationError, StorageFull, StoreSpoilt, StoreUnavailable
+from supervisor.redis_link.brief import BriefConnections, fits
 from supervisor.redis_link.dialling import Cut, ServerRefused
 from supervisor.redis_link.facts import RedisFacts, check_server, read_facts
 from supervisor.redis_link.faults import SPOILT, Fault, fault_of
@@ -36,10 +37,14 @@ _LONGEST_PAUSE_SECONDS: Final = 0.5
 
 
 class Script:
-    """A Lua script, sent once and then named by its hash. ``text`` uses KEYS and ARGV; values are bytes."""
+    """A Lua script, sent once and then named by its hash. ``text`` uses KEYS and ARGV; values are bytes.
 
-    def __init__(self, text: str) -> None:
+    ``brief``: its answer is a few words, whatever is asked.
+    """
+
+    def __init__(self, text: str, *, brief: bool = False) -> None:
         self.text = text
+        self.brief = brief
         # Not for secrecy: it is how Redis names scripts.
         self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
@@ -65,6 +70,8 @@ class RedisLink:
         # them together, when no server answers.
         self._places = trio.Semaphore(settings.connections)
         self._limiter = trio.CapacityLimiter(settings.connections)
+        kept = max(1, settings.connections // 2)
+        self._brief = BriefConnections(servers, kept, settings.socket_seconds, self._limiter)
 
     def key(self, *parts: str) -> str:
         """Give the name of a key: ``{prefix}:part:part``."""
@@ -88,11 +95,14 @@ class RedisLink:
             StorageFull: the server has no room.
             StoreSpoilt: what it keeps is not what we wrote.
         """
+        return await self._retry(lambda: trio.to_thread.run_sync(self._do, work, lasting, limiter=self._limiter))
+
+    async def _retry(self, attempt: Callable[[], Awaitable[_T]]) -> _T:
         deadline = trio.current_time() + self._settings.retry_seconds
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return await self._once(work, deadline, lasting=lasting)
+                return await self._once(attempt, deadline)
             except (redis.RedisError, OSError) as error:
                 again, said = self._judge(error), str(error)
             if not again or trio.current_time() + pause > deadline:
@@ -109,7 +119,22 @@ class RedisLink:
         *,
         lasting: bool = False,
     ) -> Any:
-        """Run a script, as :meth:`call`."""
+        """Run a script, as :meth:`call`; a brief one without a thread, where that can be."""
+        if (
+            script.brief
+            and not self._servers.plan.tls
+            and not (lasting and self._settings.replicas)
+            and fits(arguments)
+        ):
+            words = (len(keys), *keys, *arguments)
+
+            async def attempt() -> Any:
+                try:
+                    return await self._brief.ask(("EVALSHA", script.digest, *words))
+                except redis.exceptions.NoScriptError:
+                    return await self._brief.ask(("EVAL", script.text, *words))
+
+            return await self._retry(attempt)
         return await self.call(lambda client: script.run(client, keys, arguments), lasting=lasting)
 
     async def time(self) -> float:
@@ -133,8 +158,9 @@ class RedisLink:
     def close(self) -> None:
         """Close all connections that nobody uses."""
         self._client.connection_pool.disconnect()
+        self._brief.close()
 
-    async def _once(self, work: Work[_T], deadline: float, *, lasting: bool) -> _T:
+    async def _once(self, attempt: Callable[[], Awaitable[_T]], deadline: float) -> _T:
         try:
             self._places.acquire_nowait()
         except trio.WouldBlock:
@@ -145,7 +171,7 @@ class RedisLink:
             if not taken:
                 raise StoreUnavailable(_SILENT) from None
         try:
-            return await trio.to_thread.run_sync(self._do, work, lasting, limiter=self._limiter)
+            return await attempt()
         finally:
             self._places.release()
 

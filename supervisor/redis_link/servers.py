@@ -66,6 +66,12 @@ class Servers:
         )
         return redis.Redis(connection_pool=pool)
 
+    def connection(self, answer_seconds: float) -> ServerConnection:
+        """Make a connection that is nobody's pool's; it connects when it is first used."""
+        plainly = self._plainly(answer_seconds, self.plan.username, self.plan.password)
+        plainly.pop("maint_notifications_config")
+        return ServerConnection(self, db=self.plan.db, **plainly)
+
     def _plainly(self, answer_seconds: float | None, username: str, password: str) -> dict[str, Any]:
         """Have redis-py do nothing of its own accord: no retries, no time limits, nothing told of the library."""
         return {
@@ -200,6 +206,17 @@ class ServerConnection(Connection):
         self._fixed = fixed
         self._generation = -1
         self._connected: socket.socket | None = None
+
+    @property
+    def descriptor(self) -> int:
+        """Of the socket, to be waited for."""
+        assert self._connected is not None
+        return self._connected.fileno()
+
+    @property
+    def usable(self) -> bool:
+        """It is connected to the server that counts."""
+        return bool(self.is_connected) and self._generation == self._servers.generation
 
     def connect(self) -> None:
         """Connect, if it is not connected to the server that counts."""
