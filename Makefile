@@ -64,6 +64,7 @@ tools:
 	@command -v gcc >/dev/null && command -v npm >/dev/null || { echo "Installing gcc, nodejs, npm ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install gcc libc6-dev nodejs npm; }
 	@command -v qemu-system-x86_64 >/dev/null && { test -x /usr/lib/qemu/virtiofsd || test -x /usr/libexec/virtiofsd; } || { echo "Installing qemu-system-x86 ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends qemu-system-x86 qemu-system-common $$(apt-cache search --names-only '^virtiofsd$$' | cut -d' ' -f1); }
 	@command -v redis-check-rdb >/dev/null || command -v redis-server >/dev/null || { echo "Installing redis-tools ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends redis-tools; }
+	@command -v shellcheck >/dev/null || { echo "Installing shellcheck ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends shellcheck; }
 
 bench: $(VENV)/installed-dev
 	@$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all

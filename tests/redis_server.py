@@ -72,9 +72,7 @@ class RedisServer:
     def start(self) -> None:
         """Start, on the same port and data, and wait until it answers."""
         assert self._process is None
-        # Debian's package redis-tools has the whole program, under this name; redis-server would start a service.
-        program = shutil.which("redis-server") or shutil.which("redis-check-rdb")
-        assert program, "no redis-server: run 'make tools'"
+        program = server_program()
         with (self.directory / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
                 ["redis-server", *self._arguments()],
@@ -151,6 +149,16 @@ class RedisServer:
 
 def _words(name: str, value: str) -> list[str]:
     return value.split() if name == "replicaof" else [value]
+
+
+def server_program() -> str:
+    """Find the server, which has to be called by the name ``redis-server``.
+
+    Debian's package redis-tools has the whole program, under another name; the package redis-server would start a service.
+    """
+    program = shutil.which("redis-server") or shutil.which("redis-check-rdb")
+    assert program, "no redis-server: run 'make tools'"
+    return program
 
 
 def free_port() -> int:

@@ -28,6 +28,7 @@ from tests.deploy.reading import (
     seconds,
     settings_of,
 )
+from tests.redis_server import server_program
 
 FILE = DEPLOY / "compose" / "compose.yaml"
 EXAMPLE = environment_file(DEPLOY / "compose" / ".env.example")
@@ -165,7 +166,7 @@ def test_the_key_that_is_made_is_the_one_that_gateways_are_told_of(tmp_path: Pat
 
 def ready(command: list[str | Path]) -> subprocess.Popen[str]:
     """Start Redis and wait for its own word that it serves."""
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(command, executable=server_program(), stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     lines: list[str] = []
     for line in server.stdout:
