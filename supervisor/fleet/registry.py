@@ -242,46 +242,6 @@ async def open_announcer(
                 pass  # we are missed soon enough
 
 
-class Roster:
-    """The workers of the last heartbeat, for choosing without asking Redis each time. Use :func:`open_roster`."""
-
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self.workers: Sequence[WorkerRecord] = ()
-
-    async def refresh(self) -> None:
-        """Look now.
-
-        Raises:
-            StoreUnavailable: Redis does not answer.
-        """
-        self.workers = await self._registry.workers()
-
-
-@asynccontextmanager
-async def open_roster(link: RedisLink, settings: FleetSettings) -> AsyncIterator[Roster]:
-    """Keep the list of workers fresh for the block; while Redis is away it stays as it was.
-
-    Raises:
-        StoreUnavailable: Redis does not answer at the beginning.
-    """
-    roster = Roster(Registry(link, settings))
-
-    async def run() -> None:
-        while True:
-            await trio.sleep(settings.heartbeat_seconds)
-            try:
-                await roster.refresh()
-            except OUTAGE as error:
-                _log.warning("it is not known which workers are there: %s", error.message)
-
-    await roster.refresh()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(go_on, run)
-        yield roster
-        nursery.cancel_scope.cancel()
-
-
 def choose_lane(workers: Sequence[WorkerRecord], *, language: str | None, tier: str, holder: str | None) -> str:
     """Choose: the lane of the session's holder, if it lives; else of the pool with the most free places that can.
 

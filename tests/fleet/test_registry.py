@@ -10,7 +10,9 @@ import trio.testing
 from supervisor.errors import Busy, Unsupported
 from supervisor.fleet.clock import FleetClock
 from supervisor.fleet.lanes import pool_lane, pool_of, worker_lane
-from supervisor.fleet.registry import GatewayRecord, WorkerRecord, choose_lane, open_announcer, open_roster
+from supervisor.fleet.registry import GatewayRecord, WorkerRecord, choose_lane, open_announcer
+from supervisor.fleet.roster import Roster
+from supervisor.language_view import LanguageTable
 from tests.fleet.parts import Fleet, fleet, record
 from tests.redis_server import redis_server
 
@@ -71,12 +73,16 @@ async def test_a_record_of_another_version_is_passed_over(fleet: Fleet) -> None:
 
 
 async def test_the_roster_follows(fleet: Fleet) -> None:
-    async with open_roster(fleet.link, fleet.settings) as roster:
-        assert roster.workers == []
+    roster = Roster(fleet.registry, LanguageTable((), (), {}, ()))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(roster.watch, 0.01)
         async with open_announcer(fleet.link, fleet.settings, lambda: record("w")):
             with trio.fail_after(10):
                 while not roster.workers:
                     await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert [each.name for each in roster.workers] == ["w"]
+    assert roster.reachable
 
 
 async def test_the_fleets_clock_is_redis_clock_whatever_the_hosts_is(fleet: Fleet) -> None:
