@@ -59,13 +59,9 @@ class Changes:
         last = "$"
         async with self._link.open_line() as line:
             while True:
-                since: dict[Any, Any] = {self._key: last}
+                words = ("XREAD", "COUNT", _AT_ONCE, "BLOCK", _BLOCK_MILLISECONDS)
                 try:
-                    answer = await line.call(
-                        lambda client, since=since: client.xread(  # type: ignore[misc]
-                            since, count=_AT_ONCE, block=_BLOCK_MILLISECONDS
-                        )
-                    )
+                    answer = await line.ask(*words, "STREAMS", self._key, last)
                 except OUTAGE:
                     await trio.sleep(_PAUSE_SECONDS)
                     continue

@@ -213,11 +213,12 @@ class Deliveries:
 
     async def _read(self, free: int, *, waiting: bool) -> list[Delivery]:
         self._unsure = True
-        block = _BLOCK_MILLISECONDS if waiting else None
-        streams: dict[Any, Any] = {self._link.key("lane", lane): ">" for lane in self._lanes}
+        block = ("BLOCK", _BLOCK_MILLISECONDS) if waiting else ()
+        streams = [self._link.key("lane", lane) for lane in self._lanes]
         try:
-            answer = await self._line.call(
-                lambda client: client.xreadgroup(GROUP, self._worker, streams, count=free, block=block)
+            answer = await self._line.ask(
+                *("XREADGROUP", "GROUP", GROUP, self._worker, "COUNT", free, *block),
+                *("STREAMS", *streams, *(">" for _ in streams)),
             )
         except redis.ResponseError as error:
             if not str(error).startswith("NOGROUP"):
@@ -290,10 +291,7 @@ class Deliveries:
             last = "0-0"
             while True:
                 try:
-                    since: dict[Any, Any] = {control: last}
-                    answer = await line.call(
-                        lambda client, since=since: client.xread(since, block=_BLOCK_MILLISECONDS)  # type: ignore[misc]
-                    )
+                    answer = await line.ask("XREAD", "BLOCK", _BLOCK_MILLISECONDS, "STREAMS", control, last)
                     for _, entry, fields in entries(answer):
                         last = entry
                         self._pass_on(fields)

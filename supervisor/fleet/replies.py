@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import trio
 
@@ -147,13 +147,9 @@ class Replies:
         stream = self._link.key("replies", self._gateway)
         async with self._link.open_line() as line:
             while True:
-                since: dict[Any, Any] = {stream: self._last or "0-0"}
+                words = ("XREAD", "COUNT", _READ_AT_ONCE, "BLOCK", _BLOCK_MILLISECONDS)
                 try:
-                    answer = await line.call(
-                        lambda client, since=since: client.xread(  # type: ignore[misc]
-                            since, count=_READ_AT_ONCE, block=_BLOCK_MILLISECONDS
-                        )
-                    )
+                    answer = await line.ask(*words, "STREAMS", stream, self._last or "0-0")
                 except OUTAGE:
                     await trio.sleep(_PAUSE_SECONDS)
                     continue

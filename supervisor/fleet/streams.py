@@ -1,4 +1,4 @@
-"""Reading streams: the answers of XREAD and XREADGROUP, in whichever form the client gives them."""
+"""Reading streams: the answers of XREAD and XREADGROUP, in whichever form they come."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ def entries(answer: Any) -> Iterator[tuple[str, str, Fields | None]]:
     pairs = answer.items() if isinstance(answer, dict) else (answer or ())
     for stream, found in pairs:
         for each in found:
-            # By the newer protocol what was read of a stream is in a list once more.
-            yield from (
-                ((_text(stream), _text(entry), fields or None) for entry, fields in each)
-                if isinstance(each, list)
-                else ((_text(stream), _text(each[0]), each[1] or None),)
-            )
+            # redis-py has, by the newer protocol, what was read of a stream in a list once more.
+            several = isinstance(each, list) and not isinstance(each[0], bytes)
+            for entry, fields in each if several else (each,):
+                yield _text(stream), _text(entry), _mapping(fields)
+
+
+def _mapping(fields: Any) -> Fields | None:
+    if isinstance(fields, list):
+        # As the server says it: name, value, name, value.
+        fields = dict(zip(fields[::2], fields[1::2], strict=True))
+    return fields or None
 
 
 def _text(value: bytes | str) -> str:

@@ -1,9 +1,8 @@
-"""Scripts whose answer is a few words, run without a thread: the task itself sends, waits, and has redis-py read.
+"""Commands without a thread: the task itself sends, waits, and has redis-py read what has come.
 
 Handing a call to a thread and back wakes both, which is most of the time that a short script takes; every execution of
-a fleet runs some. What is sent fits into the socket's buffer, and what comes is there whole when the socket is
-readable: a server that sends half an answer holds the event loop up for :data:`READ_SECONDS` once, and loses its
-connection.
+a fleet runs some. What is sent fits into the socket's buffer. Most answers are there whole when the socket is readable;
+the rest of any other is waited for, and read, by a thread.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from supervisor.redis_link.servers import ServerConnection, Servers
 
 SENT_BYTES: Final = 48 << 10
 """More than that goes by a thread: the socket might not take it at once."""
-READ_SECONDS: Final = 0.05
 
 Word = str | bytes | int | float
 
@@ -26,6 +24,28 @@ Word = str | bytes | int | float
 def fits(arguments: Sequence[Word]) -> bool:
     """Say whether these are few enough."""
     return sum(len(each) for each in arguments if isinstance(each, str | bytes)) <= SENT_BYTES
+
+
+def send(connection: ServerConnection, words: Sequence[Word]) -> None:
+    """Send a command, over a connection that is open.
+
+    Raises:
+        redis.RedisError: it is gone.
+    """
+    packed = connection.pack_command(*words)  # type: ignore[no-untyped-call]  # redis-py has no types there
+    connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]  # as above
+
+
+def answer_so_far(connection: ServerConnection) -> tuple[bool, Any]:
+    """Give the answer if it is there whole; if it is not, what has come of it is kept for the next look.
+
+    Raises:
+        redis.RedisError: what the server says, or that it is gone.
+    """
+    try:
+        return True, connection.read_response(timeout=0, disconnect_on_error=False)
+    except redis.TimeoutError:
+        return False, None
 
 
 class BriefConnections:
@@ -68,13 +88,15 @@ class BriefConnections:
             self._idle.pop().disconnect()  # type: ignore[no-untyped-call]  # as above
 
     async def _ask(self, connection: ServerConnection, words: Sequence[Word]) -> Any:
-        packed = connection.pack_command(*words)  # type: ignore[no-untyped-call]  # as above
-        connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]  # as above
+        send(connection, words)
         with trio.move_on_after(self._answer_seconds) as patience:
             await trio.lowlevel.wait_readable(connection.descriptor)
         if patience.cancelled_caught:
             raise redis.TimeoutError("the server has not answered in time")
-        return connection.read_response(timeout=READ_SECONDS)
+        whole, answer = answer_so_far(connection)
+        if not whole:
+            answer = await trio.to_thread.run_sync(connection.read_response, limiter=self._limiter)
+        return answer
 
     async def _connection(self) -> ServerConnection:
         while self._idle:

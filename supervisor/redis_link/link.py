@@ -20,11 +20,11 @@ import trio
 
 from supervisor.dialling import Dial
 from supervisor.errors import ConfigurationError, StorageFull, StoreSpoilt, StoreUnavailable
-from supervisor.redis_link.brief import BriefConnections, fits
+from supervisor.redis_link.brief import BriefConnections, Word, answer_so_far, fits, send
 from supervisor.redis_link.dialling import Cut, ServerRefused
 from supervisor.redis_link.facts import RedisFacts, check_server, read_facts
 from supervisor.redis_link.faults import SPOILT, Fault, fault_of
-from supervisor.redis_link.servers import Servers
+from supervisor.redis_link.servers import ServerConnection, Servers
 from supervisor.settings_fleet import RedisSettings
 
 log: Final = logging.getLogger("gaoler.redis")
@@ -216,40 +216,35 @@ class RedisLink:
 
 
 class Line:
-    """A connection of its own, for one task that makes calls that wait (XREADGROUP with BLOCK, say).
+    """A connection of its own, for one task that asks what may take long (XREADGROUP with BLOCK, say).
 
     Cancelling a call ends it at once, by closing the connection; the next call has a new one.
     """
 
     def __init__(self, servers: Servers) -> None:
         self._servers = servers
-        self._client: redis.Redis | None = None
+        self._connection: ServerConnection | None = None
         self._cut = Cut()
 
-    async def call(self, work: Work[_T]) -> _T:
-        """Have ``work`` done, in a thread; it may wait at the server as long as it likes. Not tried again.
+    async def ask(self, *words: Word) -> Any:
+        """Send a command of a few words and give the server's answer, which may take as long as it likes, as it is.
 
-        A call that is cancelled while it still connects leaves its thread behind until that is over, at most
-        ``redis.connect_seconds``.
+        Not tried again. A call that is cancelled while it still connects leaves its thread behind until that is over,
+        at most ``redis.connect_seconds``.
 
         Raises:
             StoreUnavailable: the server is gone.
             StoreSpoilt: what it keeps is not what we wrote.
+            redis.ResponseError: what it says else.
         """
-        if self._client is None:
-            self._cut = Cut()
-            self._client = self._servers.client(1, answer_seconds=None, cut=self._cut)
-        client, cut, limiter = self._client, self._cut, trio.CapacityLimiter(1)
-
-        def do() -> _T:
-            try:
-                return work(client)
-            finally:
-                if cut.done:
-                    client.connection_pool.disconnect()
-
         try:
-            return await trio.to_thread.run_sync(do, abandon_on_cancel=True, limiter=limiter)
+            connection = await self._connected()
+            send(connection, words)
+            whole, answer = False, None
+            if not self._servers.plan.tls:
+                await trio.lowlevel.wait_readable(connection.descriptor)
+                whole, answer = answer_so_far(connection)
+            return answer if whole else await self._in_thread(connection, connection.read_response)
         except trio.Cancelled:
             self.drop()
             raise
@@ -266,13 +261,40 @@ class Line:
             log.warning("Redis is given up for now: %s", error)
             raise StoreUnavailable(_SILENT) from None
 
+    async def _connected(self) -> ServerConnection:
+        if self._connection is not None and not (self._connection.usable and self._connection.silent):
+            self.drop()
+        if self._connection is None:
+            self._cut = Cut()
+            self._connection = self._servers.connection(None, self._cut)
+            await self._in_thread(self._connection, self._connection.connect)
+        return self._connection
+
+    async def _in_thread(self, connection: ServerConnection, work: Callable[[], _T]) -> _T:
+        """Have the connection used by a thread, which closes it if it is cut meanwhile."""
+        cut = self._cut
+
+        def do() -> _T:
+            try:
+                return work()
+            finally:
+                if cut.done:
+                    connection.disconnect()  # type: ignore[no-untyped-call]  # redis-py has no types there
+
+        limiter = trio.CapacityLimiter(1)
+        try:
+            return await trio.to_thread.run_sync(do, abandon_on_cancel=True, limiter=limiter)
+        except trio.Cancelled:
+            self._cut.cut()
+            self._connection = None
+            raise
+
     def drop(self) -> None:
-        """Cut the connection; whoever waits on it ends. The next call makes a new one."""
+        """Close the connection. The next call makes a new one."""
         self._cut.cut()
-        if self._client is not None:
-            # What a thread still uses is closed by that thread.
-            self._client.connection_pool.disconnect(inuse_connections=False)
-            self._client = None
+        if self._connection is not None:
+            self._connection.disconnect()  # type: ignore[no-untyped-call]  # as above
+            self._connection = None
 
 
 @asynccontextmanager

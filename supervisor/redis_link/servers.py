@@ -54,23 +54,22 @@ class Servers:
         self.generation = 0
         """Counts how often the server became another one, or may have."""
 
-    def client(self, connections: int, *, answer_seconds: float | None, cut: Cut | None = None) -> redis.Redis:
-        """Make a client with a pool of its own; an answer may take for ever where ``answer_seconds`` is None."""
+    def client(self, connections: int, *, answer_seconds: float) -> redis.Redis:
+        """Make a client with a pool of its own."""
         pool = redis.ConnectionPool(
             connection_class=ServerConnection,
             max_connections=connections,
             servers=self,
-            cut=cut,
             db=self.plan.db,
             **self._plainly(answer_seconds, self.plan.username, self.plan.password),
         )
         return redis.Redis(connection_pool=pool)
 
-    def connection(self, answer_seconds: float) -> ServerConnection:
+    def connection(self, answer_seconds: float | None, cut: Cut | None = None) -> ServerConnection:
         """Make a connection that is nobody's pool's; it connects when it is first used."""
         plainly = self._plainly(answer_seconds, self.plan.username, self.plan.password)
         plainly.pop("maint_notifications_config")
-        return ServerConnection(self, db=self.plan.db, **plainly)
+        return ServerConnection(self, cut, db=self.plan.db, **plainly)
 
     def _plainly(self, answer_seconds: float | None, username: str, password: str) -> dict[str, Any]:
         """Have redis-py do nothing of its own accord: no retries, no time limits, nothing told of the library."""
@@ -217,6 +216,14 @@ class ServerConnection(Connection):
     def usable(self) -> bool:
         """It is connected to the server that counts."""
         return bool(self.is_connected) and self._generation == self._servers.generation
+
+    @property
+    def silent(self) -> bool:
+        """The server has said nothing that nobody asked for, and has not closed it."""
+        try:
+            return not self.can_read(timeout=0)
+        except (redis.RedisError, OSError):
+            return False
 
     def connect(self) -> None:
         """Connect, if it is not connected to the server that counts."""

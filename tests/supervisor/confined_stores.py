@@ -38,7 +38,7 @@ async def use_redis(link: RedisLink) -> dict[str, Any]:
         for _ in range(20):
             nursery.start_soon(add)
     async with link.open_line() as line:
-        pong = await line.call(lambda client: client.ping())
+        pong = await line.ask("PING") == b"PONG"
     same = await link.call(lambda client: client.get(key)) == content
     return {"same": same, "sum": int(await link.call(lambda client: client.get(total)) or 0), "pong": pong}
 

@@ -157,17 +157,49 @@ async def halving(server: RedisServer) -> AsyncIterator[tuple[Halving, int]]:
         nursery.cancel_scope.cancel()
 
 
-async def test_half_an_answer_costs_a_moment_and_the_connection(redis_server: RedisServer) -> None:
+async def test_half_an_answer_costs_a_moment_and_the_connection_and_holds_up_nobody(redis_server: RedisServer) -> None:
     async with (
         halving(redis_server) as (proxy, port),
-        open_redis(settings(f"redis://127.0.0.1:{port}"), dial_directly) as link,
+        open_redis(settings(f"redis://127.0.0.1:{port}", socket_seconds=0.3), dial_directly) as link,
     ):
         await link.run(SET, [link.key("a")], ["x"])
         proxy.halve = True
+        answers: list[Any] = []
+
+        async def ask() -> None:
+            answers.append(await link.run(SET, [link.key("a")], ["yz"]))
+
         with trio.fail_after(5):
-            assert await link.run(SET, [link.key("a")], ["yz"]) == [b"set", 2]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask)
+                while not proxy.halved:
+                    await trio.testing.wait_all_tasks_blocked()
+                # It is waited for by a thread; all else goes on.
+                assert await link.run(SET, [link.key("b")], ["x"]) == [b"set", 1]
+                assert answers == []
+        assert answers == [[b"set", 2]]
         assert proxy.halved == 1
-        assert await link.run(SET, [link.key("a")], ["x"]) == [b"set", 1]
+
+
+async def test_a_line_waits_for_the_rest_of_an_answer_and_can_be_cancelled_there(redis_server: RedisServer) -> None:
+    async with (
+        halving(redis_server) as (proxy, port),
+        open_redis(settings(f"redis://127.0.0.1:{port}"), dial_directly) as link,
+        link.open_line() as line,
+    ):
+        large = b"x" * (20 << 20)
+        await link.call(lambda client: client.set(link.key("large"), large))
+        with trio.fail_after(10):
+            assert await line.ask("GET", link.key("large")) == large
+            proxy.halve = True
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(line.ask, "GET", link.key("large"))
+                    while not proxy.halved:
+                        await trio.testing.wait_all_tasks_blocked()
+                    scope.cancel()
+            assert await line.ask("GET", link.key("large")) == large
+        await link.call(lambda client: client.delete(link.key("large")))
 
 
 async def test_no_connection_is_left_when_the_link_closes(redis_server: RedisServer) -> None:

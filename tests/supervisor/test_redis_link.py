@@ -346,9 +346,9 @@ async def test_tls_holds_only_for_the_right_authority_and_name(directory: Path, 
             assert await link.run(SET, [link.key("x")], ["1"]) == b"OK"
             async with link.open_line() as line:
                 with trio.move_on_after(0.05) as scope:
-                    await line.call(lambda client: client.blpop([link.key("none")]))
+                    await line.ask("BLPOP", link.key("none"), 0)
                 assert scope.cancelled_caught
-                assert await line.call(lambda client: client.ping())
+                assert await line.ask("PING")
         for wrong, ca in ((url, "other.pem"), (url, ""), (f"rediss://127.0.0.1:{server.port}", "ca.pem")):
             with pytest.raises(ConfigurationError, match="does not hold") as caught:
                 async with linked(wrong, ca=str(directory / ca) if ca else ""):
@@ -459,7 +459,7 @@ async def test_a_cluster_is_used_at_the_node_that_has_our_keys_even_when_that_di
             assert await link.run(SET, [link.key("x")], ["1"]) == b"OK"
             assert len(tcp_clients(owner)) >= 1
             async with link.open_line() as line:
-                assert await line.call(lambda client: client.get(link.key("x"))) == b"1"
+                assert await line.ask("GET", link.key("x")) == b"1"
             assert await link.call(lambda client: client.wait(1, 5000)) >= 0
             owner.kill()
             assert await link.run(SET, [link.key("x")], ["2"]) == b"OK"
@@ -548,26 +548,17 @@ async def test_a_full_server_is_told_from_a_lost_one(directory: Path) -> None:
 async def test_a_cancelled_wait_leaves_neither_thread_nor_connection(
     link: RedisLink, redis_server: RedisServer
 ) -> None:
-    ended = threading.Event()
-
-    def wait(client: redis.Redis) -> object:
-        try:
-            return client.xread({link.key("stream"): "$"}, block=0)
-        finally:
-            ended.set()
-
     async with link.open_line() as line:
-        assert await line.call(lambda client: client.ping())
+        assert await line.ask("PING")
         before = {each["id"] for each in tcp_clients(redis_server)}
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(line.call, wait)
+            nursery.start_soon(line.ask, "XREAD", "BLOCK", 0, "STREAMS", link.key("stream"), "$")
             await trio.to_thread.run_sync(
                 wait_until, lambda: redis_server.command("INFO", "clients") and blocked(redis_server), "nobody waits"
             )
             nursery.cancel_scope.cancel()
-        assert await trio.to_thread.run_sync(ended.wait, 10)
         wait_until(lambda: not blocked(redis_server), "the connection is left")
-        assert await line.call(lambda client: client.ping())
+        assert await line.ask("PING")
         assert {each["id"] for each in tcp_clients(redis_server)} != before
         count = len(tcp_clients(redis_server))
     wait_until(lambda: len(tcp_clients(redis_server)) == count - 1, "the line's connection is left")
@@ -592,12 +583,12 @@ async def test_a_line_that_is_cancelled_while_it_connects_does_not_connect_after
 
     async with open_redis(settings_for(redis_url), slowly) as link, link.open_line() as line:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(line.call, lambda client: client.ping())
+            nursery.start_soon(line.ask, "PING")
             await trio.to_thread.run_sync(dialling.wait)
             nursery.cancel_scope.cancel()
         go_on.set()
         wait_until(lambda: len(held) == 2 and held[1].fileno() == -1, "the socket is left")
-        assert await line.call(lambda client: client.ping())
+        assert await line.ask("PING")
 
 
 async def test_a_line_says_that_its_server_is_gone_and_connects_again(directory: Path) -> None:
@@ -607,15 +598,15 @@ async def test_a_line_says_that_its_server_is_gone_and_connects_again(directory:
 
                 async def wait() -> None:
                     with pytest.raises(StoreUnavailable):
-                        await line.call(lambda client: client.blpop([link.key("none")]))
+                        await line.ask("BLPOP", link.key("none"), 0)
 
                 nursery.start_soon(wait)
                 await trio.to_thread.run_sync(wait_until, lambda: blocked(server), "nobody waits")
                 server.kill()
             with pytest.raises(StoreUnavailable):
-                await line.call(lambda client: client.ping())
+                await line.ask("PING")
             server.start()
-            assert await line.call(lambda client: client.ping())
+            assert await line.ask("PING")
 
 
 # -- what the server is --
