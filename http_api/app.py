@@ -30,6 +30,7 @@ from http_api import (
 from http_api.body import BoundedBody, BoundedConnection, BoundedRequest
 from http_api.services import Door
 from supervisor.errors import GaolerError
+from supervisor.request_context import begin_request
 
 log: Final = logging.getLogger("gaoler.http")
 
@@ -133,6 +134,8 @@ def _open(door: Door, handler: Handler) -> Handler:
 
 
 async def _begin() -> None:
+    headers = request.headers
+    g.request_id = begin_request(headers.get("X-Request-Id"), headers.get("traceparent")).request_id
     g.started = time.monotonic()
     g.credential = "-"
     g.keeps_connection = False
@@ -146,6 +149,7 @@ async def _finish(response: Response) -> Response:
         # LibreChat <= v0.8.3 uses a kept connection again for /exec with a 5 s socket timeout on it.
         response.headers["Connection"] = "close"
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers["X-Request-Id"] = g.get("request_id", "-")
     route = request.url_rule.rule if request.url_rule else "-"
     milliseconds = (time.monotonic() - g.get("started", time.monotonic())) * 1000
     log.info(

@@ -53,6 +53,7 @@ from supervisor.errors import (
     StoreUnavailable,
 )
 from supervisor.execution import SessionId
+from supervisor.request_context import begin_request
 
 log: Final = logging.getLogger("gaoler.mcp")
 
@@ -100,7 +101,9 @@ class Handlers:
         entry = REGISTRY.entries.get(params.name)
         if entry is None:
             raise MCPError(INVALID_PARAMS, f"there is no tool {params.name[:100]!r}: tools/list has them")
-        call = Call(self._door, self._recent, self._visit(context), context)
+        visit = self._visit(context)
+        begin_request(visit.request_id, visit.traceparent)
+        call = Call(self._door, self._recent, visit, context)
         started = trio.current_time()
         result = await self._guarded(call, entry, params.arguments or {})
         seconds = trio.current_time() - started

@@ -193,7 +193,8 @@ class McpApp:
             raise InvalidRequest(f"at most {MAX_CONVERSATION} characters", field=CONVERSATION_HEADER)
         session = headers.get(SESSION_HEADER)
         held = f"conversation {conversation}" if conversation else f"connection {session}" if session else None
-        return Visit(principal, held, self._base_url(scope, headers), Exchange())
+        named, trace = headers.get("x-request-id"), headers.get("traceparent")
+        return Visit(principal, held, self._base_url(scope, headers), Exchange(), named, trace)
 
     def _base_url(self, scope: Scope, headers: Mapping[str, str]) -> str:
         return self._door.settings.public_url or f"{scope.get('scheme', 'http')}://{headers.get('host', 'localhost')}"

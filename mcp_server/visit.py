@@ -32,6 +32,9 @@ class Visit:
     """What the client calls its conversation, else its MCP session; ``None``: nothing holds its calls together."""
     base_url: str | None
     exchange: Exchange | None = None
+    request_id: str | None = None
+    """The client's name for its request, and its place in its own trace: as sent, for logs and traces only."""
+    traceparent: str | None = None
 
     def default_session(self, ids: DerivedIds) -> SessionId | None:
         """Name the session of this conversation: the same for each call, another's for nobody."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from supervisor.activity.activity import Activity
 from supervisor.admission import Admission
 from supervisor.connector.client import Connector
 from supervisor.dialling import Dial
@@ -127,6 +128,8 @@ class Core:
     stores: Stores
     sharing: Sharing | None
     """With other daemons, if sessions are in Redis."""
+    activity: Activity
+    """What is done with all of these."""
 
     def links(self, settings: Settings) -> FileLinks:
         """Make links to files."""

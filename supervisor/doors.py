@@ -20,6 +20,8 @@ from mcp_server.services import Door as McpDoor
 from mcp_server.services import DoorSettings as McpSettings
 from mcp_server.transport import McpApp, serves
 from supervisor import __version__
+from supervisor.activity.activity import Activity
+from supervisor.activity.watched import WatchedExecutor, WatchedPrograms
 from supervisor.assistants import Assistants as LocalAssistants
 from supervisor.assistants import as_picture
 from supervisor.background import Background
@@ -75,6 +77,7 @@ class Front:
     health: Health
     languages: Languages
     explain_network: Callable[[str], NetworkAnswer]
+    activity: Activity
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ def own_front(prepared: Prepared, core: Core, rates: Rates) -> Front:
         health=_Health(core.jailer, names, core.pressure),
         languages=prepared.catalogue,
         explain_network=lambda url: explain(policy, core.network.rules(), url),
+        activity=core.activity,
     )
 
 
@@ -171,8 +175,8 @@ def mcp_door(front: Front, credentials: Credentials) -> McpDoor:
         credentials=credentials,
         rates=front.rates,
         ids=front.ids,
-        executor=front.executor,
-        programs=front.programs,
+        executor=WatchedExecutor(front.executor, front.activity, "mcp"),
+        programs=WatchedPrograms(front.programs, front.activity, "mcp"),
         sessions=front.files,
         files=front.file_tools,
         processes=front.processes,
@@ -229,8 +233,8 @@ def _door(front: Front, credentials: Credentials) -> Door:
     return Door(
         credentials=credentials,
         rates=front.rates,
-        executor=front.executor,
-        programs=front.programs,
+        executor=WatchedExecutor(front.executor, front.activity, "http"),
+        programs=WatchedPrograms(front.programs, front.activity, "http"),
         files=front.files,
         links=front.links,
         operation=front.operation,

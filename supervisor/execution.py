@@ -287,3 +287,5 @@ class ExecutionResult:
     """What a compiler has said of a program that it accepted; what it says of one that it does not is ``stderr``."""
     tier: Tier | None = None
     """Of the sandbox that it ran in; ``None``: in none."""
+    spent: Mapping[str, float] = field(default_factory=dict)
+    """Where the time went: seconds by step (:data:`supervisor.activity.timeline.STEPS`)."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from supervisor.access import owner_of
+from supervisor.activity.timeline import steps
 from supervisor.admission import Admission
 from supervisor.errors import InvalidRequest
 from supervisor.execution import (
@@ -111,8 +112,11 @@ class Executor:
         if lasting is not None:
             request = replace(request, session_id=lasting)
             return await self._live.execute(request, language, tier, listener, on_admitted)
+        timeline = steps()
         inputs = await self._resolver.resolve(request)
+        timeline.passed("inputs")
         async with self._admission.place(request.principal) as standing:
+            timeline.passed("admission")
             if on_admitted is not None:
                 on_admitted()
             with refusals_typed():
@@ -122,10 +126,13 @@ class Executor:
                     ) as jail,
                     self._network.open_grant(jail, request.principal, inputs.session_id, request.egress) as grant,
                 ):
+                    timeline.passed("cell")
                     present = Present()
                     await self._work.place(request, language, inputs, jail, present)
+                    timeline.passed("inputs")
                     output = Collector(listener=listener)
                     ended = await self._work.run_alone(request, language, jail, output)
+                    timeline.passed("code")
                     await grant.ask()
                     results = Results(skipped=list(inputs.skipped))
                     await self._work.collect(jail, inputs, results, present)
@@ -134,7 +141,8 @@ class Executor:
                         await output.add(refusal)
                     await give_hint(output, outcome_of(ended.outcome), network=self._network.reaches(request.egress))
             await self._work.keep(inputs, results)
-        return replace(result_of(inputs, ended, output, results), tier=tier)
+        timeline.passed("export")
+        return replace(result_of(inputs, ended, output, results), tier=tier, spent=timeline.spent)
 
     def _language(self, request: ExecutionRequest) -> InstalledLanguage:
         """Find the language that is named, or that the main file's name tells."""

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar, cast
 
 import trio
 
+from supervisor.activity.timeline import Timeline, steps
 from supervisor.errors import Busy, Conflict, ExecutionLost, GaolerError, InvalidRequest, NotFound, SandboxFailed
 from supervisor.execution import (
     ExecutionRequest,
@@ -345,6 +346,8 @@ class LiveSession:
         Raises:
             GaolerError: as :meth:`supervisor.executor.Executor.execute`.
         """
+        # The work is done by this session's task, for the task that asks.
+        timeline = steps()
 
         async def work(job: Job) -> ExecutionResult:
             async def hear(piece: OutputPiece) -> None:
@@ -355,7 +358,9 @@ class LiveSession:
                 if on_admitted is not None and not job.abandoned:
                     on_admitted()
 
-            return await self._execute(job, request, language, hear, admitted)
+            result = await self._execute(job, request, language, hear, admitted, timeline)
+            timeline.passed("export")
+            return replace(result, spent=timeline.spent)
 
         return await self.submit(work, on_abandoned)
 
@@ -366,16 +371,20 @@ class LiveSession:
         language: InstalledLanguage,
         hear: Listener,
         on_admitted: Callable[[], None],
+        timeline: Timeline,
     ) -> ExecutionResult:
         means, jail, grant = self._means, self._jail, self._grant
         assert jail is not None
         assert grant is not None
+        timeline.passed("cell")
         inputs = await self._enter(request)
+        timeline.passed("inputs")
         self._refuse_lower(request.tier)
         output = Collector(listener=hear)
         results = Results(skipped=list(inputs.skipped))
         try:
             async with means.admission.place(request.principal) as standing:
+                timeline.passed("admission")
                 on_admitted()
                 with refusals_typed(), self._minding_refusals(jail):
                     await jail.weigh(standing.share)
@@ -388,7 +397,9 @@ class LiveSession:
                     self._wanted = request.egress
                     await grant.use(request.principal, self._wanted)
                     self._running = job
+                    timeline.passed("inputs")
                     ended = await means.work.run_live(request, language, jail, output, means.limits.interrupt_seconds)
+                    timeline.passed("code")
                     self._running = None
                     await grant.ask()
                     await means.work.collect(jail, inputs, results, self._present)

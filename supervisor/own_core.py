@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from supervisor.activity.activity import Activity
 from supervisor.admission import Admission
 from supervisor.core import Core, Prepared
 from supervisor.executor import Executor
@@ -114,6 +115,7 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
                     turns=turns,
                     stores=stores,
                     sharing=sharing,
+                    activity=Activity(),
                 )
 
 

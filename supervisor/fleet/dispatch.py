@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from supervisor.activity.watched import Executor, Programs
 from supervisor.assistants import Assistants
 from supervisor.background import Background
 from supervisor.errors import NotFound
 from supervisor.execution import OutputPiece, SessionId, StoredFile
-from supervisor.executor import Executor
 from supervisor.fleet.messages import (
     Ask,
     CancelProgram,
@@ -47,7 +47,6 @@ from supervisor.identity.derived import DerivedIds
 from supervisor.lasting import lasting_session
 from supervisor.live import LiveSessions
 from supervisor.policy import Policy
-from supervisor.programmatic import Programs
 from supervisor.tool_calls import CallsWanted, Leg
 
 MAX_WAIT_SECONDS: Final = 60.0

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 import msgspec
@@ -16,6 +16,7 @@ from hypercorn.typing import ASGIFramework
 from egress.allowlist import Rule
 from http_api.internal import create_internal_app
 from supervisor import __version__
+from supervisor.activity.activity import Activity
 from supervisor.admission import Admission
 from supervisor.core import GatewayPrepared
 from supervisor.doors import Front, Identities, open_application, rate_rules
@@ -106,6 +107,7 @@ class Gateway:
     rules: RulesInForce
     seen: Backlog
     """What waited at the last look."""
+    activity: Activity = field(default_factory=Activity)
     made_front: Front | None = None
 
     @property
@@ -299,6 +301,7 @@ def _front(
         health=_Health(gateway, fleet.roster.languages),
         languages=fleet.roster.languages,
         explain_network=lambda url: explain(policy, _rules(policy, gateway.rules), url),
+        activity=gateway.activity,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from supervisor import __version__
+from supervisor.activity.watched import WatchedExecutor, WatchedPrograms
 from supervisor.assistants import Assistants
 from supervisor.background import Background
 from supervisor.core import Core, Prepared
@@ -166,8 +167,8 @@ async def open_worker(member: Member) -> AsyncIterator[None]:
     settings, record = prepared.settings, member.record()
     services = Services(
         name=sharing.name,
-        executor=core.executor,
-        programs=core.programs,
+        executor=WatchedExecutor(core.executor, core.activity, "worker"),
+        programs=WatchedPrograms(core.programs, core.activity, "worker"),
         processes=Background(core.live, core.files, prepared.policy, prepared.languages, prepared.tiers),
         assistants=Assistants(core.executor, core.files, core.live),
         live=core.live,

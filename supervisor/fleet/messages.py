@@ -226,6 +226,7 @@ class Finished(Answer, frozen=True, tag="finished"):
     phase: Phase
     compiler: CapturedOutput
     tier: Tier | None
+    spent: Mapping[str, float] = {}
 
 
 class Wants(Answer, frozen=True, tag="wants"):

@@ -1,0 +1,40 @@
+"""Which request a task works for: carried beside the arguments, for logs and traces only. Nothing decides by it."""
+
+from __future__ import annotations
+
+import re
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final
+
+from supervisor.execution import new_id
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestContext:
+    """A request at a door. ``traceparent``: the client's place in its own trace, by W3C; empty: it has none."""
+
+    request_id: str
+    traceparent: str = ""
+
+
+_current: Final[ContextVar[RequestContext | None]] = ContextVar("gaoler_request", default=None)
+
+
+def begin_request(request_id: str | None, traceparent: str | None = None) -> RequestContext:
+    """Have this task, and what it starts from now on, work for a request.
+
+    An id of the caller's is taken if it is 1 to 128 characters of ``A-Za-z0-9._-``; otherwise one is made. What
+    ``traceparent`` says is checked by whoever reads it.
+    """
+    given = request_id if request_id is not None and _REQUEST_ID.fullmatch(request_id) else new_id()
+    context = RequestContext(given, (traceparent or "")[:256])
+    _current.set(context)
+    return context
+
+
+def current_request() -> RequestContext | None:
+    """Give the request that this task works for."""
+    return _current.get()
