@@ -15,7 +15,7 @@ from supervisor.execution import new_id
 from supervisor.fleet.manifest import VERSION, Manifest, Signer, body_digest
 from supervisor.fleet.messages import Admitted, Ask, Failed, Garbled, Output, Reply, decode_reply, encode, facts_of
 from supervisor.fleet.queue import JobQueue, Ticket
-from supervisor.fleet.replies import Event, Gap, Lost, Replies, Result
+from supervisor.fleet.replies import Event, Lost, Replies, Result
 from supervisor.fleet.replies import Reply as Incoming
 from supervisor.fleet.told_errors import error_of
 
@@ -160,9 +160,6 @@ class Calls:
                     news = _decoded(payload)
                     if isinstance(news, Admitted | Output):
                         await on_news(news)
-                case Gap():
-                    # Whoever listens is too slow: what was dropped is in the result, as far as output is kept at all.
-                    log.info("output was dropped on its way: it came faster than it was read")
                 case Result(payload):
                     reply = _decoded(payload)
                     if isinstance(reply, Failed):

@@ -7,11 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from msgspec import structs
+
 from supervisor.activity.watched import Executor, Programs
 from supervisor.assistants import Assistants
 from supervisor.background import Background
 from supervisor.errors import NotFound
-from supervisor.execution import OutputPiece, SessionId, StoredFile
+from supervisor.execution import SessionId, StoredFile
 from supervisor.fleet.messages import (
     Ask,
     CancelProgram,
@@ -43,6 +45,7 @@ from supervisor.fleet.messages import (
     of_result,
 )
 from supervisor.fleet.program_places import ProgramPlaces, token_with_place, token_without_place
+from supervisor.fleet.told_output import Counted
 from supervisor.identity.derived import DerivedIds
 from supervisor.lasting import lasting_session
 from supervisor.live import LiveSessions
@@ -93,10 +96,9 @@ async def perform(services: Services, ask: Ask, say: Say) -> Reply:
 
 
 async def _execute(services: Services, ask: Execute, say: Say) -> Reply:
-    async def hear(piece: OutputPiece) -> None:
-        await say(Output(piece))
-
-    return of_result(await services.executor.execute(ask.request, hear if ask.listens else None))
+    counted = Counted(say)
+    result = await services.executor.execute(ask.request, counted.hear if ask.listens else None)
+    return structs.replace(of_result(result), told=counted.totals)
 
 
 async def _start_program(services: Services, ask: StartProgram, _say: Say) -> Reply:

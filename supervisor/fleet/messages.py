@@ -7,11 +7,11 @@ believed as anybody else: what it answers is decoded against these types, and wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, fields
+from typing import Annotated, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from supervisor.errors import TooLarge
 from supervisor.execution import (
@@ -207,6 +207,8 @@ class Output(Answer, frozen=True, tag="output"):
     """A piece of output, as it was produced."""
 
     piece: OutputPiece
+    before: Annotated[int, Meta(ge=0)] = 0
+    """Bytes of its stream before it and what was cut before it, whether they were told or not."""
 
 
 class Finished(Answer, frozen=True, tag="finished"):
@@ -227,6 +229,8 @@ class Finished(Answer, frozen=True, tag="finished"):
     compiler: CapturedOutput
     tier: Tier | None
     spent: Mapping[str, float] = {}
+    told: Mapping[str, Annotated[int, Meta(ge=0)]] = {}
+    """Bytes of each stream that were told on the way, if somebody listened."""
 
 
 class Wants(Answer, frozen=True, tag="wants"):
@@ -290,6 +294,7 @@ class Failed(Answer, frozen=True, tag="failed"):
 
 Reply = Admitted | Output | Finished | Wants | Broke | Infos | Read | Found | Pictures | Count | Done | Failed
 
+_OF_RESULT: Final = tuple(each.name for each in fields(ExecutionResult))
 _encoder: Final = msgspec.msgpack.Encoder()
 _asks: Final[msgspec.msgpack.Decoder[Ask]] = msgspec.msgpack.Decoder(Ask)
 _replies: Final[msgspec.msgpack.Decoder[Reply]] = msgspec.msgpack.Decoder(Reply)
@@ -362,7 +367,7 @@ def decode_reply(payload: bytes) -> Reply:
 
 def of_result(result: ExecutionResult) -> Finished:
     """Put a result into a message."""
-    return Finished(**{name: getattr(result, name) for name in Finished.__struct_fields__})
+    return Finished(**{name: getattr(result, name) for name in _OF_RESULT})
 
 
 def of_leg(leg: Leg) -> Finished | Wants | Broke:
@@ -374,7 +379,7 @@ def of_leg(leg: Leg) -> Finished | Wants | Broke:
 
 def result_of(message: Finished) -> ExecutionResult:
     """Take a result out of its message."""
-    return ExecutionResult(**{name: getattr(message, name) for name in Finished.__struct_fields__})
+    return ExecutionResult(**{name: getattr(message, name) for name in _OF_RESULT})
 
 
 def leg_of(message: Finished | Wants | Broke) -> Leg:

@@ -59,6 +59,7 @@ from supervisor.fleet.messages import (
 from supervisor.fleet.program_places import ProgramPlaces, place_in_token
 from supervisor.fleet.registry import choose_lane
 from supervisor.fleet.roster import Roster
+from supervisor.fleet.told_output import Checked
 from supervisor.identity.derived import DerivedIds
 from supervisor.lasting import lasting_session
 from supervisor.policy import Policy
@@ -140,9 +141,11 @@ class RemoteExecutor:
             request = replace(request, session_id=lasting)
         errand = Errand(Execute(request, listens=listener is not None), fleet.queue_seconds, tier)
 
+        checked = None if listener is None else Checked(listener)
+
         async def hear(news: Admitted | Output) -> None:
-            if isinstance(news, Output) and listener is not None:
-                await listener(news.piece)
+            if isinstance(news, Output) and checked is not None:
+                await checked.hear(news)
             elif isinstance(news, Admitted) and on_admitted is not None:
                 on_admitted()
 
@@ -151,7 +154,10 @@ class RemoteExecutor:
             lane = fleet.lane(language, tier, holder)
             fallback = None if holder is None else fleet.lane(language, tier)
             reply = await fleet.calls.ask(errand, lane, hear, fallback)
-        return result_of(_is(reply, Finished))
+        finished = _is(reply, Finished)
+        if checked is not None:
+            await checked.end(finished.told)
+        return result_of(finished)
 
     def _language(self, request: ExecutionRequest) -> str:
         """Give the name of the language that is named, or that the main file's name tells."""

@@ -64,11 +64,6 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
-    """Events were dropped from here on; the end is still to come."""
-
-
-@dataclass(frozen=True, slots=True)
 class Result:
     """The end: what the worker answered."""
 
@@ -83,27 +78,26 @@ class Lost:
     began: bool = True
 
 
-Reply = Event | Gap | Result | Lost
+Reply = Event | Result | Lost
 
 
 class _Expected:
     """One job that is waited for."""
 
     def __init__(self) -> None:
-        # Two more than events: there is always room for the gap and for the end.
-        self.send, self.receive = trio.open_memory_channel[Reply](_EVENTS + 2)
+        # One more than events: there is always room for the end.
+        self.send, self.receive = trio.open_memory_channel[Reply](_EVENTS + 1)
         self.number = 0
-        self.gapped = False
+        self.dropping = False
         self.checks_to_go = _UNKNOWN_CHECKS
 
     def event(self, number: int, payload: bytes) -> None:
         if number <= self.number:
             return  # an answer got lost on its way, and the worker said it again
-        if not self.gapped and (self.send.statistics().current_buffer_used >= _EVENTS or number > self.number + 1):
-            self.gapped = True
-            self._say(Gap())
         self.number = number
-        if not self.gapped:
+        # Few long gaps, not one after each event that is read.
+        self.dropping = self.send.statistics().current_buffer_used >= (_EVENTS // 2 if self.dropping else _EVENTS)
+        if not self.dropping:
             self._say(Event(payload))
 
     def end(self, reply: Result | Lost) -> None:
@@ -133,7 +127,8 @@ class Replies:
     async def expect(self, job: str) -> AsyncIterator[trio.MemoryReceiveChannel[Reply]]:
         """Hear of a job for the block; to be entered before it is submitted.
 
-        The channel gives events, perhaps a gap, then one end, a :class:`Result` or :class:`Lost`, and is closed.
+        The channel gives events, not those for which there was no room, then one end, a :class:`Result` or
+        :class:`Lost`, and is closed.
         """
         expected = self._expected[job] = _Expected()
         try:

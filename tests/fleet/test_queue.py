@@ -18,7 +18,7 @@ from supervisor.fleet.delivery import Deliveries, Delivery, open_deliveries
 from supervisor.fleet.leases import Lease, Leases
 from supervisor.fleet.queue import Ticket
 from supervisor.fleet.registry import open_announcer
-from supervisor.fleet.replies import Event, Gap, Lost, Result, open_replies
+from supervisor.fleet.replies import Event, Lost, Result, open_replies
 from supervisor.fleet.scripts import GROUP
 from supervisor.redis_link.link import open_redis
 from supervisor.settings_fleet import FleetSettings, RedisSettings
@@ -414,7 +414,38 @@ async def test_who_reads_slowly_loses_events_but_not_the_result_and_stops_nobody
             await worker.finish(given["other"], b"y")
             assert await all_replies(other) == [Result(b"y")]
             got = await all_replies(slow)
-            assert got == [*(Event(b"%d" % number) for number in range(256)), Gap(), Result(b"x")]
+            assert got == [*(Event(b"%d" % number) for number in range(256)), Result(b"x")]
+
+
+async def test_who_has_read_on_hears_events_again_and_each_gap_is_long(fleet: Fleet) -> None:
+    async with (
+        open_replies(fleet.link, "g") as replies,
+        fleet.worker("w") as worker,
+        replies.expect("j") as channel,
+        replies.expect("other") as other,
+    ):
+        await fleet.submit("j")
+        await fleet.submit("other")
+        given = {each.job: each for each in await worker.take(2)}
+        for each in given.values():
+            assert await worker.begin(each)
+
+        async def say(first: int, last: int) -> None:
+            for number in range(first, last):
+                await worker.event(given["j"], b"%d" % number)
+            # What comes on the same stream after them has been heard, so these have.
+            await worker.event(given["other"], b"%d" % last)
+            await other.receive()
+
+        await say(0, 300)
+        got = [await channel.receive() for _ in range(10)]
+        await say(300, 310)
+        got += [await channel.receive() for _ in range(128)]
+        await say(310, 312)
+        await worker.finish(given["j"], b"x")
+        got += await all_replies(channel)
+        heard = [*range(256), 310, 311]
+        assert got == [*(Event(b"%d" % number) for number in heard), Result(b"x")]
 
 
 async def test_an_event_that_was_sent_twice_is_heard_once(fleet: Fleet) -> None:
