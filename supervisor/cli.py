@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 import click
 import msgspec
@@ -27,6 +28,8 @@ from supervisor.tier import TIERS
 
 if TYPE_CHECKING:
     from supervisor.identity.keys import ApiKey
+
+log: Final = logging.getLogger("gaoler.settings")
 
 
 class InOrder(click.Group):
@@ -66,8 +69,11 @@ def serve(bind: str | None, role: Role | None, show_key: bool, state_dir: str | 
     from supervisor.roles import prepare_role
 
     with plain_errors():
-        loaded = load_settings(config, {"bind": bind, "fleet.role": role, "state_dir": absolute(state_dir)})
-        configure_logging(loaded.settings.log_level)
+        flags = {"bind": bind, "fleet.role": role, "state_dir": absolute(state_dir)}
+        loaded = load_settings(config, flags, serving=True)
+        configure_logging(loaded.settings.log.level)
+        for notice in loaded.notices:
+            log.warning("%s", notice)
         ready = prepare_role(loaded.settings)
         if show_key:
             _show_key(loaded.settings, ready.api_key)
@@ -277,7 +283,8 @@ def settings(as_json: bool, config: Path | None) -> None:
     from supervisor.settings import leaves
 
     with plain_errors():
-        loaded = load_settings(config, {})
+        # As a daemon reads them, names of other servers too.
+        loaded = load_settings(config, {}, serving=True)
         rows = [
             (
                 leaf,

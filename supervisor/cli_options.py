@@ -29,9 +29,9 @@ def plain_errors() -> Iterator[None]:
         sys.exit(1)
 
 
-def load_settings(config: Path | None, flags: dict[str, Any]) -> Loaded:
-    """Read the settings of file, environment and these flags."""
-    return load(file=config, environment=process_environment(), flags=flags)
+def load_settings(config: Path | None, flags: dict[str, Any], *, serving: bool = False) -> Loaded:
+    """Read the settings of file, environment and these flags; ``serving`` as in :func:`supervisor.settings.load`."""
+    return load(file=config, environment=process_environment(), flags=flags, serving=serving)
 
 
 config_option = click.option(

@@ -259,7 +259,10 @@ def anonymous_credentials() -> Credentials:
 def _credentials(settings: Settings, who: Identities) -> Credentials:
     if not settings.http.authentication:
         return Credentials(None, None)
-    default = ApiKey("default", "default", digest_of(who.api_key))
+    fixed = [ApiKey("default", "default", digest_of(who.api_key))]
+    fixed += [
+        ApiKey(f"api_keys-{number}", "default", digest_of(key)) for number, key in enumerate(settings.more_keys, 1)
+    ]
     jwt = settings.jwt
     rules = TokenRules(jwt.issuer, jwt.audience, jwt.lifetime_seconds, jwt.leeway_seconds, jwt.reuse_seconds)
     tokens = TokenVerifier(who.token_keys, rules, clock=time.time) if who.token_keys else None
@@ -267,4 +270,4 @@ def _credentials(settings: Settings, who: Identities) -> Credentials:
     audience = mcp.oauth_audience or f"{settings.http.public_url.rstrip('/')}/mcp"
     oauth = OAuthRules(mcp.authorization_server, audience, mcp.oauth_tenant)
     verifier = OAuthVerifier(who.oauth_keys, oauth, clock=time.time) if who.oauth_keys else None
-    return Credentials(KeyRing([default], settings.state_path / "data" / KEY_FILE, who.shared_keys), tokens, verifier)
+    return Credentials(KeyRing(fixed, settings.state_path / "data" / KEY_FILE, who.shared_keys), tokens, verifier)

@@ -32,7 +32,7 @@ from supervisor.jailer import kernel
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.own_core import open_core
 from supervisor.prepare import KEY_FILE, configure_logging, prepare
-from supervisor.settings import Settings, on_this_host_alone
+from supervisor.settings import Settings, on_this_host_alone, quieter
 
 log: Final = logging.getLogger("gaoler.mcp.stdio")
 
@@ -150,7 +150,7 @@ def _child(settings: Settings, wish: Wish, read_fd: int, write_fd: int) -> None:
     status = 1
     try:
         configure_logging("WARNING")
-        prepared = prepare(msgspec.structs.replace(settings, log_level="WARNING"))
+        prepared = prepare(quieter(settings))
         try:
             trio.run(_embedded, prepared, wish, read_fd, write_fd)
             status = 0

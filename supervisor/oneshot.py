@@ -40,7 +40,7 @@ from supervisor.names import check_name
 from supervisor.own_core import open_core
 from supervisor.prepare import configure_logging, prepare
 from supervisor.runtimes.catalogue import InstalledLanguage
-from supervisor.settings import Settings, on_this_host_alone
+from supervisor.settings import Settings, on_this_host_alone, quieter
 from supervisor.wording import explanation
 
 _ME: Final = Principal("cli", "cli", "cli")
@@ -183,7 +183,7 @@ def attempt(
             os.close(read_end)
 
             def make() -> Prepared:
-                quiet = msgspec.structs.replace(settings, log_level="WARNING")
+                quiet = quieter(settings)
                 return adapt(prepare(quiet, writable, watch_fd, probing=probing))
 
             _child(make, action, write_end, filtered=not writable)

@@ -158,7 +158,7 @@ def load_policies(directory: Path = PACKAGED_POLICIES, folder: str = "sandbox") 
     policies: dict[str, Policy] = {}
     for path in sorted((directory / folder).glob("*.toml")):
         written = _convert(path, _extended(path), SandboxFile)
-        _check_limits(path, written.limits)
+        check_limits(path.name, written.limits)
         if written.egress and written.network != "egress":
             raise ConfigurationError(f'{path.name}: egress names rules, but network is not "egress"')
         policies[path.stem] = Policy(
@@ -280,9 +280,14 @@ def _mounts(path: Path, *, wanted_by: Path) -> MountTable:
     return table
 
 
-def _check_limits(path: Path, limits: LimitTable) -> None:
+def check_limits(name: str, limits: LimitTable) -> None:
+    """Hold the rules between limits.
+
+    Raises:
+        ConfigurationError: one is broken; the message begins with ``name``.
+    """
     if limits.temporary_bytes >= limits.memory_bytes:
         # A full tmpfs would be an OOM kill instead of "no space left on device".
-        raise ConfigurationError(f"{path.name}: limits.temporary_bytes has to be less than limits.memory_bytes")
+        raise ConfigurationError(f"{name}: limits.temporary_bytes has to be less than limits.memory_bytes")
     if limits.output_kill_bytes < limits.output_bytes:
-        raise ConfigurationError(f"{path.name}: limits.output_kill_bytes has to be at least limits.output_bytes")
+        raise ConfigurationError(f"{name}: limits.output_kill_bytes has to be at least limits.output_bytes")

@@ -26,6 +26,7 @@ from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.seccomp import SeccompError, compile_all
 from supervisor.jailer.setup import MicrovmPlan, SetupPlan, become_ordinary_user, start_jailer
 from supervisor.language_view import LanguageTable, Stock, language_table
+from supervisor.limits_in_force import with_limits
 from supervisor.log_limit import limit_logging
 from supervisor.microvm.preparation import MachineWish, microvm_plan
 from supervisor.network.host_names import HOSTS, RESOLV_CONF
@@ -93,7 +94,8 @@ def read_policy(settings: Settings) -> tuple[Mapping[str, Policy], Policy]:
             raise ConfigurationError(
                 f"policy {policy.name} asks for tier microvm, which is not switched on: set microvm.enabled"
             )
-    return policies, policies[name]
+    chosen = with_limits(policies[name], settings.limits)
+    return {**policies, name: chosen}, chosen
 
 
 def find_image(settings: Settings) -> Image:
@@ -239,7 +241,7 @@ def setup_plan(
         subordinate_uids=count,
         builders=settings.jailer.builders,
         max_jails=settings.jailer.max_jails,
-        log_level=settings.log_level,
+        log_level=settings.log.level,
         filters=own_filters(settings),
         egress=policies[settings.execution.policy].network == "egress",
         shared_packages=shared_packages(settings),
@@ -316,6 +318,8 @@ def written_directories(settings: Settings) -> list[Path]:
     found = [settings.state_path / "data", settings.state_path / "run"]
     if settings.bind.startswith("unix:"):
         found.append(Path(settings.bind.removeprefix("unix:")).parent)
+    if settings.log.file:
+        found.append(Path(settings.log.file).parent)
     return found
 
 

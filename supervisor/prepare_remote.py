@@ -100,7 +100,7 @@ def start_way_out(
         place.mkdir(mode=0o755, parents=True, exist_ok=True)
         sockets = {Path(path).parent for path in allowed.unix_paths}
         view = View(connector_uid(settings), place, [*readable, *sockets], hosts)
-    return start_connector(ConnectorPlan(allowed, program, (sys.executable, "-I"), settings.log_level, view))
+    return start_connector(ConnectorPlan(allowed, program, (sys.executable, "-I"), settings.log.level, view))
 
 
 def connector_uid(settings: Settings) -> int:

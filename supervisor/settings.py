@@ -1,5 +1,7 @@
 """All settings: one frozen tree, read once at start from file, environment and flags, in that order.
 
+What other servers call the same (:mod:`supervisor.settings_aliases`) is read too, and counts less than all of these.
+
 An unknown key or a bad value refuses to start and names the key, where it came from, the value and what is allowed.
 Nothing reads the environment later. ``docs/configuration.md`` is generated from this module.
 """
@@ -18,10 +20,15 @@ import msgspec
 from msgspec import Meta, Struct
 
 from supervisor.errors import ConfigurationError
+from supervisor.settings_aliases import find_aliases, origin_of
 from supervisor.settings_fleet import SECRET, FleetSettings, RedisSettings, S3Settings, StateSettings
+from supervisor.settings_operation import LimitsSettings, LogSettings
+from supervisor.settings_theirs import ROWS
 
 DEFAULT_FILE: Final = Path("/etc/gaoler/gaoler.toml")
 ENVIRONMENT_PREFIX: Final = "GAOLER_"
+SHORTEST_KEY: Final = 16
+_KEY_RULE: Final = f"at least {SHORTEST_KEY} characters"
 
 
 def _meta(description: str, **rules: Any) -> Meta:
@@ -346,10 +353,17 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     api_key: Annotated[
         str, _meta("the key of the callers; empty: generated once and kept in state_dir", extra=SECRET)
     ] = ""
-    log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"], _meta("least important log line that is written")
-    ] = "INFO"
+    api_keys: Annotated[
+        str, _meta("more keys of callers, separated by commas; 'gaoler keys' makes named ones", extra=SECRET)
+    ] = ""
+    admin_key: Annotated[
+        str,
+        _meta("who shows it is the operator; empty: generated once and kept in state_dir", extra=SECRET),
+    ] = ""
+    aliases: Annotated[bool, _meta("read other servers' names of settings too, where nothing else says them")] = True
+    log: LogSettings = LogSettings()
     execution: ExecutionSettings = ExecutionSettings()
+    limits: LimitsSettings = LimitsSettings()
     cells: CellsSettings = CellsSettings()
     live: LiveSettings = LiveSettings()
     tools: ToolsSettings = ToolsSettings()
@@ -378,6 +392,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         return Path(self.image_dir) if self.image_dir else self.state_path / "images"
 
     @property
+    def more_keys(self) -> list[str]:
+        """The keys of ``api_keys``."""
+        return [each for each in map(str.strip, self.api_keys.split(",")) if each]
+
+    @property
     def uses_redis(self) -> bool:
         """Sessions are in Redis."""
         return bool(self.redis.url or self.redis.host)
@@ -400,7 +419,7 @@ class Leaf:
     @property
     def variable(self) -> str:
         """Name of its environment variable."""
-        return ENVIRONMENT_PREFIX + self.key.replace(".", "_").upper()
+        return _variable(self.key)
 
     @property
     def description(self) -> str:
@@ -437,6 +456,8 @@ class Loaded:
     settings: Settings
     values: Mapping[str, Any]
     origins: Mapping[str, str]
+    notices: tuple[str, ...] = ()
+    """What became of other servers' names, a line for each that was found."""
 
 
 def leaves(kind: type[Struct] = Settings, prefix: str = "") -> Iterator[Leaf]:
@@ -450,10 +471,13 @@ def leaves(kind: type[Struct] = Settings, prefix: str = "") -> Iterator[Leaf]:
             yield Leaf(prefix + field.name, annotated, field.default)
 
 
-def load(*, file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Loaded:
+def load(
+    *, file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any], serving: bool = False
+) -> Loaded:
     """Read the settings. ``file``: ``None`` means the default file if it exists; a named one has to.
 
-    ``flags`` are by key; those that are ``None`` were not given.
+    ``flags`` are by key; those that are ``None`` were not given. ``serving``: read the aliases too that are only about
+    how a daemon serves; ``PORT`` in the shell of somebody who looks for a daemon means something else.
 
     Raises:
         ConfigurationError: unknown key, bad value, unreadable file.
@@ -471,9 +495,55 @@ def load(*, file: Path | None, environment: Mapping[str, str], flags: Mapping[st
                 raise ConfigurationError(f"{source}: unknown setting {key!r}{_suggest(key, known)}", field=key)
             values[key] = _convert(known[key], value, source, strict=strict)
             origins[key] = f"environment {known[key].variable}" if source == "environment" else source
+    taken, unread = _take_aliases(environment, known, values, origins, serving=serving)
     settings = msgspec.convert(_nest(values), Settings)
-    _check(settings)
-    return Loaded(settings, values, origins)
+    try:
+        _check(settings)
+    except ConfigurationError as error:
+        if error.field not in taken:
+            raise
+        raise ConfigurationError(f"{error.message} (from {origins[error.field]})", field=error.field) from None
+    notices = (
+        *(f"{name} is read as {key}; {_variable(key)} is its name here" for key, name in taken.items()),
+        *(f"{name} is not read: {why}" for name, why in unread.items()),
+    )
+    return Loaded(settings, values, origins, notices)
+
+
+def _take_aliases(
+    environment: Mapping[str, str],
+    known: Mapping[str, Leaf],
+    values: dict[str, Any],
+    origins: dict[str, str],
+    *,
+    serving: bool,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Put what other servers' names say where nothing else has said anything.
+
+    Give the names that were read, by key, and why others were not. A key that two names say differently refuses.
+    """
+    taken: dict[str, str] = {}
+    unread: dict[str, str] = {}
+    if not values["aliases"]:
+        return taken, unread
+    for found in find_aliases(ROWS, environment, serving=serving):
+        if not found.key:
+            unread[found.name] = found.why
+            continue
+        if found.key not in taken and origins[found.key] != "default":
+            unread[found.name] = f"{found.key} is said by {origins[found.key]}"
+            continue
+        source = f"{origin_of(found.name)} (read as {found.key})"
+        value = _convert(known[found.key], found.value, source, strict=False)
+        other = taken.setdefault(found.key, found.name)
+        if other != found.name and value != values[found.key]:
+            raise ConfigurationError(f"{other} and {found.name} say different things of {found.key}", field=found.key)
+        values[found.key], origins[found.key] = value, origin_of(other)
+    return taken, unread
+
+
+def _variable(key: str) -> str:
+    return ENVIRONMENT_PREFIX + key.replace(".", "_").upper()
 
 
 def _from_file(file: Path | None) -> list[tuple[str, Mapping[str, Any], bool]]:
@@ -567,8 +637,19 @@ def _check(settings: Settings) -> None:
         )
     _check_microvm(settings.microvm)
     check_fleet(settings)
-    if settings.api_key and len(settings.api_key) < 16:
-        raise ConfigurationError("api_key = (hidden) is not allowed: at least 16 characters", field="api_key")
+    _check_keys(settings)
+    _refuse(settings.log.format == "journal" and settings.log.file, "log.file", "does not go with log.format = journal")
+
+
+def _check_keys(settings: Settings) -> None:
+    for key in ("api_key", "admin_key"):
+        given = getattr(settings, key)
+        _refuse(given and len(given) < SHORTEST_KEY, key, f"= (hidden) is not allowed: {_KEY_RULE}")
+    more = settings.more_keys
+    _refuse(any(len(each) < SHORTEST_KEY for each in more), "api_keys", f"= (hidden) is not allowed: {_KEY_RULE} each")
+    callers = {settings.api_key, *more} - {""}
+    # Whoever may call would else be the operator too.
+    _refuse(settings.admin_key in callers, "admin_key", "has to be another than the callers' keys")
 
 
 def on_this_host_alone(settings: Settings) -> Settings:
@@ -624,6 +705,11 @@ def check_fleet(settings: Settings) -> None:
         needs += [("fleet.trusted_keys", fleet.trusted_keys)]
     for key, value in needs:
         _refuse(not value, key, f"is needed by role {role}; docs/scale.md says how to make one")
+
+
+def quieter(settings: Settings) -> Settings:
+    """Give the same settings for a command that runs sandboxes of its own: it says little, and to standard error."""
+    return msgspec.structs.replace(settings, log=LogSettings(level="WARNING"))
 
 
 def _refuse(wrong: object, key: str, rule: str) -> None:

@@ -123,8 +123,8 @@ def _environment(loaded: Loaded, state: Path, key: str) -> dict[str, str]:
     """Say all settings by variables, so that the twin's are the same wherever they came from."""
     found = {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
     for leaf in leaves():
-        # It is killed and starved: what is in the operator's Redis and S3 is not its.
-        own = leaf.key.partition(".")[0] not in ("redis", "s3", "fleet")
+        # It is killed and starved: the operator's Redis, S3 and log are not its.
+        own = leaf.key.partition(".")[0] not in ("redis", "s3", "fleet", "log")
         value = loaded.values[leaf.key] if own else leaf.default
         found[leaf.variable] = str(value).lower() if isinstance(value, bool) else str(value)
     # Sandboxes that wait come and go with demand; what is left of others can be counted only beside a few.

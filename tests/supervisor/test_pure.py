@@ -335,7 +335,7 @@ def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
     assert loaded.origins["bind"] == str(file)
     assert loaded.origins["state_dir"] == "flag"
     assert loaded.origins["files.retention_hours"] == "environment GAOLER_FILES_RETENTION_HOURS"
-    assert loaded.origins["log_level"] == "default"
+    assert loaded.origins["log.level"] == "default"
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_flags_win_over_environment_over_file(tmp_path: Path) -> None:
         ("bind = '127.0.0.1:99999'", "65535"),
         ("[execution]\nconcurrent = 0", "at least 1"),
         ("[execution]\nconcurrent = 'many'", "a whole number"),
-        ("log_level = 'LOUD'", "one of DEBUG, INFO, WARNING, ERROR"),
+        ("[log]\nlevel = 'LOUD'", "one of DEBUG, INFO, WARNING, ERROR"),
         ("state_dir = 'relative'", "state_dir"),
         ("api_key = 'short'", "at least 16"),
         ("bind = '0.0.0.0:80'\n[http]\nauthentication = false", "loopback"),
