@@ -29,6 +29,7 @@ from http_api import (
 )
 from http_api.body import BoundedBody, BoundedConnection, BoundedRequest
 from http_api.services import Door
+from supervisor.addresses import address_of
 from supervisor.errors import GaolerError
 from supervisor.request_context import begin_request
 
@@ -118,7 +119,7 @@ def _add_documentation(app: QuartTrio, door: Door) -> None:
 
 def _authenticated(door: Door, handler: Handler) -> Handler:
     async def view(**values: Any) -> Response:
-        caller = door.credentials.authenticate(request.headers)
+        caller = door.credentials.authenticate(request.headers, address_of(request.scope))
         g.credential = caller.credential
         g.keeps_connection = handler in _KEEPS_CONNECTION
         return await handler(door, caller, **values)

@@ -18,12 +18,15 @@ from werkzeug.exceptions import HTTPException
 
 from http_api import problems
 from http_api.body import BoundedConnection, BoundedRequest
+from supervisor.addresses import address_of
 from supervisor.errors import GaolerError, Unauthenticated, Unsupported
+from supervisor.identity.attempts import Attempts
 
 log: Final = logging.getLogger("gaoler.internal")
 
 PREFIX: Final = "/internal/"
 _BEARER: Final = "Bearer "
+_WANTED: Final = "this needs the fleet's service token: Authorization: Bearer ..."
 
 
 class Process(Protocol):
@@ -53,17 +56,22 @@ class Process(Protocol):
 class _Door:
     token: str
     process: Process
+    attempts: Attempts
 
     def admit(self) -> None:
         """Let in who shows the token.
 
         Raises:
             Unauthenticated: anybody else; everybody, if there is no token.
+            Busy: too many from there have shown something else.
         """
         shown = request.headers.get("Authorization", "")
         given = shown.removeprefix(_BEARER).encode("utf-8", "replace") if shown.startswith(_BEARER) else b""
-        if not self.token or not hmac.compare_digest(given, self.token.encode()):
-            raise Unauthenticated("this needs the fleet's service token: Authorization: Bearer ...")
+        if not shown or not self.token:
+            raise Unauthenticated(_WANTED)
+        with self.attempts.attempt(address_of(request.scope), f"internal\n{shown}"):
+            if not hmac.compare_digest(given, self.token.encode()):
+                raise Unauthenticated(_WANTED)
 
     async def status(self) -> Response:
         """Answer ``GET /internal/v1/status``."""
@@ -93,12 +101,12 @@ class _App(QuartTrio):
     request_class = BoundedRequest
 
 
-def create_internal_app(token: str, process: Process, *, health: bool) -> QuartTrio:
-    """Build the application. ``health``: serve ``/health`` too, to anybody, where there is no other door."""
+def create_internal_app(token: str, process: Process, attempts: Attempts, *, health: bool) -> QuartTrio:
+    """Build the application. ``attempts``: of both doors. ``health``: serve that too, where there is no other door."""
     app = _App("gaoler-internal", static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None, PROPAGATE_EXCEPTIONS=False)
     app.url_map.merge_slashes = False
-    door = _Door(token, process)
+    door = _Door(token, process, attempts)
     for method, path, handler in (
         ("GET", "status", door.status),
         ("GET", "workers", door.workers),

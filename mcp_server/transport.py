@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -29,7 +30,8 @@ from mcp_server.events import EventBudget, SessionEvents
 from mcp_server.sending import OneAnswer
 from mcp_server.services import Door, DoorSettings
 from mcp_server.visit import SCOPE_KEY, Exchange, Visit
-from supervisor.errors import Forbidden, GaolerError, InvalidRequest, Unauthenticated
+from supervisor.addresses import PREFIX_KEY, address_of
+from supervisor.errors import Busy, Forbidden, GaolerError, InvalidRequest, Unauthenticated
 from supervisor.execution import Principal
 from supervisor.identity.credentials import plain, principal_of
 
@@ -129,9 +131,7 @@ class McpApp:
         async with self._manager.run():
             yield
 
-    async def __call__(  # noqa: PLR0911 - one for each refusal
-        self, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         headers = Headers(scope=scope)
         if scope["path"].startswith(METADATA):
@@ -140,21 +140,10 @@ class McpApp:
         try:
             check_host(headers, self._door.settings)
             visit = self._visit(scope, headers)
-        except _Misdirected as error:
+        except (_Misdirected, Unauthenticated, Busy, Forbidden, InvalidRequest) as error:
             await _discard(receive)
-            await _refuse(send, 421, str(error))
-            return
-        except Unauthenticated as error:
-            await _discard(receive)
-            await _refuse(send, 401, error.message, [(b"www-authenticate", self._challenge(scope, headers).encode())])
-            return
-        except Forbidden as error:
-            await _discard(receive)
-            await _refuse(send, 403, _with_field(error))
-            return
-        except InvalidRequest as error:
-            await _discard(receive)
-            await _refuse(send, 400, _with_field(error))
+            status, message, more = self._refusal(error, scope, headers)
+            await _refuse(send, status, message, more)
             return
         exchange = visit.exchange
         assert exchange is not None
@@ -185,8 +174,21 @@ class McpApp:
         finally:
             exchange.gone.set()
 
+    def _refusal(self, error: Exception, scope: Scope, headers: Headers) -> tuple[int, str, list[tuple[bytes, bytes]]]:
+        """Say how a request is answered that does not come in: status, words, headers."""
+        match error:
+            case Unauthenticated():
+                return 401, error.message, [(b"www-authenticate", self._challenge(scope, headers).encode())]
+            case Busy():
+                seconds = str(math.ceil(error.retry_after_seconds))
+                return 429, error.message, [(b"retry-after", seconds.encode())]
+            case GaolerError():
+                return 403 if isinstance(error, Forbidden) else 400, _with_field(error), []
+            case _:
+                return 421, str(error), []
+
     def _visit(self, scope: Scope, headers: Headers) -> Visit:
-        caller = self._door.credentials.authenticate(headers)
+        caller = self._door.credentials.authenticate(headers, address_of(scope))
         principal: Principal = principal_of(caller, headers)
         conversation = plain(headers.get(CONVERSATION_HEADER) or "")
         if len(conversation) > MAX_CONVERSATION:
@@ -197,7 +199,9 @@ class McpApp:
         return Visit(principal, held, self._base_url(scope, headers), Exchange(), named, trace)
 
     def _base_url(self, scope: Scope, headers: Mapping[str, str]) -> str:
-        return self._door.settings.public_url or f"{scope.get('scheme', 'http')}://{headers.get('host', 'localhost')}"
+        if self._door.settings.public_url:
+            return self._door.settings.public_url
+        return f"{scope.get('scheme', 'http')}://{headers.get('host', 'localhost')}{scope.get(PREFIX_KEY, '')}"
 
     # -- OAuth: where a client gets a token --
 

@@ -13,7 +13,7 @@ from hypercorn.typing import ASGIFramework
 
 from http_api.internal import create_internal_app
 from supervisor.core import Core, Prepared
-from supervisor.doors import Front, identities, open_application, own_front, rate_limiter
+from supervisor.doors import Front, attempt_counter, identities, open_application, own_front, rate_limiter
 from supervisor.errors import SandboxFailed
 from supervisor.files import run_sweeper
 from supervisor.identity.keys import ApiKey
@@ -38,10 +38,10 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
         front, shared_keys = own_front(prepared, core, rate_limiter(settings)), _no_keys
         if core.sharing is not None:
             front, shared_keys = await _open_membership(stack, prepared, core)
-        internal = create_internal_app(settings.fleet.service_token, OwnProcess(prepared, core), health=False)
-        app = await stack.enter_async_context(
-            open_application(front, identities(prepared, shared_keys), cast("ASGIFramework", internal))
-        )
+        attempts = attempt_counter(settings)
+        internal = create_internal_app(settings.fleet.service_token, OwnProcess(prepared, core), attempts, health=False)
+        who = identities(prepared, attempts, shared_keys)
+        app = await stack.enter_async_context(open_application(front, who, cast("ASGIFramework", internal)))
         nursery = await stack.enter_async_context(trio.open_nursery())
         start_keeping(nursery, prepared, core)
         stop = trio.Event()

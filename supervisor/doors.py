@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -29,6 +29,7 @@ from supervisor.core import Core, Prepared
 from supervisor.execution import SessionId
 from supervisor.file_tools import FileTools
 from supervisor.files import FileService
+from supervisor.identity.attempts import AttemptRules, Attempts
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.derived import DerivedIds
 from supervisor.identity.keys import KEY_FILE, ApiKey, KeyRing, digest_of
@@ -43,6 +44,7 @@ from supervisor.policy import Policy
 from supervisor.pressure import Pressure
 from supervisor.rates import Rate, RateLimiter
 from supervisor.settings import Settings
+from supervisor.told_rates import ToldRates
 from supervisor.views import NetworkAnswer
 from supervisor.wording import policy_in_words
 
@@ -54,6 +56,8 @@ class Identities:
     api_key: str
     token_keys: Mapping[str, PublicKey]
     oauth_keys: Mapping[str, OAuthKey]
+    attempts: Attempts
+    """Those that failed, at all doors."""
     shared_keys: Callable[[], Sequence[ApiKey]] = tuple
     """API keys of the whole fleet."""
 
@@ -123,15 +127,24 @@ def own_front(prepared: Prepared, core: Core, rates: Rates) -> Front:
     )
 
 
-def identities(prepared: Prepared, shared_keys: Callable[[], Sequence[ApiKey]]) -> Identities:
+def identities(prepared: Prepared, attempts: Attempts, shared_keys: Callable[[], Sequence[ApiKey]]) -> Identities:
     """Give by what callers are known to a daemon that was prepared."""
-    return Identities(prepared.api_key, prepared.token_keys, prepared.oauth_keys, shared_keys)
+    return Identities(prepared.api_key, prepared.token_keys, prepared.oauth_keys, attempts, shared_keys)
+
+
+def attempt_counter(settings: Settings) -> Attempts:
+    """Make what counts callers who fail; all doors of a process count together."""
+    rate = Rate.parse(settings.http.failed_authentications)
+    if rate is None:
+        return Attempts(None)
+    return Attempts(AttemptRules(rate.calls, rate.seconds, longest_seconds=settings.http.shut_out_seconds))
 
 
 @asynccontextmanager
 async def open_application(front: Front, who: Identities, internal: ASGIFramework) -> AsyncIterator[ASGIFramework]:
     """Both doors, and what is for the fleet itself, behind one bind: each path belongs to one of them."""
     credentials = _credentials(front.settings, who)
+    front = replace(front, rates=ToldRates(front.rates))
     http = cast("ASGIFramework", create_app(_door(front, credentials)))
 
     async def without_mcp(scope: Any, receive: Any, send: Any) -> None:
@@ -270,4 +283,5 @@ def _credentials(settings: Settings, who: Identities) -> Credentials:
     audience = mcp.oauth_audience or f"{settings.http.public_url.rstrip('/')}/mcp"
     oauth = OAuthRules(mcp.authorization_server, audience, mcp.oauth_tenant)
     verifier = OAuthVerifier(who.oauth_keys, oauth, clock=time.time) if who.oauth_keys else None
-    return Credentials(KeyRing(fixed, settings.state_path / "data" / KEY_FILE, who.shared_keys), tokens, verifier)
+    ring = KeyRing(fixed, settings.state_path / "data" / KEY_FILE, who.shared_keys)
+    return Credentials(ring, tokens, verifier, who.attempts)

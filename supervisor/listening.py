@@ -7,13 +7,14 @@ import signal
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import trio
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
 from supervisor.jailer import kernel
+from supervisor.proxies import BehindProxies, TrustedProxies
 from supervisor.serving import Patience
 from supervisor.serving import serve as serve_http
 from supervisor.settings import Settings
@@ -40,8 +41,10 @@ async def listen(
     async with trio.open_nursery() as nursery:
 
         async def serve(*, task_status: trio.TaskStatus[list[str]]) -> None:
-            config = _http_config(place)
-            await serve_http(app, config, _patience(settings), shutdown_trigger=stop.wait, task_status=task_status)
+            config, http = _http_config(place), settings.http
+            trusted = TrustedProxies.of(http.trusted_proxies, http.forwarded_header)
+            seen = cast("ASGIFramework", BehindProxies(app, trusted, http.root_path))
+            await serve_http(seen, config, _patience(settings), shutdown_trigger=stop.wait, task_status=task_status)
             stop.set()
 
         bound = await nursery.start(serve)

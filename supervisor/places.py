@@ -7,7 +7,6 @@ keeps nobody out. Addresses are those of the socket: what a header says about th
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import math
 import socket
@@ -18,6 +17,8 @@ from contextlib import contextmanager
 from typing import Final
 
 import trio
+
+from supervisor.addresses import counted_as
 
 log: Final = logging.getLogger("gaoler.connections")
 
@@ -141,10 +142,4 @@ def key_of(stream: trio.SocketStream) -> str:
     if sock.family == socket.AF_UNIX:
         credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         return f"uid {struct.unpack('3i', credentials)[1]}"
-    address = ipaddress.ip_address(sock.getpeername()[0].partition("%")[0])
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        # Who has one address of a network has all of them.
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
+    return counted_as(sock.getpeername()[0])

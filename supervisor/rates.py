@@ -1,4 +1,8 @@
-"""How often a caller may call: sliding windows by principal and kind of call. The clock comes in."""
+"""How often a caller may call: sliding windows by principal and kind of call. The clock comes in.
+
+Users whom a key names are its owner's word: who may name one user may name a thousand. So all of them together are
+counted for the key too, as one who speaks for many. A token's user is proven, and counted alone.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from typing import Final
 
 from supervisor.errors import Busy
 from supervisor.execution import Principal
+from supervisor.identity.credentials import PROVEN
 
 MAX_CALLERS: Final = 50_000
 """Windows that are remembered; beyond it the longest unused is forgotten."""
@@ -30,15 +35,22 @@ class Rate:
         calls, _, seconds = text.partition("/")
         return cls(int(calls), float(seconds))
 
-    def calls_of(self, principal: Principal, shared_factor: int) -> int:
-        """Give how many calls this principal has: who names no user speaks for many."""
-        return self.calls * (1 if principal.user is not None else shared_factor)
-
 
 def caller_key(principal: Principal, kind: str) -> tuple[str, str, str]:
     """Name whose calls are counted together."""
     who = ("user", principal.user) if principal.user is not None else ("credential", principal.credential)
     return kind, principal.tenant, ":".join(who)
+
+
+def windows_of(principal: Principal, kind: str, rate: Rate, shared_factor: int) -> list[tuple[tuple[str, ...], int]]:
+    """Give the windows in which a call is counted, each with how many it holds. Who names no user speaks for many."""
+    own = caller_key(principal, kind)
+    if principal.user is None:
+        return [(own, rate.calls * shared_factor)]
+    if principal.credential in PROVEN:
+        return [(own, rate.calls)]
+    every = (kind, principal.tenant, f"users of:{principal.credential}")
+    return [(own, rate.calls), (every, rate.calls * shared_factor)]
 
 
 def too_often(kind: str, calls: int, seconds: float, wait_seconds: float) -> Busy:
@@ -54,7 +66,7 @@ class RateLimiter:
     shared_factor: int = 1
     clock: Callable[[], float] = time.monotonic
     """Any steady one, in seconds."""
-    _windows: OrderedDict[tuple[str, str, str], deque[float]] = field(default_factory=OrderedDict)
+    _windows: OrderedDict[tuple[str, ...], deque[float]] = field(default_factory=OrderedDict)
 
     async def check(self, principal: Principal, kind: str) -> None:
         """Count a call of this kind.
@@ -65,14 +77,16 @@ class RateLimiter:
         rate = self.rates.get(kind)
         if rate is None:
             return
-        calls, key, now = rate.calls_of(principal, self.shared_factor), caller_key(principal, kind), self.clock()
-        window = self._windows.setdefault(key, deque())
-        self._windows.move_to_end(key)
-        while window and window[0] <= now - rate.seconds:
-            window.popleft()
-        if len(window) >= calls:
-            wait = window[0] + rate.seconds - now
-            raise too_often(kind, calls, rate.seconds, wait)
-        window.append(now)
-        if len(self._windows) > MAX_CALLERS:
+        now, windows = self.clock(), []
+        for key, calls in windows_of(principal, kind, rate, self.shared_factor):
+            window = self._windows.setdefault(key, deque())
+            self._windows.move_to_end(key)
+            while window and window[0] <= now - rate.seconds:
+                window.popleft()
+            if len(window) >= calls:
+                raise too_often(kind, calls, rate.seconds, window[0] + rate.seconds - now)
+            windows.append(window)
+        for window in windows:
+            window.append(now)
+        while len(self._windows) > MAX_CALLERS:
             self._windows.popitem(last=False)

@@ -83,7 +83,8 @@ class Connection:
         self._waited = 0.0
         self._received = 0
         self._tasks = RequestTasks()
-        client = parse_socket_addr(stream.socket.family, stream.socket.getpeername())
+        # Of a unix socket: who is at its other end.
+        client = parse_socket_addr(stream.socket.family, stream.socket.getpeername()) or (place.key, 0)
         server = parse_socket_addr(stream.socket.family, stream.socket.getsockname())
         self._protocol = StrictHttp(app, config, context, self._tasks, {}, False, client, server, self._take)
         self._protocol.linger = self._linger

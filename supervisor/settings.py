@@ -9,6 +9,7 @@ Nothing reads the environment later. ``docs/configuration.md`` is generated from
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ DEFAULT_FILE: Final = Path("/etc/gaoler/gaoler.toml")
 ENVIRONMENT_PREFIX: Final = "GAOLER_"
 SHORTEST_KEY: Final = 16
 _KEY_RULE: Final = f"at least {SHORTEST_KEY} characters"
+_RATE_RULE: Final = r"^(off|[1-9][0-9]{0,6}/[1-9][0-9]{0,5})$"
 
 
 def _meta(description: str, **rules: Any) -> Meta:
@@ -166,6 +168,32 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
         float, _meta("a connection on which nothing is asked is closed after it", gt=0, le=3600)
     ] = 75.0
 
+    trusted_proxies: Annotated[
+        str,
+        _meta(
+            "networks of proxies whose X-Forwarded headers are believed, separated by commas; unix: of a unix bind",
+            pattern=r"^$|^(unix|[0-9A-Fa-f.:]+(/[0-9]{1,3})?)(,(unix|[0-9A-Fa-f.:]+(/[0-9]{1,3})?))*$",
+        ),
+    ] = ""
+    forwarded_header: Annotated[
+        Literal["x-forwarded", "forwarded"],
+        _meta("what these proxies say it in: X-Forwarded-For, -Proto and -Host, or Forwarded; the other is not read"),
+    ] = "x-forwarded"
+    root_path: Annotated[
+        str,
+        _meta(
+            "prefix under which a proxy shows this server, as /code, if it does not take it off",
+            pattern=r"^$|^(/[A-Za-z0-9._~-]+)+$",
+        ),
+    ] = ""
+    failed_authentications: Annotated[
+        str,
+        _meta("credentials that do not hold, of one address (IPv6: /64), as N/SECONDS; then 429", pattern=_RATE_RULE),
+    ] = "10/60"
+    shut_out_seconds: Annotated[
+        float, _meta("an address is shut out for 30 s, then twice as long, and no longer than this", ge=30, le=86_400)
+    ] = 900.0
+
 
 class McpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[mcp]``: the MCP door, at ``/mcp`` of the same address."""
@@ -240,9 +268,6 @@ class HostSettings(Struct, frozen=True, forbid_unknown_fields=True):
         int, _meta("free disk space at state_dir; files.reserve_bytes is for what already runs", ge=0, le=1 << 50)
     ] = 512 << 20
     free_disk_inodes: Annotated[int, _meta("files that can still be made at state_dir", ge=0, le=1 << 40)] = 10_000
-
-
-_RATE_RULE: Final = r"^(off|[1-9][0-9]{0,6}/[1-9][0-9]{0,5})$"
 
 
 class RatesSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -635,6 +660,7 @@ def _check(settings: Settings) -> None:
         raise ConfigurationError(
             "mcp.authorization_server needs http.public_url, or mcp.oauth_audience", field="mcp.oauth_audience"
         )
+    _check_proxies(settings.http)
     _check_microvm(settings.microvm)
     check_fleet(settings)
     _check_keys(settings)
@@ -650,6 +676,14 @@ def _check_keys(settings: Settings) -> None:
     callers = {settings.api_key, *more} - {""}
     # Whoever may call would else be the operator too.
     _refuse(settings.admin_key in callers, "admin_key", "has to be another than the callers' keys")
+
+
+def _check_proxies(http: HttpSettings) -> None:
+    for each in filter(None, http.trusted_proxies.split(",")):
+        try:
+            _ = each == "unix" or ipaddress.ip_network(each)
+        except ValueError as error:
+            raise ConfigurationError(f"http.trusted_proxies: {error}", field="http.trusted_proxies") from None
 
 
 def on_this_host_alone(settings: Settings) -> Settings:

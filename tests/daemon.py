@@ -223,6 +223,8 @@ def spawn_daemon(
         "GAOLER_BIND": "127.0.0.1:0",
         # Tests that are not about them call more often than a person does.
         **{f"GAOLER_RATES_{kind}": "off" for kind in ("EXEC", "UPLOAD", "DOWNLOAD", "LISTING")},
+        # Nor is a test that shows bad credentials a reason to shut the others out: all are one address.
+        "GAOLER_HTTP_FAILED_AUTHENTICATIONS": "off",
         **(settings or {}),
     }
     with (state / "test.log").open("w") as log:

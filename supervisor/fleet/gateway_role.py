@@ -19,7 +19,7 @@ from supervisor import __version__
 from supervisor.activity.activity import Activity
 from supervisor.admission import Admission
 from supervisor.core import GatewayPrepared
-from supervisor.doors import Front, Identities, open_application, rate_rules
+from supervisor.doors import Front, Identities, attempt_counter, open_application, rate_rules
 from supervisor.errors import ConfigurationError, GaolerError, Unsupported
 from supervisor.execution import SessionId
 from supervisor.file_tools import FileTools
@@ -83,12 +83,13 @@ async def serve_gateway(prepared: GatewayPrepared) -> None:
     ):
         nursery.start_soon(prepared.connector.await_end)
         nursery.start_soon(go_on, run_sweeper, gateway.front.files, settings.files.sweep_minutes * 60)
-        internal = create_internal_app(settings.fleet.service_token, gateway, health=False)
+        attempts = attempt_counter(settings)
+        internal = create_internal_app(settings.fleet.service_token, gateway, attempts, health=False)
         assert stores.link is not None
         keys = SharedKeys(stores.link)
         await keys.look()
         nursery.start_soon(go_on, keys.follow, settings.fleet.heartbeat_seconds)
-        who = Identities(prepared.api_key, prepared.token_keys, prepared.oauth_keys, keys)
+        who = Identities(prepared.api_key, prepared.token_keys, prepared.oauth_keys, attempts, keys)
         async with open_application(gateway.front, who, cast("ASGIFramework", internal)) as app:
             stop = trio.Event()
             nursery.start_soon(await_signal, stop)

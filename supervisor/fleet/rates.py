@@ -7,23 +7,27 @@ from collections.abc import Mapping
 from typing import Final
 
 from supervisor.execution import Principal
-from supervisor.rates import Rate, caller_key, too_often
+from supervisor.rates import Rate, too_often, windows_of
 from supervisor.redis_link.link import RedisLink, Script
 
 _CHECK: Final = Script(
     """
-local time, calls, seconds = redis.call('TIME'), tonumber(ARGV[1]), tonumber(ARGV[2])
+local time, seconds = redis.call('TIME'), tonumber(ARGV[1])
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
-local first = redis.call('LINDEX', KEYS[1], 0)
-while first and tonumber(first) <= now - seconds do
-    redis.call('LPOP', KEYS[1])
-    first = redis.call('LINDEX', KEYS[1], 0)
+for number, key in ipairs(KEYS) do
+    local first = redis.call('LINDEX', key, 0)
+    while first and tonumber(first) <= now - seconds do
+        redis.call('LPOP', key)
+        first = redis.call('LINDEX', key, 0)
+    end
+    if redis.call('LLEN', key) >= tonumber(ARGV[number + 1]) then
+        return string.format('%d %.6f', number, (first and tonumber(first) or now) + seconds - now)
+    end
 end
-if redis.call('LLEN', KEYS[1]) >= calls then
-    return string.format('%.6f', (first and tonumber(first) or now) + seconds - now)
+for _, key in ipairs(KEYS) do
+    redis.call('RPUSH', key, string.format('%.6f', now))
+    redis.call('PEXPIRE', key, math.ceil(seconds * 1000))
 end
-redis.call('RPUSH', KEYS[1], string.format('%.6f', now))
-redis.call('PEXPIRE', KEYS[1], math.ceil(seconds * 1000))
 return ''
 """,
     brief=True,
@@ -48,8 +52,10 @@ class RedisRates:
         rate = self._rates.get(kind)
         if rate is None:
             return
-        calls = rate.calls_of(principal, self._shared_factor)
-        key = self._link.key("rate", json.dumps(caller_key(principal, kind), separators=(",", ":")))
-        answer: bytes = await self._link.run(_CHECK, [key], [calls, repr(rate.seconds)])
+        windows = windows_of(principal, kind, rate, self._shared_factor)
+        keys = [self._link.key("rate", json.dumps(key, separators=(",", ":"))) for key, _ in windows]
+        limits = [calls for _, calls in windows]
+        answer: bytes = await self._link.run(_CHECK, keys, [repr(rate.seconds), *limits])
         if answer:
-            raise too_often(kind, calls, rate.seconds, float(answer))
+            number, wait = answer.split()
+            raise too_often(kind, limits[int(number) - 1], rate.seconds, float(wait))

@@ -11,6 +11,7 @@ from hypercorn.typing import ASGIFramework
 from http_api.internal import create_internal_app
 from supervisor.core import Prepared
 from supervisor.daemon import start_keeping
+from supervisor.doors import attempt_counter
 from supervisor.fleet.membership import Member, open_member, open_worker
 from supervisor.listening import Place, await_signal, listen, stop_soon
 from supervisor.own_core import open_core
@@ -29,7 +30,7 @@ async def serve_worker(prepared: Prepared) -> None:
     async with open_core(prepared) as core, open_member(prepared, core) as member, trio.open_nursery() as nursery:
         start_keeping(nursery, prepared, core)
         process = OwnProcess(prepared, core, member.drain)
-        app = create_internal_app(settings.fleet.service_token, process, health=True)
+        app = create_internal_app(settings.fleet.service_token, process, attempt_counter(settings), health=True)
         stop, hurry = trio.Event(), trio.Event()
         nursery.start_soon(await_signal, member.leaving, hurry)
         async with open_worker(member):

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from supervisor.errors import Forbidden, InvalidRequest, Unauthenticated
 from supervisor.execution import Principal, Tier
+from supervisor.identity.attempts import AttemptRules, Attempts
 from supervisor.identity.keys import KeyRing
 from supervisor.identity.oauth import OAuthVerifier
 from supervisor.identity.tokens import TokenVerifier
@@ -21,6 +22,10 @@ from supervisor.identity.tokens import TokenVerifier
 USER_HEADERS: Final = ("X-User-Id", "User-Id")
 MAX_CREDENTIAL_CHARACTERS: Final = 8192
 _USER: Final = re.compile(r"[A-Za-z0-9_.:@+-]{1,128}")
+TOKEN: Final = "token"  # noqa: S105 - a name
+OAUTH: Final = "oauth"
+PROVEN: Final = frozenset({TOKEN, OAUTH})
+"""Credentials whose users are signed for; the users of a key are its owner's word."""
 _BASE64_PREFIX: Final = "b64:"
 _NO_KEY: Final = "\0"
 """Matches no key: something was sent, and it does not hold."""
@@ -52,44 +57,65 @@ ANONYMOUS: Final = Caller("anonymous", "default")
 class Credentials:
     """Finds out who calls. Without a key ring nobody is asked; the settings allow that only on a private bind."""
 
-    def __init__(self, keys: KeyRing | None, tokens: TokenVerifier | None, oauth: OAuthVerifier | None = None) -> None:
+    def __init__(
+        self,
+        keys: KeyRing | None,
+        tokens: TokenVerifier | None,
+        oauth: OAuthVerifier | None = None,
+        attempts: Attempts | None = None,
+    ) -> None:
         self._keys = keys
         self._tokens = tokens
         self._oauth = oauth
+        self._attempts = attempts or Attempts(AttemptRules())
 
-    def authenticate(self, headers: HeaderLookup) -> Caller:
+    def authenticate(self, headers: HeaderLookup, address: str) -> Caller:
         """Give the caller. When several credentials are sent each has to hold, and all have to say the same.
+
+        ``address``: from where the request is; failures are counted by it.
 
         Raises:
             Unauthenticated: none was sent, or one does not hold.
+            Busy: the address is shut out, because of too many that did not hold.
             Forbidden: a header names another user than the token.
         """
         if self._keys is None:
             return ANONYMOUS
-        found: set[Caller] = set()
-        api_key = headers.get("X-API-Key")
-        if api_key:
-            found.add(self._of_key(api_key))
-        authorization = headers.get("Authorization")
-        if authorization is not None:
-            found.add(self._of_authorization(authorization))
-        if len(found) != 1:
+        api_key, authorization = headers.get("X-API-Key") or None, headers.get("Authorization")
+        if api_key is None and authorization is None:
             raise Unauthenticated(
-                "the credentials of this request contradict each other"
-                if found
-                else "send the API key as X-API-Key, as a Bearer token or in the URL, or LibreChat's token"
+                "send the API key as X-API-Key, as a Bearer token or in the URL, or LibreChat's token"
             )
-        caller = found.pop()
+        signed = api_key is None and self._is_signed(_bearer(authorization or ""))
+        with self._attempts.attempt(address, f"{api_key}\n{authorization}", signed=signed):
+            caller = self._find(api_key, authorization)
         if caller.user is not None:
             _refuse_other_user(headers, caller.user)
         return caller
+
+    def _find(self, api_key: str | None, authorization: str | None) -> Caller:
+        found: set[Caller] = set()
+        if api_key is not None:
+            found.add(self._of_key(api_key))
+        if authorization is not None:
+            found.add(self._of_authorization(authorization))
+        if len(found) != 1:
+            raise Unauthenticated("the credentials of this request contradict each other")
+        return found.pop()
+
+    def _is_signed(self, value: str) -> bool:
+        """Say whether it will be checked as a token, not as a key."""
+        if value.count(".") != 2:
+            return False
+        return self._tokens is not None or (self._oauth is not None and self._oauth.is_for_us(value))
 
     def _of_key(self, secret: str) -> Caller:
         assert self._keys is not None
         key = self._keys.find(secret) if len(secret) <= MAX_CREDENTIAL_CHARACTERS else None
         if key is None:
             raise Unauthenticated("this API key does not hold here")
-        return Caller(key.name, key.tenant, admin=key.admin, tier=key.tier)
+        name = f"key {key.name}" if key.name in PROVEN else key.name
+        return Caller(name, key.tenant, admin=key.admin, tier=key.tier)
 
     def _of_authorization(self, header: str) -> Caller:
         scheme, _, value = header.strip().partition(" ")
@@ -99,11 +125,16 @@ class Credentials:
         if scheme.lower() != "bearer":
             raise Unauthenticated("the Authorization header is neither Bearer nor Basic")
         if value.count(".") == 2 and self._oauth is not None and self._oauth.is_for_us(value):
-            return Caller("oauth", self._oauth.rules.tenant, self._oauth.verify(value))
+            return Caller(OAUTH, self._oauth.rules.tenant, self._oauth.verify(value))
         if value.count(".") == 2 and self._tokens is not None:
             identity = self._tokens.verify(value)
-            return Caller("token", identity.tenant, identity.user)
+            return Caller(TOKEN, identity.tenant, identity.user)
         return self._of_key(value or _NO_KEY)
+
+
+def _bearer(header: str) -> str:
+    scheme, _, value = header.strip().partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else ""
 
 
 def _refuse_other_user(headers: HeaderLookup, user: str) -> None:

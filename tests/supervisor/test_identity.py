@@ -26,6 +26,7 @@ from supervisor.rates import Rate, RateLimiter
 from tests.tokens import KID, claims_of, mint, public_pem
 
 NOW = 1_795_221_400.0
+ADDRESS = "192.0.2.1"
 ED = Ed25519PrivateKey.generate()
 RSA = generate_rsa(65537, 2048)
 
@@ -222,7 +223,7 @@ def basic(text: str) -> str:
     ids=["header", "bearer", "bearer, loosely", "no colon", "colon", "password", "user and password", "two alike"],
 )
 def test_a_key_holds_in_every_form(headers: dict[str, str]) -> None:
-    assert Credentials(ring(), None).authenticate(headers) == Caller("first", "acme")
+    assert Credentials(ring(), None).authenticate(headers, ADDRESS) == Caller("first", "acme")
 
 
 @pytest.mark.parametrize(
@@ -247,26 +248,26 @@ def test_a_key_holds_in_every_form(headers: dict[str, str]) -> None:
 )
 def test_anything_else_does_not(headers: dict[str, str]) -> None:
     with pytest.raises(Unauthenticated) as caught:
-        Credentials(ring(), None).authenticate(headers)
+        Credentials(ring(), None).authenticate(headers, ADDRESS)
     assert SECRET not in caught.value.message
 
 
 def test_a_token_speaks_for_its_user_and_no_header_for_another(verifier: TokenVerifier) -> None:
     credentials = Credentials(ring(), verifier)
     bearer = {"Authorization": f"Bearer {token()}"}
-    caller = credentials.authenticate(bearer)
+    caller = credentials.authenticate(bearer, ADDRESS)
     assert principal_of(caller, bearer, (("user_id", "another"),)) == Principal("legacy", "token", "u1")
-    assert credentials.authenticate({**bearer, "User-Id": "u1"}).user == "u1"
+    assert credentials.authenticate({**bearer, "User-Id": "u1"}, ADDRESS).user == "u1"
     for name in ("User-Id", "X-User-Id"):
         with pytest.raises(Forbidden) as caught:
-            credentials.authenticate({**bearer, name: "u2"})
+            credentials.authenticate({**bearer, name: "u2"}, ADDRESS)
         assert caught.value.field == name
     with pytest.raises(Unauthenticated, match="contradict"):
-        credentials.authenticate({**bearer, "X-API-Key": SECRET})
+        credentials.authenticate({**bearer, "X-API-Key": SECRET}, ADDRESS)
 
 
 def test_without_authentication_everybody_is_one_caller() -> None:
-    assert Credentials(None, None).authenticate({"X-API-Key": "whatever"}) is ANONYMOUS
+    assert Credentials(None, None).authenticate({"X-API-Key": "whatever"}, ADDRESS) is ANONYMOUS
 
 
 def test_a_key_speaks_for_the_user_it_names_in_this_order() -> None:

@@ -93,6 +93,28 @@ async def test_callers_tenants_and_kinds_are_apart_and_who_names_no_user_has_mor
             await limiter.check(principal, "exec")
 
 
+async def test_a_key_gets_no_more_calls_by_naming_more_users(limited: Limited) -> None:
+    limiter = limited.make({"exec": Rate(2, 600)}, 3)
+    for number in range(6):
+        await limiter.check(Principal("t", "key", f"user-{number}"), "exec")
+    with pytest.raises(Busy, match="at most 6 calls"):
+        await limiter.check(Principal("t", "key", "user-7"), "exec")
+    with pytest.raises(Busy, match="at most 6 calls"):
+        await limiter.check(ANN, "exec")
+    await limiter.check(NOBODY, "exec")
+    await limiter.check(Principal("t", "another", "ann-2"), "exec")
+    await limited.wait(601)
+    await limiter.check(ANN, "exec")
+
+
+async def test_users_of_tokens_are_proven_and_each_is_counted_alone(limited: Limited) -> None:
+    limiter = limited.make({"exec": Rate(1, 600)}, 2)
+    for number in range(10):
+        await limiter.check(Principal("t", "token", f"user-{number}"), "exec")
+    with pytest.raises(Busy):
+        await limiter.check(Principal("t", "token", "user-1"), "exec")
+
+
 async def test_many_daemons_count_together_and_their_keys_go(redis_url: str) -> None:
     settings = RedisSettings(url=redis_url, prefix=new_id())
     async with open_redis(settings, dial_directly) as one, open_redis(settings, dial_directly) as other:
@@ -100,7 +122,7 @@ async def test_many_daemons_count_together_and_their_keys_go(redis_url: str) -> 
 
         async def check(link: RedisLink) -> None:
             try:
-                await RedisRates(link, {"exec": Rate(7, 600)}).check(ANN, "exec")
+                await RedisRates(link, {"exec": Rate(7, 600)}, 3).check(ANN, "exec")
             except Busy:
                 return
             passed.append(1)
@@ -114,4 +136,5 @@ async def test_many_daemons_count_together_and_their_keys_go(redis_url: str) -> 
         def left(client: redis.Redis) -> list[int]:
             return [int(client.pttl(key)) for key in client.scan_iter(one.key("*"))]
 
-        assert [0 < each <= 600_000 for each in await one.call(left)] == [True]
+        # Ann's window, and that of all whom her key names.
+        assert [0 < each <= 600_000 for each in await one.call(left)] == [True, True]
