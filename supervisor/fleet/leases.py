@@ -50,6 +50,20 @@ return {holder, number, before}
 """
 )
 
+# ARGV: session, lost (ms). Gives the holder, if it lives. A lease that ran out while Redis was away was not let go: the
+# sandbox is still where it was, and its worker renews the lease in a moment.
+_HOLDER: Final = job_script(
+    CALM
+    + """
+local session, lost = unpack(ARGV)
+local holder = redis.call('HGET', key('lease', session), 'holder')
+if not holder then holder = string.match(redis.call('GET', key('open', session)) or '', '^(%S+) ') end
+if holder and dead(holder, lost) then return false end
+return holder or false
+""",
+    brief=True,
+)
+
 # ARGV: session, number.
 _RELEASE: Final = job_script("""
 local lease = key('lease', ARGV[1])
@@ -153,13 +167,12 @@ class Leases:
         await self._link.run(_RELEASE, [self._link.key()], [lease.session_id, lease.number])
 
     async def holder_of(self, session_id: SessionId) -> str | None:
-        """Give the worker that holds a session.
+        """Give the worker that holds a session, or held it last and did not let it go; a dead one holds nothing.
 
         Raises:
             StoreUnavailable: Redis does not answer.
         """
-        name = self._link.key("lease", session_id)
-        holder = cast("bytes | None", await self._link.call(lambda client: client.hget(name, "holder")))
+        holder = cast("bytes | None", await self._link.run(_HOLDER, [self._link.key()], [session_id, self._lost]))
         return None if holder is None else _name(holder)
 
     async def renew(self) -> list[SessionId]:

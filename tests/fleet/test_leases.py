@@ -107,7 +107,10 @@ async def test_the_lease_of_a_dead_worker_is_taken_at_once(fleet: Fleet) -> None
     first = await a.acquire(S)
     await fleet.forever("lease", S)
     assert await b.acquire(S) == "a"
+    assert await b.holder_of(S) == "a"
     await fleet.bury("a")
+    # Whoever asks where to send a job is not sent to the dead, who would never hand it back.
+    assert await b.holder_of(S) is None
     second = await b.acquire(S)
     assert isinstance(first, Lease)
     assert isinstance(second, Lease)
@@ -124,6 +127,17 @@ async def test_nobody_is_taken_for_dead_right_after_an_outage(fleet: Fleet) -> N
     watch, now = fleet.link.key("watch"), int(await fleet.now() * 1000)
     await fleet.link.call(lambda client: client.hset(watch, "since", now + 60_000))
     assert await of(fleet, "b").acquire(S) == "a"
+    assert await of(fleet, "b").holder_of(S) == "a"
+
+
+async def test_after_an_outage_that_outlasts_a_lease_jobs_still_go_where_the_session_is(fleet: Fleet) -> None:
+    await alive(fleet, "a", "b")
+    lease = await of(fleet, "a").acquire(S)
+    assert isinstance(lease, Lease)
+    await expire(fleet)
+    assert await of(fleet, "b").holder_of(S) == "a"
+    await fleet.bury("a")
+    assert await of(fleet, "b").holder_of(S) is None
 
 
 async def test_a_worker_that_begins_anew_gets_a_new_number_for_its_own_session(fleet: Fleet) -> None:
