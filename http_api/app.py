@@ -13,7 +13,6 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from http_api import (
-    admin,
     content,
     cors,
     docs_page,
@@ -27,6 +26,7 @@ from http_api import (
     sessions,
     uploads,
 )
+from http_api.admin.routes import ADMIN_ROUTES, operated
 from http_api.body import BoundedBody, BoundedConnection, BoundedRequest
 from http_api.services import Door
 from supervisor.addresses import address_of
@@ -57,10 +57,6 @@ ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", "/sessions/<session>/files/<path:path>", sessions.download),
     ("GET", "/languages", languages.listing),
     ("GET", "/languages/<language>", languages.one),
-    ("GET", "/admin/egress", admin.egress),
-    ("PUT", "/admin/egress", admin.put_egress),
-    ("DELETE", "/admin/egress/<name>", admin.drop_egress),
-    ("GET", "/metrics", admin.metrics),
 )
 _KEEPS_CONNECTION: Final = frozenset({execute.execute, programmatic.run, sessions.run})
 
@@ -81,6 +77,9 @@ def create_app(door: Door) -> QuartTrio:
         for method, path, handler in ROUTES:
             endpoint = f"{prefix}{method} {path}".replace(".", "_")
             app.add_url_rule(prefix + path, endpoint, _authenticated(door, handler), methods=[method])
+        for method, path, handler in ADMIN_ROUTES:
+            endpoint = f"{prefix}{method} {path}".replace(".", "_")
+            app.add_url_rule(prefix + path, endpoint, operated(door, handler), methods=[method])
         app.add_url_rule(f"{prefix}/health", f"{prefix}health", _open(door, files.health), methods=["GET"])
         shared = f"{prefix}/shared/<token>/<name>"
         app.add_url_rule(shared, f"{prefix}shared", _open(door, files.shared), methods=["GET"])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
-from http_api import admin, programmatic, schemas, sessions
-from http_api.openapi_schemas import COMPONENTS, NAMES, REF, TEXT, object_of
+from http_api import programmatic, schemas, sessions
+from http_api.openapi_admin import ADMIN_COMPONENTS, ADMIN_OPERATIONS, ADMIN_PATH, ADMIN_QUERY
+from http_api.openapi_schemas import COMPONENTS, NAMES, REF, TEXT, Operation, object_of
 
 _ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]{21}$"}
 _DETAILS: Final = ["simple", "summary", "full", "normalized"]
@@ -17,7 +17,6 @@ _DETAILS: Final = ["simple", "summary", "full", "normalized"]
 LIBRECHAT: Final = "LibreChat's Code Interpreter"
 SESSIONS: Final = "Sessions by name"
 BASE64: Final = "Files as base64"
-OPERATOR: Final = "For operators"
 SERVER: Final = "The server"
 
 REFUSALS: Final[Mapping[int, str]] = {
@@ -31,19 +30,6 @@ REFUSALS: Final[Mapping[int, str]] = {
     503: "no sandbox could be had, or the host is short of memory or disk; nothing was kept",
     507: "the server's disk is full, or the caller keeps as much as it may",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """A route as it is described. ``body``: a type, ``multipart``, or none; ``answers``: schemas by status."""
-
-    tag: str
-    summary: str
-    answers: Mapping[int, Any]
-    body: Any = None
-    refusals: tuple[int, ...] = (400, 401, 403, 429)
-    query: tuple[str, ...] = ()
-    open: bool = False
 
 
 _USES_A_SANDBOX: Final = (400, 401, 403, 404, 409, 413, 429, 503, 507)
@@ -119,20 +105,7 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("GET", "/languages/{language}"): Operation(
         SERVER, "One of them, by its name or an alias", {200: "Language"}, None, (401, 403, 404, 429)
     ),
-    ("GET", "/admin/egress"): Operation(
-        OPERATOR, "The rules of the network that hold now", {200: "EgressRules"}, None, (401, 403)
-    ),
-    ("PUT", "/admin/egress"): Operation(
-        OPERATOR,
-        "Replace the rules of a name; what they no longer allow is cut",
-        {200: "EgressRuleSet"},
-        admin.EgressBody,
-        (400, 401, 403, 404, 413),
-    ),
-    ("DELETE", "/admin/egress/{name}"): Operation(
-        OPERATOR, "Go back to the rules of the file", {200: "EgressRuleSet"}, None, (400, 401, 403, 404)
-    ),
-    ("GET", "/metrics"): Operation(OPERATOR, "Figures, as Prometheus reads them", {200: "text"}, None, (401, 403)),
+    **ADMIN_OPERATIONS,
     ("GET", "/health"): Operation(
         SERVER, "Whether code can be run", {200: "Health", 503: "Health"}, None, (), (), open=True
     ),
@@ -143,10 +116,11 @@ _QUERY: Final[dict[str, dict[str, Any]]] = {
     "id": {"schema": {"type": "string", "pattern": "^[A-Za-z0-9_.:@+-]{1,128}$"}},
     "version": {"schema": {"type": "integer", "minimum": 0}},
     "stream": {"schema": {"type": "string", "enum": ["0", "1"]}, "description": "1: output as server-sent events"},
+    **ADMIN_QUERY,
 }
 _PATH: Final = {
     "path": TEXT,
-    "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"},
+    **ADMIN_PATH,
     "language": {"type": "string", "maxLength": 64},
 }
 _MULTIPART: Final = {
@@ -186,14 +160,14 @@ def document(version: str) -> dict[str, Any]:
         "servers": [{"url": "/v1"}, {"url": "/", "description": "every route is here too"}],
         "security": [{name: []} for name in schemes],
         "paths": paths,
-        "components": {"schemas": {**components, **COMPONENTS}, "securitySchemes": schemes},
+        "components": {"schemas": {**components, **COMPONENTS, **ADMIN_COMPONENTS}, "securitySchemes": schemes},
     }
 
 
 def _operation(path: str, operation: Operation, schema_of: Mapping[type, Any]) -> dict[str, Any]:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": _PATH.get(name, _ID)}
-        for name in ("session", "file", "path", "name", "language")
+        for name in ("session", "file", "path", "language", *ADMIN_PATH)
         if f"{{{name}}}" in path
     ]
     parameters += [{"name": name, "in": "query", **_QUERY[name]} for name in operation.query]
@@ -219,6 +193,9 @@ def _operation(path: str, operation: Operation, schema_of: Mapping[type, Any]) -
 def _answer(schema: Any) -> dict[str, Any]:
     if schema == "binary":
         return {"description": "the bytes", "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
+    if schema == "events":
+        events = object_of(["event", "data"], event=TEXT, data=TEXT)
+        return {"description": "until either side ends it", "content": {"text/event-stream": {"schema": events}}}
     if schema == "text":
         return {"description": "the figures", "content": {"text/plain": {"schema": TEXT}}}
     found = {"$ref": REF.format(name=schema)} if isinstance(schema, str) else schema

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 REF: Final = "#/components/schemas/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A route as it is described. ``body``: a type, ``multipart``, or none; ``answers``: schemas by status."""
+
+    tag: str
+    summary: str
+    answers: Mapping[int, Any]
+    body: Any = None
+    refusals: tuple[int, ...] = (400, 401, 403, 429)
+    query: tuple[str, ...] = ()
+    open: bool = False
 
 
 def object_of(required: list[str], **properties: Any) -> dict[str, Any]:
@@ -167,19 +182,6 @@ COMPONENTS: Final[dict[str, Any]] = {
         files=NAMES,
         deleted_files=NAMES,
         skipped=_SKIPPED,
-    ),
-    "EgressRuleSet": object_of(
-        ["name", "origin", "rules"],
-        name=TEXT,
-        origin=TEXT,
-        rules={"type": "array", "items": {"type": "object"}},
-        applied={"type": "boolean"},
-    ),
-    "EgressRules": object_of(
-        ["enabled", "connected", "sets"],
-        enabled={"type": "boolean"},
-        connected={"type": "boolean"},
-        sets={"type": "array", "items": {"$ref": REF.format(name="EgressRuleSet")}},
     ),
     "Language": _LANGUAGE,
     "Languages": object_of(

@@ -32,6 +32,11 @@ class Admission:
         """Executions in the queue."""
         return self._queue.total_waiting
 
+    @property
+    def places(self) -> int:
+        """Executions that may run at once."""
+        return self._queue.places
+
     def resize(self, places: int) -> None:
         """Have so many places from now on."""
         for admitted in self._queue.resize(places):

@@ -28,6 +28,7 @@ from supervisor.tier import TIERS
 
 if TYPE_CHECKING:
     from supervisor.identity.keys import ApiKey
+    from supervisor.roles import Ready
 
 log: Final = logging.getLogger("gaoler.settings")
 
@@ -76,7 +77,7 @@ def serve(bind: str | None, role: Role | None, show_key: bool, state_dir: str | 
             log.warning("%s", notice)
         ready = prepare_role(loaded.settings)
         if show_key:
-            _show_key(loaded.settings, ready.api_key)
+            _show_key(loaded.settings, ready)
         fault: BaseException | None = None
         try:
             trio.run(ready.serve)
@@ -89,7 +90,8 @@ def serve(bind: str | None, role: Role | None, show_key: bool, state_dir: str | 
             sys.exit(1)
 
 
-def _show_key(settings: Settings, key: str) -> None:
+def _show_key(settings: Settings, ready: Ready) -> None:
+    key = ready.api_key
     base = f"127.0.0.1:{settings.bind.rpartition(':')[2]}" if settings.bind.startswith("0.0.0.0:") else settings.bind
     click.echo(
         f"""
@@ -98,6 +100,7 @@ def _show_key(settings: Settings, key: str) -> None:
   (up to v0.8.5)  LIBRECHAT_CODE_API_KEY={key}
   MCP             http://{base}/mcp  with the header  Authorization: Bearer {key}
   (on this host)  gaoler mcp
+  Master key      {ready.admin_key}  for http://{base}/v1/admin/, /metrics: keep it to operators
 
   Try it:
 

@@ -6,7 +6,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from supervisor.files import FileService
 from supervisor.identity.derived import DerivedIds
 from supervisor.identity.oauth import OAuthKey
 from supervisor.identity.tokens import PublicKey
+from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.client import JailerClient
 from supervisor.jailer.setup import JailerHandle
 from supervisor.language_view import LanguageTable
@@ -73,6 +74,10 @@ class Prepared:
     """Public keys (PEM) of gateways, by id."""
     image_name: str = ""
     """Of the image in use, which is a hash of its files."""
+    admin_key: str = ""
+    """The master key."""
+    pools: Sequence[PoolPlan] = ()
+    """Of cells that wait."""
     made_name: str = field(default_factory=new_process_name)
 
     @property
@@ -102,6 +107,8 @@ class GatewayPrepared:
     """Behind ``dial``; when it ends, so does the gateway."""
     signing_key: tuple[str, bytes] | None
     trusted_keys: Mapping[str, bytes]
+    admin_key: str = ""
+    """The master key; empty: there is none, and none is made up, for other gateways would refuse it."""
     made_name: str = field(default_factory=new_process_name)
 
     @property

@@ -35,8 +35,9 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
     settings = prepared.settings
     async with AsyncExitStack() as stack:
         core = await stack.enter_async_context(open_core(prepared))
-        front, shared_keys = own_front(prepared, core, rate_limiter(settings)), _no_keys
-        if core.sharing is not None:
+        if core.sharing is None:
+            front, shared_keys = own_front(prepared, core, rate_limiter(settings)), _no_keys
+        else:
             front, shared_keys = await _open_membership(stack, prepared, core)
         attempts = attempt_counter(settings)
         internal = create_internal_app(settings.fleet.service_token, OwnProcess(prepared, core), attempts, health=False)
@@ -44,7 +45,7 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
         app = await stack.enter_async_context(open_application(front, who, cast("ASGIFramework", internal)))
         nursery = await stack.enter_async_context(trio.open_nursery())
         start_keeping(nursery, prepared, core)
-        stop = trio.Event()
+        stop = front.administration.stopping
         nursery.start_soon(await_signal, stop)
         await nursery.start(listen, app, Place(settings, prepared.bound, prepared.own_filter), stop)
         if on_ready is not None:

@@ -22,6 +22,9 @@ from mcp_server.transport import McpApp, serves
 from supervisor import __version__
 from supervisor.activity.activity import Activity
 from supervisor.activity.watched import WatchedExecutor, WatchedPrograms
+from supervisor.administration.administration import Administration
+from supervisor.administration.followers import Followers
+from supervisor.administration.own_process import OwnProcess
 from supervisor.assistants import Assistants as LocalAssistants
 from supervisor.assistants import as_picture
 from supervisor.background import Background
@@ -32,8 +35,9 @@ from supervisor.files import FileService
 from supervisor.identity.attempts import AttemptRules, Attempts
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.derived import DerivedIds
-from supervisor.identity.keys import KEY_FILE, ApiKey, KeyRing, digest_of
+from supervisor.identity.keys import KEY_FILE, MASTER, ApiKey, KeyRing, digest_of
 from supervisor.identity.oauth import OAuthKey, OAuthRules, OAuthVerifier
+from supervisor.identity.operators import Operators
 from supervisor.identity.tokens import PublicKey, TokenRules, TokenVerifier
 from supervisor.jailer.client import JailerClient
 from supervisor.language_view import Languages
@@ -60,6 +64,8 @@ class Identities:
     """Those that failed, at all doors."""
     shared_keys: Callable[[], Sequence[ApiKey]] = tuple
     """API keys of the whole fleet."""
+    admin_key: str = ""
+    """The master key; empty: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,7 @@ class Front:
     languages: Languages
     explain_network: Callable[[str], NetworkAnswer]
     activity: Activity
+    administration: Administration
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +131,20 @@ def own_front(prepared: Prepared, core: Core, rates: Rates) -> Front:
         languages=prepared.catalogue,
         explain_network=lambda url: explain(policy, core.network.rules(), url),
         activity=core.activity,
+        administration=Administration(core.activity, OwnProcess(prepared, core), Followers(settings.admin.followers)),
     )
 
 
 def identities(prepared: Prepared, attempts: Attempts, shared_keys: Callable[[], Sequence[ApiKey]]) -> Identities:
     """Give by what callers are known to a daemon that was prepared."""
-    return Identities(prepared.api_key, prepared.token_keys, prepared.oauth_keys, attempts, shared_keys)
+    return Identities(
+        prepared.api_key,
+        prepared.token_keys,
+        prepared.oauth_keys,
+        attempts,
+        shared_keys,
+        admin_key=prepared.admin_key,
+    )
 
 
 def attempt_counter(settings: Settings) -> Attempts:
@@ -143,9 +158,9 @@ def attempt_counter(settings: Settings) -> Attempts:
 @asynccontextmanager
 async def open_application(front: Front, who: Identities, internal: ASGIFramework) -> AsyncIterator[ASGIFramework]:
     """Both doors, and what is for the fleet itself, behind one bind: each path belongs to one of them."""
-    credentials = _credentials(front.settings, who)
+    credentials, operators = _credentials(front.settings, who)
     front = replace(front, rates=ToldRates(front.rates))
-    http = cast("ASGIFramework", create_app(_door(front, credentials)))
+    http = cast("ASGIFramework", create_app(_door(front, credentials, operators)))
 
     async def without_mcp(scope: Any, receive: Any, send: Any) -> None:
         inside = scope["type"] == "http" and scope["path"].startswith(PREFIX)
@@ -241,16 +256,18 @@ def rate_limiter(settings: Settings) -> RateLimiter:
     return RateLimiter(rate_rules(settings), settings.rates.shared_factor)
 
 
-def _door(front: Front, credentials: Credentials) -> Door:
+def _door(front: Front, credentials: Credentials, operators: Operators) -> Door:
     http = front.settings.http
     return Door(
         credentials=credentials,
+        operators=operators,
         rates=front.rates,
         executor=WatchedExecutor(front.executor, front.activity, "http"),
         programs=WatchedPrograms(front.programs, front.activity, "http"),
         files=front.files,
         links=front.links,
         operation=front.operation,
+        administration=front.administration,
         health=front.health,
         languages=front.languages,
         settings=DoorSettings(
@@ -269,13 +286,14 @@ def anonymous_credentials() -> Credentials:
     return Credentials(None, None)
 
 
-def _credentials(settings: Settings, who: Identities) -> Credentials:
-    if not settings.http.authentication:
-        return Credentials(None, None)
-    fixed = [ApiKey("default", "default", digest_of(who.api_key))]
+def _credentials(settings: Settings, who: Identities) -> tuple[Credentials, Operators]:
+    """Give what asks callers, if they are asked at all, and what asks operators, who always are."""
+    fixed = [ApiKey("default", "default", digest_of(who.api_key))] if who.api_key else []
     fixed += [
         ApiKey(f"api_keys-{number}", "default", digest_of(key)) for number, key in enumerate(settings.more_keys, 1)
     ]
+    if who.admin_key:
+        fixed.append(ApiKey(MASTER, "default", digest_of(who.admin_key), admin=True))
     jwt = settings.jwt
     rules = TokenRules(jwt.issuer, jwt.audience, jwt.lifetime_seconds, jwt.leeway_seconds, jwt.reuse_seconds)
     tokens = TokenVerifier(who.token_keys, rules, clock=time.time) if who.token_keys else None
@@ -284,4 +302,9 @@ def _credentials(settings: Settings, who: Identities) -> Credentials:
     oauth = OAuthRules(mcp.authorization_server, audience, mcp.oauth_tenant)
     verifier = OAuthVerifier(who.oauth_keys, oauth, clock=time.time) if who.oauth_keys else None
     ring = KeyRing(fixed, settings.state_path / "data" / KEY_FILE, who.shared_keys)
-    return Credentials(ring, tokens, verifier, who.attempts)
+    operators = Operators(
+        Credentials(ring, tokens, verifier, who.attempts, for_operators=True), has_master=bool(who.admin_key)
+    )
+    asked = settings.http.authentication
+    callers = Credentials(ring, tokens, verifier, who.attempts) if asked else Credentials(None, None)
+    return callers, operators

@@ -73,6 +73,11 @@ class FairQueue:
         return self.running.total()
 
     @property
+    def places(self) -> int:
+        """How many may run at once."""
+        return self.limits.places
+
+    @property
     def total_waiting(self) -> int:
         """How many wait."""
         return sum(map(len, self.waiting.values()))

@@ -48,14 +48,37 @@ def _write_whole(path: Path, content: bytes) -> None:
     temporary.rename(path)
 
 
+ADMIN_KEY_FILE: Final = "admin_key"
+"""Of the state directory: the master key, if the settings have none."""
+
+
+def read_or_make_admin_key(settings: Settings) -> str:
+    """Give the master key: the one that is set, else the one kept in the state directory, made if there is none.
+
+    Raises:
+        ConfigurationError: the file holds no key.
+    """
+    if settings.admin_key:
+        return settings.admin_key
+    path = settings.state_path / ADMIN_KEY_FILE
+    key, _made = _kept_or_made(path, "gak-")
+    if len(key) < 16:
+        raise ConfigurationError(f"{path} does not hold a key: remove it", field="admin_key")
+    return key
+
+
 def read_or_make_key(settings: Settings, path: Path) -> tuple[str, bool]:
     """Give the API key and whether it was made now: the one that is set, else the one kept in the state directory."""
     if settings.api_key:
         return settings.api_key, False
+    return _kept_or_made(path, "gk-")
+
+
+def _kept_or_made(path: Path, prefix: str) -> tuple[str, bool]:
     try:
         return path.read_text().strip(), False
     except FileNotFoundError:
         pass
-    key = "gk-" + os.urandom(24).hex()
+    key = prefix + os.urandom(24).hex()
     _write_whole(path, f"{key}\n".encode())
     return key, True

@@ -32,7 +32,7 @@ from supervisor.microvm.preparation import MachineWish, microvm_plan
 from supervisor.network.host_names import HOSTS, RESOLV_CONF
 from supervisor.network.preparation import prepare_network
 from supervisor.nsjail_program import nsjail_path
-from supervisor.own_files import read_or_make_key
+from supervisor.own_files import read_or_make_admin_key, read_or_make_key
 from supervisor.policy import PACKAGED_POLICIES, Policy, Profile, load_policies, load_profiles, load_seccomp_profiles
 from supervisor.prepare_remote import read_remote_files, start_way_out
 from supervisor.runtimes.catalogue import (
@@ -379,6 +379,7 @@ def prepare(
         raise
     bound = bind_address(settings) if listening else None
     key, _made = read_or_make_key(settings, settings.state_path / KEY_FILE)
+    admin_key = read_or_make_admin_key(settings)
     become_ordinary_user(
         settings.jailer.daemon_uid,
         settings.state_path / "root",
@@ -405,4 +406,6 @@ def prepare(
         signing_key=remote.signing_key,
         trusted_keys=remote.trusted_keys,
         image_name=image.path.name,
+        admin_key=admin_key,
+        pools=plan.pools,
     )

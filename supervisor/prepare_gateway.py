@@ -91,6 +91,7 @@ def prepare_gateway(settings: Settings) -> GatewayPrepared:
         connector=connector,
         signing_key=remote.signing_key,
         trusted_keys=remote.trusted_keys,
+        admin_key=settings.admin_key,
     )
 
 

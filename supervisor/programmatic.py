@@ -142,6 +142,11 @@ class Programs:
         self._nursery = nursery
         self._programs: dict[str, _Program] = {}
 
+    @property
+    def count(self) -> int:
+        """Programs that live, most of which wait for their caller."""
+        return len(self._programs)
+
     async def start(self, request: ProgramRequest, on_admitted: Callable[[], None] | None = None) -> Leg:
         """Run the program up to its first batch of calls, or its end. Cancelling ends it.
 

@@ -15,6 +15,8 @@ class Ready:
 
     api_key: str
     serve: Callable[[], Awaitable[None]]
+    admin_key: str = ""
+    """The master key; empty: there is none."""
 
 
 def prepare_role(settings: Settings) -> Ready:
@@ -30,14 +32,14 @@ def prepare_role(settings: Settings) -> Ready:
         from supervisor.prepare_gateway import prepare_gateway
 
         gateway = prepare_gateway(settings)
-        return Ready(gateway.api_key, partial(serve_gateway, gateway))
+        return Ready(gateway.api_key, partial(serve_gateway, gateway), gateway.admin_key)
     from supervisor.prepare import prepare
 
     if settings.fleet.role == "worker":
         from supervisor.fleet.worker_role import serve_worker
 
         prepared = prepare(settings, listening=True)
-        return Ready(prepared.api_key, partial(serve_worker, prepared))
+        return Ready(prepared.api_key, partial(serve_worker, prepared), prepared.admin_key)
     from supervisor import daemon
 
     if settings.uses_redis:
@@ -46,4 +48,4 @@ def prepare_role(settings: Settings) -> Ready:
         import supervisor.shared_stores  # noqa: F401
 
     prepared = prepare(settings, listening=True)
-    return Ready(prepared.api_key, partial(daemon.serve, prepared))
+    return Ready(prepared.api_key, partial(daemon.serve, prepared), prepared.admin_key)

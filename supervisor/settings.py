@@ -270,6 +270,22 @@ class HostSettings(Struct, frozen=True, forbid_unknown_fields=True):
     free_disk_inodes: Annotated[int, _meta("files that can still be made at state_dir", ge=0, le=1 << 40)] = 10_000
 
 
+class AdminSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[admin]``: what operators see and do."""
+
+    followers: Annotated[int, _meta("who follow executions as they happen, at once", ge=1, le=1000)] = 32
+    audit_bytes: Annotated[int, _meta("largest file of the record of what operators do", ge=4096, le=1 << 40)] = (
+        16 << 20
+    )
+    audit_files: Annotated[int, _meta("files of it that are kept", ge=1, le=1000)] = 8
+
+
+class UsageSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[usage]``: what each caller has used, day by day."""
+
+    days: Annotated[int, _meta("it is kept so long", ge=1, le=3660)] = 366
+
+
 class RatesSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[rates]``: how often one user may call, as CALLS/SECONDS, or ``off``. The defaults are LibreChat's own."""
 
@@ -397,6 +413,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     http: HttpSettings = HttpSettings()
     mcp: McpSettings = McpSettings()
     rates: RatesSettings = RatesSettings()
+    admin: AdminSettings = AdminSettings()
+    usage: UsageSettings = UsageSettings()
     jwt: JwtSettings = JwtSettings()
     egress: EgressSettings = EgressSettings()
     microvm: MicrovmSettings = MicrovmSettings()

@@ -23,6 +23,7 @@ from typing import Any, cast
 from supervisor.jailer.cgroup_subtree import remove_subtree
 
 KEY = "test-key-0123456789abcdef"
+ADMIN_KEY = "admin-key-0123456789abcdef"
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_SECONDS = 60.0
 GAOLER = (sys.executable, "-m", "supervisor")
@@ -218,6 +219,7 @@ def spawn_daemon(
     environment = {
         "PATH": os.environ["PATH"],
         "GAOLER_API_KEY": KEY,
+        "GAOLER_ADMIN_KEY": ADMIN_KEY,
         "GAOLER_IMAGE_DIR": str(image),
         "GAOLER_STATE_DIR": str(state),
         "GAOLER_BIND": "127.0.0.1:0",

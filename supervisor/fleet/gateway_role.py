@@ -17,6 +17,8 @@ from egress.allowlist import Rule
 from http_api.internal import create_internal_app
 from supervisor import __version__
 from supervisor.activity.activity import Activity
+from supervisor.administration.administration import Administration
+from supervisor.administration.followers import Followers
 from supervisor.admission import Admission
 from supervisor.core import GatewayPrepared
 from supervisor.doors import Front, Identities, attempt_counter, open_application, rate_rules
@@ -26,6 +28,7 @@ from supervisor.file_tools import FileTools
 from supervisor.files import run_sweeper
 from supervisor.fleet.calls import Calls
 from supervisor.fleet.changes import Changes
+from supervisor.fleet.gateway_process import GatewayProcess
 from supervisor.fleet.gauges import gauges
 from supervisor.fleet.going_on import go_on
 from supervisor.fleet.languages import FleetLanguages
@@ -89,9 +92,16 @@ async def serve_gateway(prepared: GatewayPrepared) -> None:
         keys = SharedKeys(stores.link)
         await keys.look()
         nursery.start_soon(go_on, keys.follow, settings.fleet.heartbeat_seconds)
-        who = Identities(prepared.api_key, prepared.token_keys, prepared.oauth_keys, attempts, keys)
+        who = Identities(
+            prepared.api_key,
+            prepared.token_keys,
+            prepared.oauth_keys,
+            attempts,
+            keys,
+            admin_key=prepared.admin_key,
+        )
         async with open_application(gateway.front, who, cast("ASGIFramework", internal)) as app:
-            stop = trio.Event()
+            stop = gateway.front.administration.stopping
             nursery.start_soon(await_signal, stop)
             await nursery.start(listen, app, Place(settings, prepared.bound, prepared.own_filter), stop)
             await stop.wait()
@@ -303,6 +313,9 @@ def _front(
         languages=fleet.roster.languages,
         explain_network=lambda url: explain(policy, _rules(policy, gateway.rules), url),
         activity=gateway.activity,
+        administration=Administration(
+            gateway.activity, GatewayProcess(prepared.name, policy, fleet), Followers(settings.admin.followers)
+        ),
     )
 
 

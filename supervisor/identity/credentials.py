@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from supervisor.errors import Forbidden, InvalidRequest, Unauthenticated
 from supervisor.execution import Principal, Tier
 from supervisor.identity.attempts import AttemptRules, Attempts
-from supervisor.identity.keys import KeyRing
+from supervisor.identity.keys import MASTER, KeyRing
 from supervisor.identity.oauth import OAuthVerifier
 from supervisor.identity.tokens import TokenVerifier
 
@@ -63,11 +63,14 @@ class Credentials:
         tokens: TokenVerifier | None,
         oauth: OAuthVerifier | None = None,
         attempts: Attempts | None = None,
+        *,
+        for_operators: bool = False,
     ) -> None:
         self._keys = keys
         self._tokens = tokens
         self._oauth = oauth
         self._attempts = attempts or Attempts(AttemptRules())
+        self._for_operators = for_operators
 
     def authenticate(self, headers: HeaderLookup, address: str) -> Caller:
         """Give the caller. When several credentials are sent each has to hold, and all have to say the same.
@@ -77,7 +80,7 @@ class Credentials:
         Raises:
             Unauthenticated: none was sent, or one does not hold.
             Busy: the address is shut out, because of too many that did not hold.
-            Forbidden: a header names another user than the token.
+            Forbidden: a header names another user than the token; the master key was sent to who is no operator's.
         """
         if self._keys is None:
             return ANONYMOUS
@@ -114,6 +117,11 @@ class Credentials:
         key = self._keys.find(secret) if len(secret) <= MAX_CREDENTIAL_CHARACTERS else None
         if key is None:
             raise Unauthenticated("this API key does not hold here")
+        if key.name == MASTER and not self._for_operators:
+            raise Forbidden(
+                "the master key is for /admin, /metrics and the dashboard: running code needs an API key",
+                field="X-API-Key",
+            )
         name = f"key {key.name}" if key.name in PROVEN else key.name
         return Caller(name, key.tenant, admin=key.admin, tier=key.tier)
 

@@ -25,6 +25,10 @@ from supervisor.execution import Tier
 
 KEY_PREFIX: Final = "gk-"
 KEY_FILE: Final = "keys.json"
+MASTER: Final = "admin_key"
+"""Name of the master key, that of the setting."""
+RESERVED: Final = (MASTER, "default", "anonymous", "token", "oauth")
+"""Names by which other credentials are known."""
 MAX_KEYS: Final = 10_000
 MAX_FILE_BYTES: Final = 8 << 20
 KeyName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -157,6 +161,8 @@ def with_new_key(
     """
     if any(key.name == name for key in keys):
         raise ConfigurationError(f"there is a key named {name!r} already: revoke it first, or choose another name")
+    if name in RESERVED:
+        raise ConfigurationError(f"{name!r} names another credential: choose another name", field="name")
     secret = KEY_PREFIX + secrets.token_hex(24)
     try:
         key = msgspec.convert(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from http_api.admin.routes import ADMIN_ROUTES
 from http_api.app import ROUTES
 from http_api.openapi import OPERATIONS
 from tests.daemon import KEY, Daemon, daemon_with
@@ -21,7 +22,7 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 
 def test_every_route_is_described_and_nothing_else() -> None:
     described = {(method, re.sub(r"{(\w+)}", r"<\1>", path)) for method, path in OPERATIONS}
-    served = {(method, re.sub(r"<\w+:(\w+)>", r"<\1>", path)) for method, path, _ in ROUTES}
+    served = {(method, re.sub(r"<\w+:(\w+)>", r"<\1>", path)) for method, path, _ in (*ROUTES, *ADMIN_ROUTES)}
     assert described - served == {("GET", "/health")}
     assert served <= described
 

@@ -1,0 +1,40 @@
+"""The rules of the network that hold now."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+from quart import Response, request
+
+from http_api import schemas
+from http_api.admin.asked import json_answer
+from http_api.body import read_capped
+from http_api.services import Door
+from supervisor.identity.credentials import Caller
+
+MAX_RULES_BYTES = 1 << 20
+
+
+class EgressBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of ``PUT /admin/egress``: rules as in a file of ``policies/egress``."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    rule: Annotated[list[dict[str, Any]], Meta(max_length=500)]
+
+
+async def egress(door: Door, _caller: Caller) -> Response:
+    """Answer ``GET /admin/egress``."""
+    return json_answer(door.operation.egress())
+
+
+async def put_egress(door: Door, _caller: Caller) -> Response:
+    """Answer ``PUT /admin/egress``: the rules hold, and what they no longer allow is cut, before this answers."""
+    body = schemas.decode(await read_capped(request, MAX_RULES_BYTES), EgressBody)
+    return json_answer(await door.operation.put_egress(body.name, msgspec.json.encode({"rule": body.rule})))
+
+
+async def drop_egress(door: Door, _caller: Caller, name: str) -> Response:
+    """Answer ``DELETE /admin/egress/{name}``: the rules of the file hold again."""
+    return json_answer(await door.operation.drop_egress(name))

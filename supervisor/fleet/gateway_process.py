@@ -1,0 +1,65 @@
+"""A gateway, as operators see it. What its workers do is in their own figures, and in the list of workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from supervisor import __version__
+from supervisor.administration.findings import Check, all_well
+from supervisor.administration.overview import About, Load, Pool
+from supervisor.administration.processors import Processors
+from supervisor.fleet.remote import Fleet
+from supervisor.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayProcess:
+    """A :class:`supervisor.administration.administration.Process`. ``name``: of the gateway."""
+
+    name: str
+    policy: Policy
+    fleet: Fleet
+    started_at: float = field(default_factory=time.time)
+    processors: Processors = field(default_factory=Processors)
+
+    @property
+    def about(self) -> About:
+        """Say what it is."""
+        return About(
+            role="gateway",
+            name=self.name,
+            version=__version__,
+            started_at=self.started_at,
+            policy=self.policy.name,
+            image="",
+        )
+
+    def load(self) -> Load:
+        """Say how much it has to do."""
+        fleet = self.fleet
+        return Load(
+            running=fleet.admission.running,
+            waiting=fleet.admission.waiting,
+            places=fleet.admission.places,
+            live_sessions=sum(each.live_sessions for each in fleet.roster.workers),
+            cpu_percent=self.processors.percent(),
+        )
+
+    def pools(self) -> Sequence[Pool]:
+        """Say that it has no cells."""
+        return ()
+
+    async def checks(self) -> Sequence[Check]:
+        """Look at everything that could be wrong."""
+        roster = self.fleet.roster
+        if not roster.reachable:
+            fix = "see that Redis runs and that this host reaches it; docs/operating.md"
+            return [Check("store", False, "Redis does not answer", fix, vital=True)]
+        ready, count = len(roster.ready), len(roster.workers)
+        fix = "" if ready else "start a worker of the same policy and version; 'gaoler workers' lists those that live"
+        return [
+            all_well("store", "Redis answers"),
+            Check("workers", bool(ready), f"{ready} of {count} take work", fix, vital=True),
+        ]
