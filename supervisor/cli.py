@@ -93,18 +93,19 @@ def serve(bind: str | None, role: Role | None, show_key: bool, state_dir: str | 
 def _show_key(settings: Settings, ready: Ready) -> None:
     key = ready.api_key
     base = f"127.0.0.1:{settings.bind.rpartition(':')[2]}" if settings.bind.startswith("0.0.0.0:") else settings.bind
+    scheme = "https" if settings.tls.certificate else "http"
     click.echo(
         f"""
   API key         {key}
-  LibreChat .env  LIBRECHAT_CODE_BASEURL=http://{key}@{base}/v1
+  LibreChat .env  LIBRECHAT_CODE_BASEURL={scheme}://{key}@{base}/v1
   (up to v0.8.5)  LIBRECHAT_CODE_API_KEY={key}
-  MCP             http://{base}/mcp  with the header  Authorization: Bearer {key}
+  MCP             {scheme}://{base}/mcp  with the header  Authorization: Bearer {key}
   (on this host)  gaoler mcp
   Master key      {ready.admin_key}  for http://{base}/v1/admin/, /metrics: keep it to operators
 
   Try it:
 
-    curl -s http://{base}/v1/exec -H 'X-API-Key: {key}' -H 'Content-Type: application/json' \\
+    curl -s {scheme}://{base}/v1/exec -H 'X-API-Key: {key}' -H 'Content-Type: application/json' \\
       -d '{{"lang": "py", "code": "print(6 * 7)"}}'
 """
     )

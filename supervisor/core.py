@@ -35,6 +35,7 @@ from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.settings import Settings
 from supervisor.stores_in_use import Stores
 from supervisor.tier import TierRules
+from supervisor.tls import Certificate
 
 if TYPE_CHECKING:
     from supervisor.fleet.sharing import Sharing
@@ -72,6 +73,8 @@ class Prepared:
     """The key that signs manifests: its id, and its PEM."""
     trusted_keys: Mapping[str, bytes] = field(default_factory=dict)
     """Public keys (PEM) of gateways, by id."""
+    certificate: Certificate | None = None
+    """What HTTPS is spoken with; ``None``: plain HTTP."""
     image_name: str = ""
     """Of the image in use, which is a hash of its files."""
     admin_key: str = ""
@@ -109,6 +112,8 @@ class GatewayPrepared:
     trusted_keys: Mapping[str, bytes]
     admin_key: str = ""
     """The master key; empty: there is none, and none is made up, for other gateways would refuse it."""
+    certificate: Certificate | None = None
+    """As in :class:`Prepared`."""
     made_name: str = field(default_factory=new_process_name)
 
     @property

@@ -47,7 +47,9 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
         start_keeping(nursery, prepared, core)
         stop = front.administration.stopping
         nursery.start_soon(await_signal, stop)
-        await nursery.start(listen, app, Place(settings, prepared.bound, prepared.own_filter), stop)
+        await nursery.start(
+            listen, app, Place(settings, prepared.bound, prepared.own_filter, prepared.certificate), stop
+        )
         if on_ready is not None:
             on_ready.set()
         await stop.wait()

@@ -13,11 +13,13 @@ import trio
 from hypercorn.config import Config
 from hypercorn.typing import ASGIFramework
 
+from supervisor.handshake import Handshakes
 from supervisor.jailer import kernel
 from supervisor.proxies import BehindProxies, TrustedProxies
 from supervisor.serving import Patience
 from supervisor.serving import serve as serve_http
 from supervisor.settings import Settings
+from supervisor.tls import Certificate
 
 log: Final = logging.getLogger("gaoler.daemon")
 
@@ -31,6 +33,8 @@ class Place:
     settings: Settings
     bound: socket.socket | None
     own_filter: bytes
+    certificate: Certificate | None = None
+    """What HTTPS is spoken with; ``None``: plain HTTP."""
 
 
 async def listen(
@@ -44,12 +48,23 @@ async def listen(
             config, http = _http_config(place), settings.http
             trusted = TrustedProxies.of(http.trusted_proxies, http.forwarded_header)
             seen = cast("ASGIFramework", BehindProxies(app, trusted, http.root_path))
-            await serve_http(seen, config, _patience(settings), shutdown_trigger=stop.wait, task_status=task_status)
+            await serve_http(
+                seen,
+                config,
+                _patience(settings),
+                handshakes=_handshakes(place),
+                shutdown_trigger=stop.wait,
+                task_status=task_status,
+            )
             stop.set()
+            nursery.cancel_scope.cancel()
 
         bound = await nursery.start(serve)
         # Nothing listens or is started after this; threads that wait for work are bound by it too.
         kernel.install_seccomp(place.own_filter, all_threads=True)
+        if place.certificate is not None:
+            nursery.start_soon(place.certificate.watch)
+            nursery.start_soon(_await_reload, place.certificate)
         for address in bound:
             # On a line that programs can read too.
             log.info("listening on %s state_dir=%s", address, settings.state_dir)
@@ -77,6 +92,21 @@ def _patience(settings: Settings) -> Patience:
         send_seconds=http.send_seconds,
         idle_seconds=http.idle_seconds,
     )
+
+
+def _handshakes(place: Place) -> Handshakes | None:
+    tls = place.settings.tls
+    return (
+        None if place.certificate is None else Handshakes.of(place.certificate, tls.handshakes, tls.handshake_seconds)
+    )
+
+
+async def _await_reload(certificate: Certificate) -> None:
+    """Have the certificate read again at SIGHUP, until cancelled."""
+    # As below: one that comes at the very end is not sent to ourselves again.
+    with suppress(PermissionError), trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async for _ in signals:
+            certificate.read_again()
 
 
 async def await_signal(stop: trio.Event, hurry: trio.Event | None = None) -> None:

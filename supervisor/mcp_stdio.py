@@ -66,6 +66,9 @@ def _running_daemon(settings: Settings) -> str | None:
     """Look whether somebody answers where the settings say that a daemon listens."""
     if settings.bind.startswith("unix:"):
         return None
+    if settings.tls.certificate:
+        # It is in the name of a host, which is not where it listens.
+        return settings.http.public_url or None
     host, _, port = settings.bind.rpartition(":")
     host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)
     connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=LOOK_SECONDS)

@@ -47,6 +47,7 @@ from supervisor.settings import Settings
 from supervisor.shared_manifest import read_added
 from supervisor.tier import TierRules
 from supervisor.tiers_in_force import tiers_in_force
+from supervisor.tls import open_certificate, shown_directories
 
 log: Final = logging.getLogger("gaoler.prepare")
 
@@ -370,6 +371,8 @@ def prepare(
     token_keys = read_token_keys(settings)
     oauth_keys = load_oauth_keys(Path(settings.mcp.oauth_jwks)) if settings.mcp.authorization_server else {}
     remote = read_remote_files(settings)
+    certificate = open_certificate(settings) if listening else None
+    shown = shown_directories(settings) if listening else []
     connector = start_way_out(settings, plan.filters["connector"], plan.code, told_of_names(), as_root=True)
     try:
         jailer = start_jailer(replace(plan, watch_fd=watch_fd))
@@ -385,7 +388,7 @@ def prepare(
         settings.state_path / "root",
         [*plan.code, *DOORS, policy_directory(settings)],
         [*written_directories(settings), *writable],
-        told_of_names() if plan.egress else (),
+        [*(told_of_names() if plan.egress else ()), *shown],
     )
     own_filter = plan.filters["daemon"]
     return Prepared(
@@ -405,6 +408,7 @@ def prepare(
         connector=connector,
         signing_key=remote.signing_key,
         trusted_keys=remote.trusted_keys,
+        certificate=certificate,
         image_name=image.path.name,
         admin_key=admin_key,
         pools=plan.pools,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -35,6 +36,7 @@ from supervisor.prepare import (
 )
 from supervisor.prepare_remote import read_remote_files, start_way_out
 from supervisor.settings import Settings
+from supervisor.tls import open_certificate, shown_directories
 
 log: Final = logging.getLogger("gaoler.prepare")
 
@@ -56,6 +58,7 @@ def prepare_gateway(settings: Settings) -> GatewayPrepared:
     token_keys = read_token_keys(settings)
     oauth_keys = load_oauth_keys(Path(settings.mcp.oauth_jwks)) if settings.mcp.authorization_server else {}
     remote = read_remote_files(settings)
+    certificate, shown = open_certificate(settings), shown_directories(settings)
     filters = own_filters(settings)
     _make_directories(settings, as_root=rights != "none")
     bound = bind_address(settings)
@@ -68,7 +71,7 @@ def prepare_gateway(settings: Settings) -> GatewayPrepared:
         raise ConfigurationError("a gateway needs redis.url and s3.url", field="redis.url")
     try:
         if rights == "view":
-            _enter_view(settings)
+            _enter_view(settings, shown)
             settings = remote.shown(settings)
         else:
             _stay(connector)
@@ -92,6 +95,7 @@ def prepare_gateway(settings: Settings) -> GatewayPrepared:
         signing_key=remote.signing_key,
         trusted_keys=remote.trusted_keys,
         admin_key=settings.admin_key,
+        certificate=certificate,
     )
 
 
@@ -136,12 +140,13 @@ def _rights() -> Literal["view", "user", "none"]:
     return "view" if effective >> _CAP_SYS_ADMIN & 1 else "user"
 
 
-def _enter_view(settings: Settings) -> None:
+def _enter_view(settings: Settings, shown: Sequence[Path]) -> None:
     become_ordinary_user(
         settings.jailer.daemon_uid,
         settings.state_path / "root",
         [*code_directories(), *DOORS, policy_directory(settings)],
         written_directories(settings),
+        shown,
     )
 
 

@@ -24,6 +24,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import parse_socket_addr, repr_socket_addr, wrap_app
 
+from supervisor.handshake import Handshakes, TlsStream
 from supervisor.places import NoPlace, Place, Places, key_of
 from supervisor.strict_http import RequestTasks, StrictHttp
 
@@ -66,13 +67,15 @@ class Connection:
         app: Any,
         config: Config,
         context: WorkerContext,
-        stream: trio.SocketStream,
+        stream: trio.SocketStream | TlsStream,
         places: Places,
         place: Place,
         patience: Patience,
     ) -> None:
         self._config = config
         self._stream = stream
+        secure = isinstance(stream, trio.SSLStream)
+        self._socket = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self._places = places
         self._place = place
         self._patience = patience
@@ -84,9 +87,10 @@ class Connection:
         self._received = 0
         self._tasks = RequestTasks()
         # Of a unix socket: who is at its other end.
-        client = parse_socket_addr(stream.socket.family, stream.socket.getpeername()) or (place.key, 0)
-        server = parse_socket_addr(stream.socket.family, stream.socket.getsockname())
-        self._protocol = StrictHttp(app, config, context, self._tasks, {}, False, client, server, self._take)
+        sock = self._socket.socket
+        client = parse_socket_addr(sock.family, sock.getpeername()) or (place.key, 0)
+        server = parse_socket_addr(sock.family, sock.getsockname())
+        self._protocol = StrictHttp(app, config, context, self._tasks, {}, secure, client, server, self._take)
         self._protocol.linger = self._linger
 
     async def serve(self) -> None:
@@ -176,17 +180,17 @@ class Connection:
     def _reset(self) -> None:
         """Drop what lies in the kernel for a client that does not fetch it."""
         try:
-            self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         except _GONE:
             pass
-        self._stream.socket.close()
+        self._socket.socket.close()
 
     async def _linger(self) -> None:
         """Let a client that is still sending see its refusal: closing in its face would lose it."""
         taken = 0
         with trio.move_on_after(LINGER_SECONDS):
             try:
-                await self._stream.send_eof()
+                await self._end_sending()
                 while taken < LINGER_BYTES and (data := await self._stream.receive_some(RECEIVE_BYTES)):
                     taken += len(data)
             except _GONE:
@@ -194,24 +198,39 @@ class Connection:
 
     async def _close(self) -> None:
         # Closing tells the application, which ends whoever is closing here: it must not be stopped half-way.
-        with trio.CancelScope(shield=True):
+        # Under TLS a last record says that this was all; who does not take it is not waited for.
+        with trio.move_on_after(LINGER_SECONDS, shield=True):
             try:
-                await self._stream.send_eof()
+                await self._end_sending()
             except _GONE:
                 pass
             await self._stream.aclose()
 
+    async def _end_sending(self) -> None:
+        """Say that no more will come. Under TLS only the end of the connection says it."""
+        if isinstance(self._stream, trio.SocketStream):
+            await self._stream.send_eof()
+
 
 async def _serve_connection(
-    app: Any, config: Config, context: WorkerContext, places: Places, patience: Patience, stream: trio.SocketStream
+    app: Any,
+    config: Config,
+    context: WorkerContext,
+    places: Places,
+    patience: Patience,
+    handshakes: Handshakes | None,
+    stream: trio.SocketStream,
 ) -> None:
     try:
         key = key_of(stream)
         _watch_for_death(stream)
         with places.take(key) as place, place.scope:
-            await Connection(app, config, context, stream, places, place, patience).serve()
+            link = stream if handshakes is None else await handshakes.shake(stream, key)
+            if link is not None:
+                await Connection(app, config, context, link, places, place, patience).serve()
     except NoPlace:
-        _say_full(stream)
+        if handshakes is None:
+            _say_full(stream)
     except OSError:
         # It was gone before it began.
         pass
@@ -246,10 +265,11 @@ async def serve(
     config: Config,
     patience: Patience | None = None,
     *,
+    handshakes: Handshakes | None = None,
     shutdown_trigger: Callable[[], Awaitable[object]] = trio.sleep_forever,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve an ASGI application on ``config.bind`` until ``shutdown_trigger`` returns.
+    """Serve an ASGI application on ``config.bind`` until ``shutdown_trigger`` returns; with ``handshakes`` over TLS.
 
     Then no connection is accepted, idle ones are closed, and the others have ``config.graceful_timeout`` seconds.
     Cancelling ends them at once. ``task_status`` is given the addresses.
@@ -258,11 +278,11 @@ async def serve(
     wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
     lifespan, context = Lifespan(wrapped, config, {}), WorkerContext(None)
     places = Places(patience.connections, patience.connections_per_address)
-    handler = partial(_serve_connection, wrapped, config, context, places, patience)
+    handler = partial(_serve_connection, wrapped, config, context, places, patience, handshakes)
     async with trio.open_nursery() as nursery:
         await nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
-        listeners, bound = _listen(config)
+        listeners, bound = _listen(config, "http" if handshakes is None else "https")
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
                 accepting.start_soon(partial(trio.serve_listeners, handler, listeners, handler_nursery=connections))
@@ -280,10 +300,10 @@ async def serve(
         nursery.cancel_scope.cancel()
 
 
-def _listen(config: Config) -> tuple[list[trio.SocketListener], list[str]]:
+def _listen(config: Config, scheme: str) -> tuple[list[trio.SocketListener], list[str]]:
     listeners, bound = [], []
     for sock in config.create_sockets().insecure_sockets:
         sock.listen(BACKLOG)
         listeners.append(trio.SocketListener(trio.socket.from_stdlib_socket(sock)))
-        bound.append(f"http://{repr_socket_addr(sock.family, sock.getsockname())}")
+        bound.append(f"{scheme}://{repr_socket_addr(sock.family, sock.getsockname())}")
     return listeners, bound

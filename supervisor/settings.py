@@ -195,6 +195,22 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 900.0
 
 
+class TlsSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[tls]``: HTTPS instead of HTTP, when there is a certificate. Files that change are read again."""
+
+    certificate: Annotated[
+        str, _meta("file with the certificate and its chain, PEM; empty: plain HTTP", pattern=r"^$|^/")
+    ] = ""
+    key: Annotated[str, _meta("file with its private key, PEM, without a password", pattern=r"^$|^/")] = ""
+    client_ca: Annotated[
+        str, _meta("authorities (PEM) of clients: each client needs a certificate of one", pattern=r"^$|^/")
+    ] = ""
+    handshake_seconds: Annotated[float, _meta("longest time for a handshake", gt=0, le=120)] = 10.0
+    handshakes: Annotated[
+        int, _meta("handshakes at once; when one more comes, the longest under way is closed", ge=16, le=100_000)
+    ] = 512
+
+
 class McpSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[mcp]``: the MCP door, at ``/mcp`` of the same address."""
 
@@ -411,6 +427,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     files: FilesSettings = FilesSettings()
     host: HostSettings = HostSettings()
     http: HttpSettings = HttpSettings()
+    tls: TlsSettings = TlsSettings()
     mcp: McpSettings = McpSettings()
     rates: RatesSettings = RatesSettings()
     admin: AdminSettings = AdminSettings()
@@ -679,6 +696,7 @@ def _check(settings: Settings) -> None:
             "mcp.authorization_server needs http.public_url, or mcp.oauth_audience", field="mcp.oauth_audience"
         )
     _check_proxies(settings.http)
+    _check_tls(settings.tls)
     _check_microvm(settings.microvm)
     check_fleet(settings)
     _check_keys(settings)
@@ -694,6 +712,11 @@ def _check_keys(settings: Settings) -> None:
     callers = {settings.api_key, *more} - {""}
     # Whoever may call would else be the operator too.
     _refuse(settings.admin_key in callers, "admin_key", "has to be another than the callers' keys")
+
+
+def _check_tls(tls: TlsSettings) -> None:
+    _refuse(bool(tls.certificate) != bool(tls.key), "tls.key", "and tls.certificate go together")
+    _refuse(tls.client_ca and not tls.certificate, "tls.client_ca", "goes with tls.certificate")
 
 
 def _check_proxies(http: HttpSettings) -> None:

@@ -27,7 +27,7 @@ ADMIN_KEY = "admin-key-0123456789abcdef"
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_SECONDS = 60.0
 GAOLER = (sys.executable, "-m", "supervisor")
-_LISTENING = re.compile(r"listening on (?:http://)?(127\.0\.0\.1:\d+|unix:\S+)")
+_LISTENING = re.compile(r"listening on (?:https?://)?(127\.0\.0\.1:\d+|unix:\S+)")
 
 
 @dataclass

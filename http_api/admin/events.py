@@ -25,6 +25,7 @@ from quart.wrappers.response import ResponseBody
 from http_api.admin.asked import MOST
 from http_api.services import Administration, Door
 from supervisor.activity.activity import Event
+from supervisor.addresses import address_of
 from supervisor.errors import Busy, GaolerError
 from supervisor.identity.credentials import Caller
 

@@ -10,6 +10,7 @@ from quart import Response, g, request
 from http_api import metrics
 from http_api.admin import egress, events, executions
 from http_api.services import Door
+from supervisor.addresses import address_of
 
 Handler = Callable[..., Awaitable[Response]]
 

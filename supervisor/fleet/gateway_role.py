@@ -103,7 +103,9 @@ async def serve_gateway(prepared: GatewayPrepared) -> None:
         async with open_application(gateway.front, who, cast("ASGIFramework", internal)) as app:
             stop = gateway.front.administration.stopping
             nursery.start_soon(await_signal, stop)
-            await nursery.start(listen, app, Place(settings, prepared.bound, prepared.own_filter), stop)
+            await nursery.start(
+                listen, app, Place(settings, prepared.bound, prepared.own_filter, prepared.certificate), stop
+            )
             await stop.wait()
             await stop_soon(nursery.cancel_scope)
 

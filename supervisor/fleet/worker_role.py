@@ -34,7 +34,7 @@ async def serve_worker(prepared: Prepared) -> None:
         stop, hurry = trio.Event(), trio.Event()
         nursery.start_soon(await_signal, member.leaving, hurry)
         async with open_worker(member):
-            place = Place(settings, prepared.bound, prepared.own_filter)
+            place = Place(settings, prepared.bound, prepared.own_filter, prepared.certificate)
             await nursery.start(listen, cast("ASGIFramework", app), place, stop)
             await _until_left(member, hurry)
         stop.set()
