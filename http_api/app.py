@@ -33,7 +33,7 @@ from supervisor.addresses import address_of
 from supervisor.errors import GaolerError
 from supervisor.request_context import begin_request
 
-log: Final = logging.getLogger("gaoler.http")
+access: Final = logging.getLogger("gaoler.access")
 
 Handler = Callable[..., Awaitable[Response]]
 
@@ -152,7 +152,7 @@ async def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.get("request_id", "-")
     route = request.url_rule.rule if request.url_rule else "-"
     milliseconds = (time.monotonic() - g.get("started", time.monotonic())) * 1000
-    log.info(
+    access.info(
         "request method=%s route=%s status=%d ms=%.1f credential=%s",
         request.method,
         route,

@@ -22,7 +22,7 @@ from supervisor.addresses import address_of
 from supervisor.errors import GaolerError, Unauthenticated, Unsupported
 from supervisor.identity.attempts import Attempts
 
-log: Final = logging.getLogger("gaoler.internal")
+access: Final = logging.getLogger("gaoler.access")
 
 PREFIX: Final = "/internal/"
 _BEARER: Final = "Bearer "
@@ -137,7 +137,7 @@ def create_internal_app(token: str, process: Process, attempts: Attempts, *, hea
 def _logged(handler: Callable[[], Awaitable[Response]]) -> Callable[[], Awaitable[Response]]:
     async def view() -> Response:
         response = await handler()
-        log.info("internal %s %s status=%d", request.method, request.path, response.status_code)
+        access.info("internal method=%s path=%s status=%d", request.method, request.path, response.status_code)
         return response
 
     return view

@@ -86,6 +86,7 @@ COMPONENTS: Final[dict[str, Any]] = {
         field=TEXT,
         hint=TEXT,
         retry_after_seconds={"type": "integer"},
+        request_id={"type": "string"},
     ),
     "Execution": object_of(
         ["session_id", "stdout", "stderr", "files"],

@@ -11,6 +11,7 @@ from quart import Response
 from werkzeug.exceptions import HTTPException
 
 from supervisor import errors
+from supervisor.request_context import current_request
 
 log: Final = logging.getLogger("gaoler.http")
 
@@ -40,6 +41,7 @@ class _Body(msgspec.Struct, omit_defaults=True):
     field: str | None = None
     hint: str | None = None
     retry_after_seconds: int | None = None
+    request_id: str | None = None
 
 
 def answer(
@@ -108,4 +110,10 @@ def from_http(error: HTTPException) -> Response:
 def from_fault(error: BaseException) -> Response:
     """Answer for a fault of ours: the traceback goes to the log, nothing of it to the caller."""
     log.error("unexpected fault", exc_info=error)
-    return answer(500, "internal_error", "the server failed; the operator finds the reason in its log")
+    request, message = current_request(), "the server failed; the operator finds the reason in its log"
+    response = answer(500, "internal_error", message)
+    if request is not None:
+        # Every answer has it in a header; here it is what the operator has to be told.
+        body = _Body("internal_error", message, request_id=request.request_id)
+        response.set_data(msgspec.json.encode(body))
+    return response

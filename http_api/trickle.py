@@ -13,6 +13,8 @@ import msgspec
 import trio
 from quart import Response
 
+from supervisor.request_context import current_request
+
 TRICKLE_SECONDS: Final = 3.0
 SEND_SECONDS: Final = 5.0
 
@@ -40,6 +42,8 @@ class Trickle:
         if not self._began:
             self._began = True
             headers = [(b"content-type", b"application/json"), (b"x-content-type-options", b"nosniff")]
+            if (request := current_request()) is not None:
+                headers.append((b"x-request-id", request.request_id.encode()))
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": b" ", "more_body": True})
 

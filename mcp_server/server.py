@@ -56,6 +56,7 @@ from supervisor.execution import SessionId
 from supervisor.request_context import begin_request
 
 log: Final = logging.getLogger("gaoler.mcp")
+access: Final = logging.getLogger("gaoler.access")
 
 INSTRUCTIONS: Final = (Path(__file__).resolve().parent / "instructions.md").read_text(encoding="utf-8")
 EXTRA_SECONDS: Final = 30.0
@@ -108,7 +109,7 @@ class Handlers:
         result = await self._guarded(call, entry, params.arguments or {})
         seconds = trio.current_time() - started
         await self._tell(context, entry.tool.name, result, seconds)
-        log.info(
+        access.info(
             "tool name=%s error=%s ms=%.1f credential=%s",
             entry.tool.name,
             bool(result.is_error),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
@@ -66,21 +68,22 @@ def serve(bind: str | None, role: Role | None, show_key: bool, state_dir: str | 
     """Run the daemon: the HTTP API and the sandboxes behind it. Starts as root, serves as nobody in particular."""
     import trio
 
-    from supervisor.prepare import configure_logging
+    from supervisor.logs.opened import open_log
     from supervisor.roles import prepare_role
 
     with plain_errors():
         flags = {"bind": bind, "fleet.role": role, "state_dir": absolute(state_dir)}
         loaded = load_settings(config, flags, serving=True)
-        configure_logging(loaded.settings.log.level)
+        relay = open_log(loaded.settings)
         for notice in loaded.notices:
             log.warning("%s", notice)
-        ready = prepare_role(loaded.settings)
+        with nullcontext() if relay is None else relay.as_standard_error():
+            ready = prepare_role(loaded.settings)
         if show_key:
             _show_key(loaded.settings, ready)
         fault: BaseException | None = None
         try:
-            trio.run(ready.serve)
+            trio.run(ready.serve if relay is None else partial(relay.beside, ready.serve))
         except* (GaolerError, OSError) as group:
             fault = group
         if fault is not None:

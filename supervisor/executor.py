@@ -36,6 +36,7 @@ from supervisor.live import LiveSessions
 from supervisor.network.environment import OFFLINE
 from supervisor.network.grants import Network
 from supervisor.policy import Policy
+from supervisor.request_context import work_for_session
 from supervisor.results import Collector, Input, Inputs, Results
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.tier import TierRules, highest
@@ -111,9 +112,11 @@ class Executor:
         lasting = lasting_session(request, self._policy, self._ids)
         if lasting is not None:
             request = replace(request, session_id=lasting)
+            work_for_session(lasting)
             return await self._live.execute(request, language, tier, listener, on_admitted)
         timeline = steps()
         inputs = await self._resolver.resolve(request)
+        work_for_session(inputs.session_id)
         timeline.passed("inputs")
         async with self._admission.place(request.principal) as standing:
             timeline.passed("admission")

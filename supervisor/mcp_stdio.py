@@ -30,8 +30,9 @@ from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.execution import Principal
 from supervisor.jailer import kernel
 from supervisor.jailer.cgroup_subtree import remove_subtree
+from supervisor.logs.opened import configure_logging
 from supervisor.own_core import open_core
-from supervisor.prepare import KEY_FILE, configure_logging, prepare
+from supervisor.prepare import KEY_FILE, prepare
 from supervisor.settings import Settings, on_this_host_alone, quieter
 
 log: Final = logging.getLogger("gaoler.mcp.stdio")

@@ -36,9 +36,10 @@ from supervisor.jailer import kernel
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.jailer.packages import BadArchive, Unpacker
 from supervisor.jailer.watch import Finding, Header, read_notes
+from supervisor.logs.opened import configure_logging
 from supervisor.names import check_name
 from supervisor.own_core import open_core
-from supervisor.prepare import configure_logging, prepare
+from supervisor.prepare import prepare
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.settings import Settings, on_this_host_alone, quieter
 from supervisor.wording import explanation

@@ -27,7 +27,6 @@ from supervisor.jailer.seccomp import SeccompError, compile_all
 from supervisor.jailer.setup import MicrovmPlan, SetupPlan, become_ordinary_user, start_jailer
 from supervisor.language_view import LanguageTable, Stock, language_table
 from supervisor.limits_in_force import with_limits
-from supervisor.log_limit import limit_logging
 from supervisor.microvm.preparation import MachineWish, microvm_plan
 from supervisor.network.host_names import HOSTS, RESOLV_CONF
 from supervisor.network.preparation import prepare_network
@@ -60,17 +59,6 @@ SHARED_PACKAGES: Final = "packages"
 WARM_CELL_BYTES: Final = 6 << 20
 """What a waiting cell costs, by the kernel's proportional set size of all its processes; ``make bench`` measures it."""
 BARE_CELL_BYTES: Final = 2 << 20
-
-
-def configure_logging(level: str) -> None:
-    """Log to standard error, one line a record, for the journal or a person."""
-    logging.basicConfig(
-        level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr, force=True
-    )
-    limit_logging()
-    for chatty in ("mcp", "httpx2", "httpcore2", "sse_starlette"):
-        # They name sessions, and say of each request what our own line says.
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 def policy_directory(settings: Settings) -> Path:

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
-from supervisor.execution import new_id
+from supervisor.execution import SessionId, new_id
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -23,6 +23,9 @@ class RequestContext:
 _current: Final[ContextVar[RequestContext | None]] = ContextVar("gaoler_request", default=None)
 
 
+_session: Final[ContextVar[SessionId | None]] = ContextVar("gaoler_session", default=None)
+
+
 def begin_request(request_id: str | None, traceparent: str | None = None) -> RequestContext:
     """Have this task, and what it starts from now on, work for a request.
 
@@ -32,9 +35,20 @@ def begin_request(request_id: str | None, traceparent: str | None = None) -> Req
     given = request_id if request_id is not None and _REQUEST_ID.fullmatch(request_id) else new_id()
     context = RequestContext(given, (traceparent or "")[:256])
     _current.set(context)
+    _session.set(None)
     return context
 
 
 def current_request() -> RequestContext | None:
     """Give the request that this task works for."""
     return _current.get()
+
+
+def work_for_session(session_id: SessionId) -> None:
+    """Have this task, and what it starts from now on, work for a session."""
+    _session.set(session_id)
+
+
+def current_session() -> SessionId | None:
+    """Give the session that this task works for."""
+    return _session.get()

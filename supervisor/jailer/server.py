@@ -43,7 +43,7 @@ from supervisor.jailer.netns import EgressLink
 from supervisor.jailer.orphans import Orphans
 from supervisor.jailer.seccomp import Filters, SeccompError, compile_policy
 from supervisor.jailer.watch import Watch, open_watch
-from supervisor.log_limit import limit_logging
+from supervisor.logs.limit import limit_logging
 from supervisor.microvm.machine import Machine
 from supervisor.microvm.machine_plan import machine_program
 from supervisor.microvm.machines import Machines, open_machines

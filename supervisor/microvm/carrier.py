@@ -24,7 +24,7 @@ import trio
 
 from supervisor.jailer import kernel
 from supervisor.jailer.channels import Channel, ChannelClosed, ProtocolError, open_connection
-from supervisor.log_limit import limit_logging
+from supervisor.logs.limit import limit_logging
 from supervisor.microvm.outward import pump
 from supervisor.microvm.protocol import (
     MAX_CARRIED,

@@ -27,7 +27,7 @@ from supervisor.errors import ConfigurationError
 from supervisor.jailer import kernel, protocol, setup
 from supervisor.jailer.channels import Channel, ChannelClosed, Connection, ProtocolError, open_connection
 from supervisor.jailer.orphans import Orphans
-from supervisor.log_limit import limit_logging
+from supervisor.logs.limit import limit_logging
 from supervisor.microvm.carrier import order_of
 from supervisor.microvm.places import GAOLER, GREETING, IMAGE, PACKAGES, POLICIES, PORT, PYTHON
 from supervisor.microvm.protocol import (

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from supervisor.log_limit import MESSAGE_CHARACTERS, TRACEBACK_CHARACTERS, TROUBLE, LogLimit
+from supervisor.logs.limit import MESSAGE_CHARACTERS, TRACEBACK_CHARACTERS, TROUBLE, LogLimit
 from tests.daemon import Daemon
 
 

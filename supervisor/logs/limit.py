@@ -52,6 +52,7 @@ class LogLimit(logging.Filter):
         left_out = self._take(record)
         if left_out is None:
             return False
+        self.note(record, left_out)
         message = record.getMessage()
         if len(message) > MESSAGE_CHARACTERS:
             message = message[:MESSAGE_CHARACTERS] + "..."
@@ -64,6 +65,9 @@ class LogLimit(logging.Filter):
             text = logging.Formatter().formatException(record.exc_info)
             record.exc_text = text if len(text) <= TRACEBACK_CHARACTERS else text[:TRACEBACK_CHARACTERS] + "\n..."
         return True
+
+    def note(self, record: logging.LogRecord, left_out: int) -> None:
+        """Look at a record that passes, before its message is made."""
 
     def _take(self, record: logging.LogRecord) -> int | None:
         """Give how many were left out before this one, or ``None`` if it is one too many itself."""
