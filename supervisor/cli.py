@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     from supervisor.identity.keys import ApiKey
     from supervisor.roles import Ready
 
-log: Final = logging.getLogger("gaoler.settings")
+log: Final = logging.getLogger("gaoler.serve")
 
 
 class InOrder(click.Group):
@@ -74,21 +72,25 @@ def serve(bind: str | None, role: Role | None, show_key: bool, state_dir: str | 
     with plain_errors():
         flags = {"bind": bind, "fleet.role": role, "state_dir": absolute(state_dir)}
         loaded = load_settings(config, flags, serving=True)
-        relay = open_log(loaded.settings)
+        opened = open_log(loaded.settings)
         for notice in loaded.notices:
             log.warning("%s", notice)
-        with nullcontext() if relay is None else relay.as_standard_error():
+        with opened.taking_in():
             ready = prepare_role(loaded.settings)
+        opened.hide.add([ready.api_key])
         if show_key:
             _show_key(loaded.settings, ready)
         fault: BaseException | None = None
         try:
-            trio.run(ready.serve if relay is None else partial(relay.beside, ready.serve))
+            trio.run(opened.serving(ready.serve))
         except* (GaolerError, OSError) as group:
             fault = group
         if fault is not None:
             while isinstance(fault, BaseExceptionGroup):
                 fault = fault.exceptions[0]
+            if opened.relay is not None:
+                # Who reads the log does not see standard error.
+                log.critical("ending: %s", fault)
             click.echo(f"gaoler: {fault}", err=True)
             sys.exit(1)
 
@@ -310,6 +312,8 @@ def settings(as_json: bool, config: Path | None) -> None:
         for leaf, value, origin in rows:
             table.add_row(leaf.key, str(value), origin, leaf.description)
         Console().print(table)
+        for notice in loaded.notices:
+            click.echo(notice, err=True)
 
 
 main.add_command(run)

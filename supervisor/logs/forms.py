@@ -45,8 +45,14 @@ class Hiding:
     """Takes the settings' secrets out of a text: nobody writes them there, and whoever might is covered here."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        known = {each for each in secrets if len(each) >= SHORTEST_SECRET}
-        forms = known | {json.dumps(each)[1:-1] for each in known}
+        self._known: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+        self.add(secrets)
+
+    def add(self, secrets: Iterable[str]) -> None:
+        """Hide these too."""
+        self._known |= {each for each in secrets if len(each) >= SHORTEST_SECRET}
+        forms = self._known | {json.dumps(each)[1:-1] for each in self._known}
         longest_first = sorted(forms, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, longest_first))) if forms else None
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from supervisor.logs.forms import ApartLimit, Hiding, HidingFormatter, json_form, line_form
 from supervisor.logs.journal import Journal, connect_journal
@@ -30,8 +34,26 @@ def configure_logging(level: str) -> None:
     _set_levels(level)
 
 
-def open_log(settings: Settings) -> Relay | None:
-    """Log as the settings want it. Give what takes the lines of our other processes, where they have to be taken.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The log of this process."""
+
+    hide: Hiding
+    """Secrets that are known only later are added here."""
+    relay: Relay | None
+    """Takes the lines of our other processes, where they do not come to the right place by themselves."""
+
+    def taking_in(self) -> AbstractContextManager[None]:
+        """Have processes that are started in the block write into this log."""
+        return nullcontext() if self.relay is None else self.relay.as_standard_error()
+
+    def serving(self, serve: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """Give what is to be run: ``serve``, with what is needed for the log beside it."""
+        return serve if self.relay is None else partial(self.relay.beside, serve)
+
+
+def open_log(settings: Settings) -> Opened:
+    """Log as the settings want it.
 
     Raises:
         ConfigurationError: the file cannot be the daemon's, or there is no journal.
@@ -55,7 +77,7 @@ def open_log(settings: Settings) -> Relay | None:
     _set_levels(wanted.level)
     for name, on in ((ACCESS, wanted.access), (SECURITY, wanted.security)):
         logging.getLogger(name).setLevel(logging.NOTSET if on else _SILENT)
-    return Relay() if wanted.format != "text" or wanted.file else None
+    return Opened(hide, Relay() if wanted.format != "text" or wanted.file else None)
 
 
 def _set_levels(level: str) -> None:
@@ -74,3 +96,4 @@ def _secrets(settings: Settings) -> Iterable[str]:
             section, _, name = leaf.key.rpartition(".")
             yield getattr(getattr(settings, section) if section else settings, name)
     yield from settings.more_keys
+    yield urlsplit(settings.redis.url).password or ""

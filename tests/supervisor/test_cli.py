@@ -122,3 +122,13 @@ def test_a_key_of_a_tier_needs_the_tier_switched_on(tmp_path: Path) -> None:
     assert gaoler("keys", "add", "plain", "--state-dir", str(tmp_path)).returncode == 0
     listed = json.loads(gaoler("keys", "list", "--json", "--state-dir", str(tmp_path)).stdout)
     assert [(each["name"], each["tier"]) for each in listed] == [("strict", "microvm"), ("plain", "nsjail")]
+
+
+def test_settings_show_other_servers_names_as_the_daemon_reads_them() -> None:
+    done = gaoler("settings", "--json", PORT="9000", MAX_MEMORY_MB="512", REDIS_PORT="tcp://10.0.0.1:6379")
+    tree = json.loads(done.stdout)
+    assert (tree["bind"]["value"], tree["bind"]["origin"]) == ("127.0.0.1:9000", "environment PORT")
+    assert tree["limits.memory_bytes"]["value"] == 512 << 20
+    shown = gaoler("settings", PORT="9000", API_RELOAD="true")
+    assert "PORT is read as bind; GAOLER_BIND is its name here" in shown.stderr
+    assert "API_RELOAD is not read: " in shown.stderr

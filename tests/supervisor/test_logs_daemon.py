@@ -82,7 +82,7 @@ def test_every_line_is_an_object_with_what_each_record_has_and_standard_error_is
 
 
 def test_what_other_servers_names_were_read_as_is_said_once_at_start(world: World) -> None:
-    said = [each["event"] for each in world.records() if each["logger"] == "gaoler.settings"]
+    said = [each["event"] for each in world.records() if each["logger"] == "gaoler.serve"]
     assert "API_KEYS is read as api_keys; GAOLER_API_KEYS is its name here" in said
     assert [each for each in said if each.startswith("NSJAIL_BINARY is not read: ")]
     assert len(said) == len(set(said)) == 8
