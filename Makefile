@@ -15,7 +15,7 @@ unexport GAOLER_TEST_MICROVM
 # The tests of sandboxes in virtual machines.
 MICROVM_TESTS ?= tests/microvm tests/contracts/test_backend.py
 
-.PHONY: run test lint types imports unit test-v2 test-microvm crash tools bench bench-scale bench-microvm fuzz lock clean
+.PHONY: run test lint types imports unit test-v2 test-microvm crash tools docs bench bench-scale bench-microvm fuzz lock clean
 
 run: $(VENV)/installed
 	@$(VENV)/bin/gaoler image build --state-dir $(STATE_DIR)
@@ -65,6 +65,10 @@ tools:
 	@command -v qemu-system-x86_64 >/dev/null && { test -x /usr/lib/qemu/virtiofsd || test -x /usr/libexec/virtiofsd; } || { echo "Installing qemu-system-x86 ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends qemu-system-x86 qemu-system-common $$(apt-cache search --names-only '^virtiofsd$$' | cut -d' ' -f1); }
 	@command -v redis-check-rdb >/dev/null || command -v redis-server >/dev/null || { echo "Installing redis-tools ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends redis-tools; }
 	@command -v shellcheck >/dev/null || { echo "Installing shellcheck ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends shellcheck; }
+
+# The documentation as a site in .cache/site, which needs nobody else's server. The gate builds it too.
+docs: $(VENV)/installed-dev
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 bench: $(VENV)/installed-dev
 	@$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
