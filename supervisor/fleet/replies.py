@@ -6,6 +6,7 @@ Whoever reads a channel slowly loses its own events, never its result, and stops
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,8 +23,12 @@ from supervisor.redis_link.link import RedisLink
 _log = logging.getLogger(__name__)
 _BLOCK_MILLISECONDS: Final = 2000
 _PAUSE_SECONDS: Final = 0.2
-_READ_AT_ONCE: Final = 500
+_READ_AT_ONCE: Final = 100
+"""Each may be a piece of output of 64 KiB."""
+_CHECK_AT_ONCE: Final = 500
 _EVENTS: Final = 256
+_EVENT_BYTES: Final = 1 << 20
+"""Of one job, that wait to be read."""
 _UNKNOWN_CHECKS: Final = 30
 _LONGEST_REASON: Final = 200
 _DIGITS: Final = 18
@@ -89,15 +94,22 @@ class _Expected:
         self.send, self.receive = trio.open_memory_channel[Reply](_EVENTS + 1)
         self.number = 0
         self.dropping = False
+        self.sizes: deque[int] = deque()
+        """Of what waits to be read."""
         self.checks_to_go = _UNKNOWN_CHECKS
 
     def event(self, number: int, payload: bytes) -> None:
         if number <= self.number:
             return  # an answer got lost on its way, and the worker said it again
         self.number = number
+        waiting = self.send.statistics().current_buffer_used
+        while len(self.sizes) > waiting:
+            self.sizes.popleft()
         # Few long gaps, not one after each event that is read.
-        self.dropping = self.send.statistics().current_buffer_used >= (_EVENTS // 2 if self.dropping else _EVENTS)
+        part = 2 if self.dropping else 1
+        self.dropping = waiting >= _EVENTS // part or sum(self.sizes) >= _EVENT_BYTES // part
         if not self.dropping:
+            self.sizes.append(len(payload))
             self._say(Event(payload))
 
     def end(self, reply: Result | Lost) -> None:
@@ -199,9 +211,9 @@ class Replies:
         """
         last, received, self._received = self._last, self._received, []
         waited = list(self._expected.items())
-        for first in range(0, max(len(waited), len(received), 1), _READ_AT_ONCE):
-            part = waited[first : first + _READ_AT_ONCE]
-            done = received[first : first + _READ_AT_ONCE]
+        for first in range(0, max(len(waited), len(received), 1), _CHECK_AT_ONCE):
+            part = waited[first : first + _CHECK_AT_ONCE]
+            done = received[first : first + _CHECK_AT_ONCE]
             arguments: list[str | int] = [
                 self._gateway,
                 last,

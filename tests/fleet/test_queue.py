@@ -417,6 +417,17 @@ async def test_who_reads_slowly_loses_events_but_not_the_result_and_stops_nobody
             assert got == [*(Event(b"%d" % number) for number in range(256)), Result(b"x")]
 
 
+async def test_large_events_that_nobody_reads_are_few(fleet: Fleet) -> None:
+    async with open_replies(fleet.link, "g") as replies, fleet.worker("w") as worker, replies.expect("j") as channel:
+        await fleet.submit("j")
+        delivery = await take_one(worker)
+        await worker.begin(delivery)
+        for _ in range(40):
+            await worker.event(delivery, bytes(65_536))
+        await worker.finish(delivery, b"x")
+        assert await all_replies(channel) == [Event(bytes(65_536))] * 16 + [Result(b"x")]
+
+
 async def test_who_has_read_on_hears_events_again_and_each_gap_is_long(fleet: Fleet) -> None:
     async with (
         open_replies(fleet.link, "g") as replies,
