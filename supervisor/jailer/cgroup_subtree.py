@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from supervisor.errors import ConfigurationError
+from supervisor.jailer import kernel
 from supervisor.jailer.cgroup import V1_CONTROLLERS, V2_CONTROLLERS, Layout
 
 ROOT: Final = Path("/sys/fs/cgroup")
@@ -63,24 +64,33 @@ def make_subtree(state_directory: Path, owner: int) -> Layout:
     for path in sorted({Path(each) for each in layout.directories.values()}):
         remove_leaves(path)
         path.mkdir(mode=0o755, exist_ok=True)
-        if layout.version == 2:
-            _enable(path)
         _give_away(path, owner)
     return layout
 
 
 def enter_subtree(layout: Layout, owner: int) -> None:
-    """Move the calling process, the keeper to be, into a leaf of its own in the subtree.
+    """Move the calling process, the keeper to be, into a cgroup namespace of the subtree, and a leaf of its own there.
 
-    The next start finds it there, and all that it started, should it still be dying. On v2 it is needed anyway: a
-    process may move another one only between groups below one that it may write to, so whoever fills the leaves has
-    to live beside them. On v1 one hierarchy is enough, the one that sets no limit by itself.
+    The namespace's root has to be above all leaves: where cgroup v2 is mounted with ``nsdelegate``, as systemd does,
+    the kernel refuses every move beyond it. So it is taken before the leaf, and while the subtree hands no controllers
+    on: a v2 group that does can hold no process itself.
+
+    The next start finds the keeper in its leaf, and all that it started, should it still be dying. On v2 it is needed
+    anyway: a process may move another one only between groups below one that it may write to, so whoever fills the
+    leaves has to live beside them. On v1 one hierarchy is enough, the one that sets no limit by itself.
     """
-    leaf = Path(layout.directories["unified" if layout.version == 2 else "pids"]) / JAILER_LEAF
+    subtree = Path(layout.directories["unified" if layout.version == 2 else "pids"])
+    if layout.version == 2:
+        _disable(subtree)
+    (subtree / "cgroup.procs").write_text("0")
+    kernel.unshare(kernel.CLONE_NEWCGROUP)
+    leaf = subtree / JAILER_LEAF
     leaf.mkdir(mode=0o755)
     if layout.version == 2:
         _give_away(leaf, owner)
     (leaf / "cgroup.procs").write_text("0")
+    if layout.version == 2:
+        _enable(subtree)
 
 
 def remove_subtree(state_directory: Path) -> None:
@@ -165,6 +175,12 @@ def _move_self(directory: Path) -> None:
     """Leave the unit's own group: a v2 group with processes of its own cannot hand controllers on."""
     directory.mkdir(exist_ok=True)
     (directory / "cgroup.procs").write_text("0")
+
+
+def _disable(path: Path) -> None:
+    """Hand no controllers on, as an earlier run may have left it; there are no groups below it."""
+    for controller in (path / "cgroup.subtree_control").read_text().split():
+        (path / "cgroup.subtree_control").write_text(f"-{controller}")
 
 
 def _enable(path: Path) -> None:

@@ -31,10 +31,8 @@ RESTART_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 STABLE_SECONDS: Final = 60
 PROXY_ID: Final = 1
 """Uid of the egress proxy in the jailer's user namespace: below those of the sandboxes."""
-_NAMESPACES: Final = (
-    kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWCGROUP | kernel.CLONE_NEWNET
-)
-"""Of the jailer. Its network is empty: only the proxy talks to anybody."""
+_NAMESPACES: Final = kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET
+"""Of the jailer. Its network is empty: only the proxy talks to anybody. Its cgroup namespace is ours, of ``setup``."""
 
 
 def _die_with(parent: int) -> None:

@@ -23,7 +23,7 @@ $B mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 root
 for place in tmp run var/lib; do $B mount -t tmpfs t /mnt/$place; done
 $B chmod 1777 /mnt/tmp
 $B mount -t proc proc /mnt/proc; $B mount -t sysfs sys /mnt/sys; $B mount -t devtmpfs dev /mnt/dev
-$B mount -t cgroup2 none /mnt/sys/fs/cgroup
+$B mount -t cgroup2 -o nsdelegate none /mnt/sys/fs/cgroup
 exec $B switch_root /mnt /bin/bash -c "$($B cat /script)"
 """
 SCRIPT = """export PATH=/usr/bin:/bin:/usr/sbin:/sbin HOME=/tmp GAOLER_TEST_IMAGE_DIR={images}
