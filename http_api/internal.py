@@ -48,7 +48,7 @@ class Process(Protocol):
     def drain(self) -> bool:
         """Have it finish what it does, give its sessions to others, and leave; ``False``: it is none that can."""
 
-    def metrics(self) -> str:
+    async def metrics(self) -> str:
         """Give all figures as text."""
 
 
@@ -93,7 +93,7 @@ class _Door:
 
     async def metrics(self) -> Response:
         """Answer ``GET /internal/v1/metrics``."""
-        return Response(self.process.metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(await self.process.metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 class _App(QuartTrio):

@@ -10,4 +10,4 @@ from supervisor.identity.credentials import Caller
 
 async def metrics(door: Door, _caller: Caller) -> Response:
     """Answer ``GET /metrics``, in the text format of Prometheus."""
-    return Response(door.operation.metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(await door.operation.metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")

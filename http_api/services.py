@@ -149,7 +149,7 @@ class Operation(Protocol):
     async def drop_egress(self, name: str) -> dict[str, Any]:
         """Go back to the rules of the file."""
 
-    def metrics(self) -> str:
+    async def metrics(self) -> str:
         """Give all figures as text."""
 
 

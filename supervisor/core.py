@@ -26,6 +26,7 @@ from supervisor.jailer.setup import JailerHandle
 from supervisor.language_view import LanguageTable
 from supervisor.links import FileLinks
 from supervisor.live import LiveSessions
+from supervisor.metrics.counts import Counts
 from supervisor.network.grants import Network
 from supervisor.network.rules_in_force import RulesInForce, RuleSource
 from supervisor.policy import Policy
@@ -140,6 +141,7 @@ class Core:
     stores: Stores
     sharing: Sharing | None
     """With other daemons, if sessions are in Redis."""
+    counts: Counts
     activity: Activity
     """What is done with all of these."""
 

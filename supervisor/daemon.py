@@ -75,6 +75,7 @@ def start_keeping(nursery: trio.Nursery, prepared: Prepared, core: Core) -> None
     """Start what every daemon with sandboxes does beside its work."""
     nursery.start_soon(run_sweeper, core.files, prepared.settings.files.sweep_minutes * 60)
     nursery.start_soon(watch_keeper, prepared.jailer)
+    nursery.start_soon(core.counts.watch_loop)
     if prepared.connector is not None:
         nursery.start_soon(prepared.connector.await_end)
 

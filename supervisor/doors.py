@@ -42,6 +42,7 @@ from supervisor.identity.tokens import PublicKey, TokenRules, TokenVerifier
 from supervisor.jailer.client import JailerClient
 from supervisor.language_view import Languages
 from supervisor.links import FileLinks
+from supervisor.metrics.counts import CountedRates, Counts
 from supervisor.network.explain import explain
 from supervisor.operation import Operation as LocalOperation
 from supervisor.policy import Policy
@@ -89,6 +90,7 @@ class Front:
     explain_network: Callable[[str], NetworkAnswer]
     activity: Activity
     administration: Administration
+    counts: Counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +128,13 @@ def own_front(prepared: Prepared, core: Core, rates: Rates) -> Front:
         rates=rates,
         links=core.links(settings),
         ids=core.ids,
-        operation=LocalOperation(core),
+        operation=LocalOperation(prepared, core),
         health=_Health(core.jailer, names, core.pressure),
         languages=prepared.catalogue,
         explain_network=lambda url: explain(policy, core.network.rules(), url),
         activity=core.activity,
         administration=Administration(core.activity, OwnProcess(prepared, core), Followers(settings.admin.followers)),
+        counts=core.counts,
     )
 
 
@@ -159,7 +162,9 @@ def attempt_counter(settings: Settings) -> Attempts:
 async def open_application(front: Front, who: Identities, internal: ASGIFramework) -> AsyncIterator[ASGIFramework]:
     """Both doors, and what is for the fleet itself, behind one bind: each path belongs to one of them."""
     credentials, operators = _credentials(front.settings, who)
-    front = replace(front, rates=ToldRates(front.rates))
+    for each in (credentials, operators.credentials):
+        each.on_refused = front.counts.note_refused_credential
+    front = replace(front, rates=CountedRates(ToldRates(front.rates), front.counts))
     http = cast("ASGIFramework", create_app(_door(front, credentials, operators)))
 
     async def without_mcp(scope: Any, receive: Any, send: Any) -> None:

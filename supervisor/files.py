@@ -102,6 +102,8 @@ class FileService:
         """Called when files of a session have changed here."""
         self.on_changed_elsewhere: Callable[[SessionId], None] = lambda _session_id: None
         """Called when another daemon at the same store says so."""
+        self.expired_sessions = self.removed_blobs = 0
+        """What sweeps have removed: sessions whose time was over, bytes that nothing named any more."""
 
     # -- sessions --
 
@@ -462,6 +464,7 @@ class FileService:
         """
         now = self._clock()
         sessions = await self._sessions.delete_expired(now)
+        self.expired_sessions += sessions
         if not self._remove_orphans:
             return sessions, 0
         before, removed = now - GRACE_SECONDS, 0
@@ -470,6 +473,7 @@ class FileService:
             for digest in orphans:
                 await blobs.remove(digest, before)
             removed += len(orphans)
+            self.removed_blobs += len(orphans)
         return sessions, removed
 
 

@@ -96,6 +96,12 @@ class Languages(Protocol):
         """Say why a program in this language cannot be run."""
 
 
+def counted_name(languages: Languages, name: str) -> str:
+    """Give the name under which executions of a language are counted: its own, or ``other``."""
+    found = languages.find(name) if name else None
+    return "other" if found is None else found.name
+
+
 @dataclass(frozen=True, slots=True)
 class LanguageTable:
     """All languages and groups, by name. ``limits``: what holds for a program of any of them."""

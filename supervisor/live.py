@@ -8,7 +8,7 @@ cell, and the answer says what was not.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -65,6 +65,16 @@ class LiveSessions:
         """Those that are saving themselves; a session of the same id begins when they have gone."""
         self._lost: OrderedDict[SessionId, str] = OrderedDict()
         self._stopping = False
+
+    @property
+    def saves(self) -> Counter[str]:
+        """Interpreters that were written down: ``done`` and ``failed``."""
+        return self._means.saves
+
+    @property
+    def restores(self) -> Counter[str]:
+        """Interpreters that were brought back, or should have been."""
+        return self._means.restores
 
     @property
     def count(self) -> int:

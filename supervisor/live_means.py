@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from supervisor.admission import Admission
 from supervisor.execution import SessionId, Tier
@@ -55,3 +56,7 @@ class Means:
     """Remember why the state of a session is gone, until it is told."""
     take_loss: Callable[[SessionId], str | None]
     holds: Holds
+    saves: Counter[str] = field(default_factory=Counter)
+    """Interpreters written down: ``done`` and ``failed``."""
+    restores: Counter[str] = field(default_factory=Counter)
+    """Interpreters brought back, by the same words."""

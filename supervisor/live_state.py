@@ -58,7 +58,9 @@ async def restore(
         reason = shown_text(str(error) or "it took too long")
         log.warning("state not restored session=%s reason=%s", session_id, ascii(reason))
         results.notes.append(f"the variables of earlier executions could not be restored: {reason}")
+        means.restores["failed"] += 1
         return False
+    means.restores["done"] += 1
     results.notes.append(restored_note(state.untrusted_unsaved))
     if hold.taken_from is not None:
         saved = datetime.fromtimestamp(state.saved_at, UTC).isoformat(" ", "seconds")
@@ -87,6 +89,7 @@ async def save(
             why = None
         except (JailRefused, GaolerError) as error:
             why = f"they could not be saved: {shown_text(str(error))}"
+    means.saves["done" if why is None else "failed"] += 1
     if why is not None:
         log.warning("session not saved session=%s reason=%s", session_id, ascii(why))
     return why

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,10 @@ from supervisor.inputs import InputResolver
 from supervisor.jailer.cgroup_subtree import mount_points
 from supervisor.jailer.client import JailerClient, open_jailer
 from supervisor.jailer.setup import EGRESS_SOCKET
+from supervisor.language_view import counted_name
 from supervisor.live import open_live
 from supervisor.live_means import LiveLimits
+from supervisor.metrics.counts import Counts
 from supervisor.microvm.preparation import most_machines
 from supervisor.network.audit import AUDIT_FILE, open_audit
 from supervisor.network.grants import Network, open_network
@@ -115,7 +118,8 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
                     turns=turns,
                     stores=stores,
                     sharing=sharing,
-                    activity=Activity(),
+                    counts=Counts(),
+                    activity=Activity(partial(counted_name, prepared.catalogue)),
                 )
 
 

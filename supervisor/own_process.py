@@ -66,6 +66,6 @@ class OwnProcess:
         self.on_drain()
         return True
 
-    def metrics(self) -> str:
+    async def metrics(self) -> str:
         """Give all figures as text."""
-        return Operation(self.core).metrics()
+        return await Operation(self.prepared, self.core).metrics()

@@ -28,6 +28,7 @@ async def open_shared_stores(settings: Settings, dial: Dial, data: Path) -> Asyn
         link: RedisLink | None = None
         sessions: SessionStore
         blobs: BlobStore
+        troubles, removed = None, 0
         marks: BlobMarks
         if settings.uses_redis:
             link = await stack.enter_async_context(open_redis(settings.redis, dial))
@@ -36,12 +37,14 @@ async def open_shared_stores(settings: Settings, dial: Dial, data: Path) -> Asyn
             sessions = await stack.enter_async_context(open_sqlite(data / "gaoler.sqlite"))
             marks = LocalMarks(sessions.unreferenced, GRACE_SECONDS)
         if settings.s3.url:
-            blobs = await stack.enter_async_context(open_s3(settings.s3, dial, marks))
+            remote = await stack.enter_async_context(open_s3(settings.s3, dial, marks))
+            blobs, troubles = remote, remote.s3.troubles
         else:
             reserve = settings.files.reserve_bytes
-            blobs = await stack.enter_async_context(open_blobs(data / "blobs", reserve_bytes=reserve))
+            local = await stack.enter_async_context(open_blobs(data / "blobs", reserve_bytes=reserve))
+            blobs, removed = local, local.removed_uploads
         states = None
         if link is not None:
             keep_seconds = settings.live.archive_hours * 3600
             states = StateTiers(link, blobs, marks, settings.state, keep_seconds=keep_seconds)
-        yield Stores(sessions, blobs, link, states)
+        yield Stores(sessions, blobs, link, states, troubles, removed)

@@ -13,6 +13,7 @@ from supervisor.settings import Settings
 from supervisor.store import BlobStore, SessionStore
 from supervisor.store.disk import open_blobs
 from supervisor.store.sqlite import open_sqlite
+from supervisor.troubles import Troubles
 
 if TYPE_CHECKING:
     from supervisor.redis_link.link import RedisLink
@@ -28,6 +29,10 @@ class Stores:
     link: RedisLink | None = None
     states: StateTiers | None = None
     """Of saved interpreters, if not with the other bytes."""
+    s3: Troubles | None = None
+    """What S3 has cost, if bytes are there."""
+    removed_uploads: int = 0
+    """Half-written ones of a crash that were found at the start."""
 
 
 @asynccontextmanager
@@ -50,4 +55,4 @@ async def open_stores(settings: Settings, dial: Dial | None, data: Path) -> Asyn
         open_sqlite(data / "gaoler.sqlite") as sessions,
         open_blobs(data / "blobs", reserve_bytes=settings.files.reserve_bytes) as blobs,
     ):
-        yield Stores(sessions, blobs)
+        yield Stores(sessions, blobs, removed_uploads=blobs.removed_uploads)

@@ -80,10 +80,13 @@ class Running:
 
 
 class Activity:
-    """Watches executions. ``on_ended`` is told of each end, and must neither wait nor raise."""
+    """Watches executions. ``on_ended`` is told of each end, and must neither wait nor raise.
 
-    def __init__(self) -> None:
-        self.totals = Totals()
+    ``language_of`` as of :class:`supervisor.activity.totals.Totals`.
+    """
+
+    def __init__(self, language_of: Callable[[str], str] = str) -> None:
+        self.totals = Totals(language_of)
         self.on_ended: list[Callable[[ExecutionRecord], None]] = []
         self._running: OrderedDict[str, Running] = OrderedDict()
         self._recent: deque[ExecutionRecord] = deque(maxlen=RECENT)

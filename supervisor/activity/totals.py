@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -46,7 +46,9 @@ class Latency(Struct, frozen=True):
 class Totals:
     """Of one daemon since its start."""
 
-    def __init__(self) -> None:
+    def __init__(self, language_of: Callable[[str], str] = str) -> None:
+        """``language_of`` gives the name under which a language is counted: callers may name what they like."""
+        self._language_of = language_of
         self.outcomes: Counter[tuple[str, str, str]] = Counter()
         """By door, language and outcome."""
         self.steps: dict[str, Histogram] = {name: Histogram() for name in (*STEPS, WHOLE)}
@@ -56,7 +58,7 @@ class Totals:
 
     def add(self, record: ExecutionRecord) -> None:
         """Count an execution that has ended. What was refused has no durations: it did nothing."""
-        self.outcomes[record.door, record.language, record.outcome] += 1
+        self.outcomes[record.door, self._language_of(record.language), record.outcome] += 1
         self.cpu_seconds += record.cpu_seconds
         self.output_bytes += record.output_bytes
         self.files += record.files

@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from typing import Any, Final, cast
 
 import msgspec
@@ -29,7 +31,7 @@ from supervisor.files import run_sweeper
 from supervisor.fleet.calls import Calls
 from supervisor.fleet.changes import Changes
 from supervisor.fleet.gateway_process import GatewayProcess
-from supervisor.fleet.gauges import gauges
+from supervisor.fleet.gauges import of_fleet
 from supervisor.fleet.going_on import go_on
 from supervisor.fleet.languages import FleetLanguages
 from supervisor.fleet.leases import Leases
@@ -52,9 +54,12 @@ from supervisor.fleet.roster import Roster
 from supervisor.fleet.shared_keys import SharedKeys
 from supervisor.fleet.turns import FleetTurns
 from supervisor.identity.derived import DerivedIds
-from supervisor.language_view import Stock, language_table
+from supervisor.language_view import Stock, counted_name, language_table
 from supervisor.links import FileLinks
 from supervisor.listening import Place, await_signal, listen, stop_soon
+from supervisor.metrics.counts import Counts
+from supervisor.metrics.sources import of_build, of_counts, of_process, of_stores, of_totals
+from supervisor.metrics.text import as_text
 from supervisor.network.explain import explain
 from supervisor.network.rules_in_force import RulesInForce
 from supervisor.own_core import file_service, queue_limits
@@ -116,11 +121,13 @@ class Gateway:
 
     prepared: GatewayPrepared
     fleet: Fleet
+    stores: Stores
     queue: JobQueue
     rules: RulesInForce
     seen: Backlog
     """What waited at the last look."""
-    activity: Activity = field(default_factory=Activity)
+    activity: Activity
+    counts: Counts = field(default_factory=Counts)
     made_front: Front | None = None
 
     @property
@@ -190,9 +197,10 @@ class Gateway:
         """Refuse, as :meth:`put_egress`."""
         raise Unsupported(_RULES, code="rules_are_files")
 
-    def metrics(self) -> str:
+    async def metrics(self) -> str:
         """Give all figures as text."""
-        return gauges(self.fleet, self.seen)
+        own = (of_totals(self.activity.totals), of_counts(self.counts), of_stores(self.stores), of_process())
+        return as_text(chain(of_build("gateway"), of_fleet(self.fleet, self.seen), *own))
 
 
 _RULES: Final = (
@@ -259,7 +267,9 @@ async def _open_gateway(prepared: GatewayPrepared, stores: Stores) -> AsyncItera
             programs=ProgramPlaces(link, settings.tools.token_seconds),
             queue_seconds=settings.execution.queue_seconds,
         )
-        gateway = Gateway(prepared, fleet, queue, RulesInForce(prepared.rule_source), Backlog({}))
+        activity = Activity(partial(counted_name, roster.languages))
+        rules = RulesInForce(prepared.rule_source)
+        gateway = Gateway(prepared, fleet, stores, queue, rules, Backlog({}), activity)
         gateway.made_front = _front(prepared, stores, gateway, pressure, nursery)
         changes = Changes(link, name)
         gateway.front.files.on_changed = changes.note
@@ -268,6 +278,7 @@ async def _open_gateway(prepared: GatewayPrepared, stores: Stores) -> AsyncItera
         nursery.start_soon(go_on, changes.hear, gateway.front.files)
         nursery.start_soon(go_on, roster.watch, settings.fleet.heartbeat_seconds)
         nursery.start_soon(go_on, run_reaper, link, settings.fleet)
+        nursery.start_soon(gateway.counts.watch_loop)
         nursery.start_soon(go_on, _follow, gateway, settings.fleet.heartbeat_seconds)
         if stores.states is not None:
             nursery.start_soon(go_on, run_archiver, stores.states)
@@ -318,6 +329,7 @@ def _front(
         administration=Administration(
             gateway.activity, GatewayProcess(prepared.name, policy, fleet), Followers(settings.admin.followers)
         ),
+        counts=gateway.counts,
     )
 
 

@@ -1,4 +1,4 @@
-"""Figures of a fleet as a gateway sees it, in the text format of Prometheus. Pure."""
+"""Figures of a fleet as a gateway sees it. Pure."""
 
 from __future__ import annotations
 
@@ -6,38 +6,28 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from supervisor.fleet.queue import Backlog
-from supervisor.operation import Sample, as_text
+from supervisor.metrics.text import Point
 
 if TYPE_CHECKING:
     from supervisor.fleet.remote import Fleet
 
 
-def gauges(fleet: Fleet, backlog: Backlog) -> str:
+def of_fleet(fleet: Fleet, backlog: Backlog) -> Iterator[Point]:
     """Give them."""
-    return as_text(_samples(fleet, backlog))
-
-
-def _samples(fleet: Fleet, backlog: Backlog) -> Iterator[Sample]:
     roster = fleet.roster
-    yield "gaoler_redis_reachable", "gauge", "Redis has answered at the last heartbeat.", {}, float(roster.reachable)
+    yield Point("gaoler_redis_reachable", roster.reachable)
     for state in ("ready", "draining"):
-        count = sum(each.state == state for each in roster.workers)
-        yield "gaoler_workers", "gauge", "Workers that live.", {"state": state}, float(count)
-    yield "gaoler_gateways", "gauge", "Gateways that live.", {}, float(len(roster.gateways))
+        yield Point("gaoler_workers", sum(each.state == state for each in roster.workers), (state,))
+    yield Point("gaoler_gateways", len(roster.gateways))
     for worker in roster.workers:
-        labels = {"worker": worker.name}
-        yield "gaoler_worker_places", "gauge", "Executions it takes at once.", labels, float(worker.places)
-    for worker in roster.workers:
-        labels = {"worker": worker.name}
-        yield "gaoler_worker_running", "gauge", "Executions it runs.", labels, float(worker.running)
-    for worker in roster.workers:
-        labels = {"worker": worker.name}
-        yield "gaoler_worker_live_sessions", "gauge", "Sessions in memory.", labels, float(worker.live_sessions)
+        labels = (worker.name,)
+        yield Point("gaoler_worker_places", worker.places, labels)
+        yield Point("gaoler_worker_running", worker.running, labels)
+        yield Point("gaoler_worker_live_sessions", worker.live_sessions, labels)
     for lane, waiting in sorted(backlog.lanes.items()):
-        yield "gaoler_queue_length", "gauge", "Jobs that nobody has begun.", {"lane": lane}, float(waiting.length)
-    for lane, waiting in sorted(backlog.lanes.items()):
-        yield "gaoler_queue_age_seconds", "gauge", "Wait of the oldest.", {"lane": lane}, waiting.oldest_seconds
+        yield Point("gaoler_queue_length", waiting.length, (lane,))
+        yield Point("gaoler_queue_age_seconds", waiting.oldest_seconds, (lane,))
     admission = fleet.admission
-    yield "gaoler_gateway_running", "gauge", "Executions of this gateway under way.", {}, float(admission.running)
-    yield "gaoler_gateway_waiting", "gauge", "Executions that wait in this gateway.", {}, float(admission.waiting)
-    yield "gaoler_gateway_calls", "gauge", "Jobs of this gateway under way.", {}, float(fleet.calls.under_way)
+    yield Point("gaoler_gateway_running", admission.running)
+    yield Point("gaoler_gateway_waiting", admission.waiting)
+    yield Point("gaoler_gateway_calls", fleet.calls.under_way)

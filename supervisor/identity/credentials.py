@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -71,6 +72,8 @@ class Credentials:
         self._oauth = oauth
         self._attempts = attempts or Attempts(AttemptRules())
         self._for_operators = for_operators
+        self.on_refused: Callable[[], None] = lambda: None
+        """Called for each request whose credential does not hold."""
 
     def authenticate(self, headers: HeaderLookup, address: str) -> Caller:
         """Give the caller. When several credentials are sent each has to hold, and all have to say the same.
@@ -82,6 +85,13 @@ class Credentials:
             Busy: the address is shut out, because of too many that did not hold.
             Forbidden: a header names another user than the token; the master key was sent to who is no operator's.
         """
+        try:
+            return self._authenticate(headers, address)
+        except Unauthenticated:
+            self.on_refused()
+            raise
+
+    def _authenticate(self, headers: HeaderLookup, address: str) -> Caller:
         if self._keys is None:
             return ANONYMOUS
         api_key, authorization = headers.get("X-API-Key") or None, headers.get("Authorization")

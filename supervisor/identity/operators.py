@@ -15,7 +15,7 @@ class Operators:
     """Finds out which operator calls. ``credentials`` hold for operators; ``has_master``: there is a master key."""
 
     def __init__(self, credentials: Credentials, *, has_master: bool) -> None:
-        self._credentials = credentials
+        self.credentials = credentials
         self._has_master = has_master
 
     def authenticate(self, headers: HeaderLookup, address: str) -> Caller:
@@ -28,7 +28,7 @@ class Operators:
             Unsupported: as the first, where no master key was set.
         """
         try:
-            caller = self._credentials.authenticate(headers, address)
+            caller = self.credentials.authenticate(headers, address)
         except Unauthenticated as error:
             if self._has_master:
                 raise

@@ -21,6 +21,7 @@ from supervisor.jailer.enclosure import JailError
 from supervisor.jailer.jail import Jail, Yard, open_jail
 from supervisor.jailer.nsjail_config import Mask
 from supervisor.jailer.pool_size import CALM_SECONDS, PoolSize
+from supervisor.jailer.protocol import MAX_POOLS, PoolFigures
 from supervisor.policy import Policy
 
 log: Final = logging.getLogger("gaoler.jailer.cells")
@@ -101,6 +102,22 @@ class Pool:
     def _target(self) -> int:
         """How many should wait; while memory is tight, none."""
         return 0 if self._work.spared else self.size.target
+
+    def figures(self) -> PoolFigures:
+        """Say how it stands."""
+        size, counters = self.size, self.counters
+        return PoolFigures(
+            policy=self._policy.name,
+            profile=self._profile,
+            ready=sum(cell.ready for cell in self._waiting),
+            floor=min(size.floor, size.ceiling),
+            ceiling=size.ceiling,
+            target=self._target,
+            claims=counters.claims,
+            misses=counters.misses,
+            built=counters.built,
+            lost=counters.failed,
+        )
 
     def look_again(self) -> None:
         """Have what has changed for all pools looked at."""
@@ -317,6 +334,16 @@ class Cells:
         pool = Pool(self._yard, self._policies[plan.policy], self._masks[plan.policy], plan, self.work)
         self._pools[plan.policy, plan.profile] = pool
         return pool
+
+    @property
+    def claimed(self) -> int:
+        """Jails that are in use."""
+        return self._claimed
+
+    def figures(self) -> list[PoolFigures]:
+        """Say how the pools stand in which anything waits, or has been asked for."""
+        found = [pool.figures() for pool in self._pools.values()]
+        return [each for each in found if each.ceiling or each.claims][:MAX_POOLS]
 
     @property
     def full(self) -> bool:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -41,8 +42,18 @@ def mount_points() -> dict[str, Path]:
     return found
 
 
-def make_subtree(state_directory: Path, owner: int) -> Layout:
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What an earlier daemon had left in its subtree: jails' cgroups by name, and processes."""
+
+    cgroups: set[str] = field(default_factory=set)
+    processes: set[str] = field(default_factory=set)
+
+
+def make_subtree(state_directory: Path, owner: int, left: Leftovers | None = None) -> Layout:
     """Make (or take over) our subtree, give it to uid ``owner``, and remove what an earlier run left in it.
+
+    ``left``: where that is noted.
 
     Raises:
         ConfigurationError: the host has no usable controllers; says which are missing and how to get them.
@@ -62,7 +73,7 @@ def make_subtree(state_directory: Path, owner: int) -> Layout:
             "(boot with systemd, or mount -t cgroup2 none /sys/fs/cgroup)"
         )
     for path in sorted({Path(each) for each in layout.directories.values()}):
-        remove_leaves(path)
+        remove_leaves(path, left)
         path.mkdir(mode=0o755, exist_ok=True)
         _give_away(path, owner)
     return layout
@@ -111,25 +122,31 @@ def remove_subtree_named(name: str) -> None:
             path.rmdir()
 
 
-def remove_leaves(directory: Path) -> None:
-    """Kill what runs in the leaves below ``directory`` and remove them. The jailer's own first: it fills the others."""
+def remove_leaves(directory: Path, left: Leftovers | None = None) -> None:
+    """Kill what runs in the leaves below ``directory`` and remove them. The jailer's own first: it fills the others.
+
+    ``left``: where that is noted. The jailer's own group is always there.
+    """
+    left = Leftovers() if left is None else left
     if not directory.is_dir():
         return
     for leaf in sorted(directory.iterdir(), key=lambda each: each.name != JAILER_LEAF):
         if leaf.is_dir():
             try:
-                _remove(leaf)
+                left.processes.update(_remove(leaf))
+                left.cgroups.update({leaf.name} - {JAILER_LEAF})
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ENODEV):
                     raise
                 # A jailer that is just ending has removed it itself.
 
 
-def _remove(leaf: Path) -> None:
-    """Kill and remove; what has died may be counted for another moment."""
-    deadline = time.monotonic() + EMPTY_SECONDS
+def _remove(leaf: Path) -> set[str]:
+    """Kill and remove; what has died may be counted for another moment. Give the pids that were there."""
+    deadline, killed = time.monotonic() + EMPTY_SECONDS, set[str]()
     while True:
         pids = (leaf / "cgroup.procs").read_text().split()
+        killed.update(pids)
         for pid in pids:
             try:
                 os.kill(int(pid), signal.SIGKILL)
@@ -141,7 +158,7 @@ def _remove(leaf: Path) -> None:
             if error.errno != errno.EBUSY:
                 raise
         else:
-            return
+            return killed
         if time.monotonic() > deadline:
             raise ConfigurationError(f"processes {', '.join(pids)} in {leaf} do not die; a reboot may be needed")
         time.sleep(0.002)

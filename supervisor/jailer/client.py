@@ -31,6 +31,7 @@ log: Final = logging.getLogger("gaoler.jailer.client")
 
 RECONNECT_SECONDS: Final = 0.2
 CONNECT_SECONDS: Final = 30
+FIGURES_SECONDS: Final = 2
 
 _M = TypeVar("_M", bound=protocol.Message)
 OnCalls = Callable[[bytes], Awaitable[bytes]]
@@ -472,6 +473,22 @@ async def open_jail_on(channel: Channel, request: protocol.OpenJail) -> AsyncIte
         await channel.aclose()
 
 
+@asynccontextmanager
+async def _figures_channel(connection: Connection) -> AsyncIterator[Channel]:
+    """Have a channel on which figures were asked for.
+
+    Raises:
+        SandboxFailed: the jailer is gone.
+    """
+    with LostIsTyped():
+        channel = await connection.open_channel()
+        try:
+            await channel.send_message(protocol.encode(protocol.GetPools()))
+            yield channel
+        finally:
+            await channel.aclose()
+
+
 class JailerClient:
     """A connection to the jailer, made anew when it is lost. Use :func:`open_jailer`."""
 
@@ -547,6 +564,19 @@ class JailerClient:
             except SandboxFailed:
                 pass  # whoever wants a jail tells of it
             await trio.sleep(RECONNECT_SECONDS)
+
+    async def pools(self) -> protocol.Pools | None:
+        """Ask how the pools of cells stand; ``None``: no jailer answers within :data:`FIGURES_SECONDS`."""
+        if self._connection is None:
+            return None
+        with trio.move_on_after(FIGURES_SECONDS):
+            try:
+                async with _figures_channel(self._connection) as channel:
+                    answer = protocol.decode_answer(await channel.receive_message())
+                    return answer if isinstance(answer, protocol.Pools) else None
+            except (SandboxFailed, msgspec.DecodeError):
+                return None
+        return None
 
     async def _open_channel(self) -> Channel:
         with trio.move_on_after(CONNECT_SECONDS):

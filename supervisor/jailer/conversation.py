@@ -75,7 +75,13 @@ class Conversation:
                 await self._save(request)
             case protocol.Restore():
                 await self._restore(request)
-            case protocol.Background() | protocol.WriteStdin() | protocol.SignalSession() | protocol.Spare():
+            case (
+                protocol.Background()
+                | protocol.WriteStdin()
+                | protocol.SignalSession()
+                | protocol.Spare()
+                | protocol.GetPools()
+            ):
                 raise ConversationError(f"channel {self._channel.number}: {type(request).__name__} on a jail's channel")
             case protocol.PutFile() | protocol.PutPackages() | protocol.RemoveFile() | protocol.MakeDirectory():
                 await self._fill(request)

@@ -26,6 +26,7 @@ MAX_STDIN_BYTES: Final = 65_536
 MAX_TOOL_BYTES: Final = 64 << 20
 MAX_MANIFEST_ENTRIES: Final = 4096
 """Entries of one manifest; a workspace with more is reported as truncated."""
+MAX_POOLS: Final = 256
 
 PlainName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Name = Annotated[bytes, Meta(min_length=1, max_length=MAX_PATH_BYTES)]
@@ -185,6 +186,10 @@ class Spare(Message, frozen=True, tag="spare"):
 
     Answered with :class:`Opened` once those that wait are given back. Whoever wants a jail has it made.
     """
+
+
+class GetPools(Message, frozen=True, tag="pools"):
+    """First message of a channel of its own: say how the pools of cells stand. Answered with :class:`Pools`."""
 
 
 class WriteStdin(Message, frozen=True, tag="stdin"):
@@ -430,6 +435,35 @@ class FileContent(Message, frozen=True, tag="content"):
     size: Size
 
 
+class PoolFigures(Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
+    """One pool: what waits now, how many should, and what has happened since the jailer's start.
+
+    ``lost``: cells that could not be made, or died before anybody wanted them.
+    """
+
+    policy: PlainName
+    profile: PlainName | None
+    ready: Size
+    floor: Size
+    ceiling: Size
+    target: Size
+    claims: Size
+    misses: Size
+    built: Size
+    lost: Size
+
+
+class Pools(Message, frozen=True, tag="pool_figures"):
+    """Answer to :class:`GetPools`: the pools in which anything waits or has been asked for.
+
+    ``jails``: those in use. ``removed_cgroups``: what an earlier jailer had left.
+    """
+
+    pools: Annotated[list[PoolFigures], Meta(max_length=MAX_POOLS)]
+    jails: Size
+    removed_cgroups: Size
+
+
 class Refused(Message, frozen=True, tag="refused"):
     """The request breaks a rule or cannot be done; the jail lives on unless it was :class:`OpenJail`."""
 
@@ -448,7 +482,8 @@ Filling = PutFile | PutPackages | RemoveFile | MakeDirectory
 Small = OpenJail | Weigh | Connect | Interrupt | Finish | Pause | Resume
 OfBackground = Background | WriteStdin | SignalSession
 Looking = Scan | GetFile | GetPackages | GetDisplay
-Request = ToolResults | Filling | Run | RunScript | RunCell | Save | Restore | Looking | Small | OfBackground | Spare
+OfJailer = Spare | GetPools
+Request = ToolResults | Filling | Run | RunScript | RunCell | Save | Restore | Looking | Small | OfBackground | OfJailer
 Answer = (
     Opened
     | Stored
@@ -469,6 +504,7 @@ Answer = (
     | Restored
     | Manifest
     | FileContent
+    | Pools
     | Refused
     | Fault
 )

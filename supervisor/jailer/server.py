@@ -67,9 +67,10 @@ NEEDED_CAPABILITIES: Final = frozenset(
 class Jailer:
     """Serves connections. Everything it needs comes in; it looks nothing up."""
 
-    def __init__(self, cells: Cells, machines: Machines | None = None) -> None:
+    def __init__(self, cells: Cells, machines: Machines | None = None, removed_cgroups: int = 0) -> None:
         self._cells = cells
         self._machines = machines
+        self._removed_cgroups = removed_cgroups
 
     async def serve_connection(self, stream: trio.SocketStream) -> None:
         """Serve one connection to its end; a broken one is closed and logged, nothing else is harmed."""
@@ -121,7 +122,7 @@ class Jailer:
             nursery.cancel_scope.cancel()
 
     async def _serve_first(self, channel: Channel, jails: dict[int, Jail | Machine]) -> None:
-        """A channel is a jail, a program in the background of a jail of the same connection, or tight memory."""
+        """A channel is a jail, a program in the background of a jail of the same connection, or about the jailer."""
         request = decode(await channel.receive_message())
         if isinstance(request, protocol.OpenJail):
             await self._serve_jail(channel, request, jails)
@@ -137,6 +138,9 @@ class Jailer:
             with self._cells.spare():
                 await send(channel, protocol.Opened())
                 await channel.peer_gone.wait()
+        elif isinstance(request, protocol.GetPools):
+            cells = self._cells
+            await send(channel, protocol.Pools(cells.figures(), cells.claimed, self._removed_cgroups))
         else:
             raise ConversationError(f"channel {channel.number}: no first message is a {type(request).__name__}")
 
@@ -236,15 +240,21 @@ async def _open_machines(yard: Yard, config: JailerConfig, cells: Cells) -> Asyn
         yield machines
 
 
-def remove_empty_leaves(layout: Layout) -> None:
-    """Remove the cgroups of an earlier jailer: the kernel killed what was in them when it died."""
+def remove_empty_leaves(layout: Layout) -> int:
+    """Remove the cgroups of an earlier jailer: the kernel killed what was in them when it died.
+
+    Say of how many jails: on cgroup v1 each has one in each hierarchy.
+    """
+    removed: set[str] = set()
     for directory in layout.directories.values():
         for leaf in Path(directory).glob(f"{LEAF_PREFIX}*"):
             if leaf.is_dir():
                 try:
                     leaf.rmdir()
+                    removed.add(leaf.name)
                 except OSError as error:
                     log.warning("a cgroup is left leaf=%s reason=%s", leaf, error)
+    return len(removed)
 
 
 async def serve(
@@ -254,6 +264,7 @@ async def serve(
     ready_fd: int,
     egress: EgressLink | None = None,
     watch_fd: int | None = None,
+    removed_cgroups: int = 0,
 ) -> None:
     """Serve until the zygote dies or SIGTERM comes; say so on ``ready_fd`` when it begins."""
     orphans = Orphans()
@@ -270,7 +281,7 @@ async def serve(
                 trio.open_nursery() as serving,
             ):
                 serving.start_soon(_stop_at_signal, serving.cancel_scope)
-                jailer = Jailer(cells, machines)
+                jailer = Jailer(cells, machines, removed_cgroups)
                 log.info("jailer ready policies=%s", ",".join(sorted(config.policies)))
                 incoming = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
                 await serving.start(trio.serve_listeners, jailer.serve_connection, [incoming])
@@ -318,7 +329,7 @@ def main() -> None:
     except SeccompError as error:
         log.critical("refusing to start: seccomp policy: %s", error)
         raise SystemExit(78) from None
-    remove_empty_leaves(config.layout)
+    removed_cgroups = remove_empty_leaves(config.layout)
     kernel.keep_capabilities(NEEDED_CAPABILITIES)
     watch_fd = int(sys.argv[4])
     if watch_fd < 0:
@@ -331,7 +342,7 @@ def main() -> None:
     egress = _egress_link(sys.argv[5:])
     filters = Filters(config.own_filter, compiled.policies, compiled.languages, machine)
     config = with_compiled(config, compiled)
-    trio.run(serve, config, listener, filters, ready_fd, egress, watch_fd if watch_fd >= 0 else None)
+    trio.run(serve, config, listener, filters, ready_fd, egress, watch_fd if watch_fd >= 0 else None, removed_cgroups)
 
 
 def _egress_link(arguments: list[str]) -> EgressLink | None:

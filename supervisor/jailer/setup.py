@@ -17,7 +17,7 @@ import signal
 import socket
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,7 @@ from supervisor.errors import ConfigurationError
 from supervisor.jailer import kernel, prison
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.cgroup import Layout
-from supervisor.jailer.cgroup_subtree import enter_subtree, make_subtree, remove_subtree_named, subtree_name
+from supervisor.jailer.cgroup_subtree import Leftovers, enter_subtree, make_subtree, remove_subtree_named, subtree_name
 from supervisor.jailer.config import FIRST_OUTSIDE_ID, JailerConfig
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.seccomp import Compiled
@@ -110,6 +110,8 @@ class JailerHandle:
     lock_fd: int
     layout: Layout
     """Of the cgroups, in paths of the host."""
+    left: Leftovers = field(default_factory=Leftovers)
+    """What an earlier daemon had left and was removed."""
 
 
 @prison.passable()
@@ -122,7 +124,8 @@ def start_jailer(plan: SetupPlan) -> JailerHandle:
     """
     _raise_limits()
     lock_fd = _prepare_state(plan)
-    layout = make_subtree(plan.state_directory, plan.first_subordinate_uid)
+    left = Leftovers()
+    layout = make_subtree(plan.state_directory, plan.first_subordinate_uid, left)
     socket_path = plan.state_directory / "run" / "jailer.sock"
     listener = _listen(socket_path, plan.daemon_uid)
     egress = _egress_listener(plan)
@@ -156,7 +159,7 @@ def start_jailer(plan: SetupPlan) -> JailerHandle:
     finally:
         unmapped.close()
         os.close(ready_read)
-    return JailerHandle(socket_path, keeper_pid, control_write, lock_fd, layout)
+    return JailerHandle(socket_path, keeper_pid, control_write, lock_fd, layout, left)
 
 
 def become_ordinary_user(

@@ -26,6 +26,7 @@ from supervisor.redis_link.facts import RedisFacts, check_server, read_facts
 from supervisor.redis_link.faults import SPOILT, Fault, fault_of
 from supervisor.redis_link.servers import ServerConnection, Servers
 from supervisor.settings_fleet import RedisSettings
+from supervisor.troubles import Troubles
 
 log: Final = logging.getLogger("gaoler.redis")
 _T = TypeVar("_T")
@@ -66,6 +67,7 @@ class RedisLink:
         self._servers = servers
         self._client = servers.client(settings.connections, answer_seconds=settings.socket_seconds)
         self._settings = settings
+        self.troubles = Troubles()
         # Places are waited for here and for a time: a thread's limiter would have callers wait as long as all before
         # them together, when no server answers.
         self._places = trio.Semaphore(settings.connections)
@@ -107,7 +109,9 @@ class RedisLink:
                 again, said = self._judge(error), str(error)
             if not again or trio.current_time() + pause > deadline:
                 log.warning("Redis is given up for now: %s", said)
+                self.troubles.given_up += 1
                 raise StoreUnavailable(_SILENT)
+            self.troubles.retries += 1
             await trio.sleep(pause)
             pause = min(_LONGEST_PAUSE_SECONDS, pause * 2)
 
@@ -197,7 +201,9 @@ class RedisLink:
             StoreSpoilt: there is something else.
             Exception: the error itself, if it is our own.
         """
-        match fault_of(error):
+        fault = fault_of(error)
+        self.troubles.faults[fault.name.lower()] += 1
+        match fault:
             case Fault.LOST:
                 return True
             case Fault.ELSEWHERE:

@@ -112,12 +112,15 @@ class DiskBlobs:
         self._young = threading.Lock()
         """Held while a blob is made young or judged old: between the two a removal would lose it."""
         self.incoming = directory / "incoming"
+        self.removed_uploads = 0
+        """That a crash had left half-written."""
 
     def prepare(self) -> None:
         """Make the directory and remove what a crash left."""
         self.incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
         for leftover in self.incoming.iterdir():
             leftover.unlink()
+            self.removed_uploads += 1
 
     def path(self, digest: str) -> Path:
         """Give the place of a blob; anything but a SHA-256 in hex is refused before it could become a path."""

@@ -33,6 +33,7 @@ import urllib3.exceptions
 from supervisor.dialling import Dial
 from supervisor.errors import ConfigurationError, NotFound, StorageFull, StoreUnavailable
 from supervisor.settings_fleet import S3Settings
+from supervisor.troubles import Troubles
 
 log: Final = logging.getLogger("gaoler.store")
 _T = TypeVar("_T")
@@ -199,6 +200,7 @@ class S3Client:
         self.settings = settings
         self._limiter = trio.CapacityLimiter(settings.connections)
         self._refused = False
+        self.troubles = Troubles()
 
     def encryption(self) -> dict[str, str]:
         """Give what a request that makes an object says of how it is to be kept."""
@@ -222,6 +224,7 @@ class S3Client:
         why: Exception | None = None
         for attempt in range(self.settings.attempts):
             if attempt:
+                self.troubles.retries += 1
                 pause = min(LONGEST_PAUSE_SECONDS, PAUSE_SECONDS * 2 ** (attempt - 1))
                 await trio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
             try:
@@ -237,6 +240,7 @@ class S3Client:
                 self._refused = False
                 return result
         log.warning("S3 does not answer: %s", why)
+        self.troubles.given_up += 1
         raise StoreUnavailable(UNAVAILABLE) from None
 
     async def _once(self, work: Work[_T]) -> _T:

@@ -19,7 +19,7 @@ from supervisor.execution import Principal
 from supervisor.fair_queue import QueueLimits
 from supervisor.host import HostView, cgroup_room, memory_cgroups, own_cgroup, parse_meminfo, parse_stalls
 from supervisor.jailer import kernel
-from supervisor.operation import of_pressure
+from supervisor.metrics.sources import of_pressure
 from supervisor.pressure import RELIEF, HostLimits, Pressure, Reading, is_tight, shortages
 from tests.daemon import Answer, daemon_with, eventually, start_daemon
 from tests.mcp import connected
@@ -223,12 +223,12 @@ def test_the_figures_say_what_is_short_and_what_was_refused() -> None:
     pressure.note(Reading(16 * GIB, 8 * GIB, 0.0, 0, None))
     with pytest.raises(Overloaded):
         pressure.check()
-    found = {(name, labels.get("resource")): value for name, _, _, labels, value in of_pressure(pressure)}
+    found = {(each.name, *each.labels): each.value for each in of_pressure(pressure)}
     assert found["gaoler_shedding", "memory"] == 0
     assert found["gaoler_shedding", "disk"] == 1
     assert found["gaoler_shed_total", "disk"] == 1
-    assert found["gaoler_memory_free_bytes", None] == 8 * GIB
-    assert ("gaoler_disk_free_inodes", None) not in found
+    assert found["gaoler_memory_free_bytes",] == 8 * GIB
+    assert ("gaoler_disk_free_inodes",) not in found
 
 
 # ---- a real daemon ----

@@ -1,0 +1,1 @@
+"""Figures for a monitoring system: what they are called, where they come from, how they are written."""
