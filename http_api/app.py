@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from http_api import (
     content,
     cors,
+    dashboard,
     docs_page,
     execute,
     files,
@@ -85,6 +86,8 @@ def create_app(door: Door) -> QuartTrio:
         app.add_url_rule(shared, f"{prefix}shared", _open(door, files.shared), methods=["GET"])
     if door.settings.documentation:
         _add_documentation(app, door)
+    if door.settings.dashboard:
+        dashboard.add_dashboard(app)
     app.before_request(_begin)
 
     async def finish(response: Response) -> Response:

@@ -220,6 +220,7 @@ class DoorSettings:
     base64_bytes: int
     cors_origins: frozenset[str]
     documentation: bool
+    dashboard: bool
     stateful: bool
 
 

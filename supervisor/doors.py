@@ -281,6 +281,7 @@ def _door(front: Front, credentials: Credentials, operators: Operators) -> Door:
             base64_bytes=http.base64_bytes,
             cors_origins=frozenset(filter(None, http.cors_origins.split(","))),
             documentation=http.documentation,
+            dashboard=http.dashboard,
             stateful=front.policy.state != "never",
         ),
     )

@@ -99,4 +99,5 @@ def _described(each: RuleSet) -> dict[str, Any]:
         {key: value for key, value in msgspec.to_builtins(rule).items() if value not in (None, (), [], False)}
         for rule in each.rules
     ]
-    return {"name": each.name, "origin": each.origin, "rules": rules}
+    written = msgspec.to_builtins(each.written.rule)
+    return {"name": each.name, "origin": each.origin, "rules": rules, "written": written}

@@ -142,6 +142,9 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = ""
     documentation: Annotated[bool, _meta("serve /openapi.json and /docs, to anybody")] = True
+    dashboard: Annotated[
+        bool, _meta("serve the operators' page at /dashboard, to anybody; what it shows needs the master key")
+    ] = True
     public_url: Annotated[
         str,
         _meta(

@@ -34,7 +34,7 @@ Port = Annotated[int, Meta(ge=1, le=65_535)]
 HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")]
 
 
-class RuleEntry(Struct, frozen=True, forbid_unknown_fields=True):
+class RuleEntry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """``[[rule]]`` as written; ``policies/README.md`` says what each key means."""
 
     reason: Annotated[str, Meta(min_length=8)]

@@ -1,0 +1,74 @@
+/* Dialogs: the browser's own, so the focus stays inside, Escape closes, and the focus goes back where it was. */
+
+import { button, el } from "./dom.js";
+
+/** Show a refusal: what, which field, what helps. It is read out. */
+export function problem(error) {
+  return el("div", { class: "problem", role: "alert" },
+    el("p", {}, error.message, error.field ? ` (${error.field})` : ""),
+    error.hint ? el("p", {}, error.hint) : null);
+}
+
+/**
+ * Open a dialog around a form. `act(form)` does the work: what it throws is shown, and the dialog stays open. Resolves with
+ * what `act` returned, or `null` when it was left. `refused(error, form)` may say more about an error beside a field.
+ */
+export function openDialog({ title, body, word = "Close", act = null, danger = false, wide = false, leave = "Cancel", refused = null }) {
+  const heading = el("h2", { id: "dialog-title", tabindex: "-1" }, title);
+  const said = el("div");
+  const submit = el("button", { type: "submit", class: `button ${danger ? "danger" : "primary"}` }, word);
+  const form = el("form", { method: "dialog", novalidate: true }, heading, ...[body].flat(), said,
+    el("div", { class: "end" }, act ? button(leave, () => dialog.close()) : null, submit));
+  const dialog = el("dialog", { class: wide ? "wide" : "", "aria-labelledby": heading.id }, form);
+  const before = document.activeElement;
+  let outcome = null;
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (!act) return dialog.close();
+    if (submit.disabled) return undefined;
+    submit.disabled = true;
+    try {
+      outcome = (await act(form)) ?? true;
+      dialog.close();
+    } catch (error) {
+      clear(form);
+      said.replaceChildren(problem(error));
+      (refused ?? mark)(error, form);
+    } finally {
+      submit.disabled = false;
+    }
+    return undefined;
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+  if (danger || !form.querySelector("input, textarea, select")) heading.focus();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      // What opened it may be gone by now: then the view's heading.
+      (before?.isConnected ? before : document.querySelector("main:not([hidden]) h1"))?.focus();
+      resolve(outcome);
+    });
+  });
+}
+
+function clear(form) {
+  for (const each of form.querySelectorAll("[aria-invalid]")) each.removeAttribute("aria-invalid");
+}
+
+function mark(error, form) {
+  const input = error.field && form.elements.namedItem(error.field.split(/[.[]/)[0]);
+  if (!(input instanceof HTMLElement)) return;
+  input.setAttribute("aria-invalid", "true");
+  input.focus();
+}
+
+/** Ask before something that cannot be taken back. */
+export function ask(title, text, word, act) {
+  return openDialog({ title, body: el("p", {}, ...[text].flat()), word, act, danger: true, leave: "Leave it" });
+}
+
+/** Close whatever is open: nobody is signed in any more. */
+export function closeDialogs() {
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+}

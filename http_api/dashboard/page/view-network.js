@@ -1,0 +1,114 @@
+/* The network: what was refused and how it could be allowed, the rules that hold, and the log. */
+
+import { openDialog } from "./dialog.js";
+import { announce, button, card, choice, el, facts, field, foreign, head, pill, plain } from "./dom.js";
+import { count, moment } from "./format.js";
+import { polling } from "./polling.js";
+import { who } from "./records.js";
+import { makeRuleSets } from "./rule-sets.js";
+import { Table } from "./table.js";
+
+const REFUSALS = 1000;
+const REFRESH_SECONDS = 5;
+
+export const network = {
+  id: "network",
+  title: "Network",
+  open({ api }) {
+    const state = el("p", { class: "muted" });
+    const sets = makeRuleSets(api, () => rules.refresh());
+    const rules = polling(() => api.get("egress"), (answer) => {
+      state.textContent = answer.enabled
+        ? `Sandboxes of this policy have a network. ${answer.connected ? "The proxy runs." : "The proxy does not run at the moment: nothing is reachable."}`
+        : "The policy in force gives no sandbox a network.";
+      sets.update(answer.sets ?? []);
+    }, REFRESH_SECONDS);
+    const changed = () => {
+      rules.refresh();
+      log.refresh();
+    };
+    const refused = refusedTable(api, changed);
+    const verdict = choice("verdict", [["all", "everything"], ["refused", "what was refused"], ["allowed", "what was allowed"]], () => log.refresh());
+    const records = recordTable();
+    const log = polling(async () => ({
+      refusals: (await api.get("egress/log", { verdict: "refused", limit: REFUSALS })).records,
+      latest: (await api.get("egress/log", { verdict: verdict.value, limit: 100 })).records,
+    }), ({ refusals, latest }) => {
+      refused.update(grouped(refusals));
+      records.update(numbered(latest));
+    }, REFRESH_SECONDS);
+    const nodes = [
+      head("Network"), state, rules.node,
+      log.node, card("Refused connections", refused.node),
+      card("Rules", sets.node),
+      card("Log", el("div", { class: "tools" }, field("Show", verdict)), records.node),
+    ];
+    return { nodes, close: () => [rules, log].forEach(({ close }) => close()) };
+  },
+};
+
+/** Put refusals of the same thing together; the latest speaks for all. */
+export function grouped(records) {
+  const groups = new Map();
+  for (const record of records) {
+    const key = JSON.stringify([record.kind, record.host, record.port, record.code]);
+    const group = groups.get(key);
+    if (group) group.times += 1;
+    else groups.set(key, { ...record, key, times: 1 });
+  }
+  return [...groups.values()];
+}
+
+function numbered(records) {
+  const times = new Map();
+  return records.map((record) => {
+    const key = JSON.stringify([record.time, record.session, record.kind, record.host, record.port, record.verdict]);
+    times.set(key, (times.get(key) ?? 0) + 1);
+    return { ...record, key: `${key}${times.get(key)}` };
+  });
+}
+
+function target({ host, port, path }) {
+  return el("span", { class: "mono" }, foreign(host), port ? `:${port}` : "", path ? foreign(path) : null);
+}
+
+function refusedTable(api, changed) {
+  return new Table("Refused connections", [
+    { title: "Where to", kind: "wide", show: target },
+    { title: "Why not", kind: "wide", show: ({ code, reason }) => el("span", {}, foreign(reason || code)) },
+    { title: "Who, the latest time", show: who },
+    { title: "Times", kind: "number", show: ({ times }) => count(times) },
+    { title: "Latest", show: ({ time }) => moment(time) },
+    { title: "What can be done", kind: "actions", make: (current) => allow(api, current, changed) },
+  ], { key: ({ key, suggestion }) => `${key}${Boolean(suggestion)}`, empty: "Nothing was refused.", bound: 100 });
+}
+
+function allow(api, current, changed) {
+  if (!current().suggestion) return el("span", { class: "muted small" }, "no rule can allow it");
+  return button("Allow this …", async () => {
+    const { suggestion: { set, rule }, host } = current();
+    const reason = el("input", { name: "reason", value: rule.reason ?? "", required: true, minlength: 8, maxlength: 500 });
+    const act = () => api.post("egress/allow", { set, rule: { ...rule, reason: reason.value.trim() } });
+    const { reason: _, ...said } = rule;
+    const shown = Object.entries(said).map(([name, value]) => [name, el("code", {}, foreign([value].flat().join(", ")))]);
+    const body = [
+      el("p", {}, "Every sandbox whose policy names the rules ", el("strong", {}, foreign(set)), " may do this from now on:"),
+      facts(shown), field("Why this is allowed", reason, "It is kept with the rule, for whoever asks later."),
+    ];
+    const done = await openDialog({ title: "Allow this", body, word: "Allow", act });
+    if (!done) return;
+    announce(`${plain(host)} is allowed now`);
+    changed();
+  }, { class: "small", "aria-label": `Allow ${plain(current().host)}` });
+}
+
+function recordTable() {
+  return new Table("Connections, the latest first", [
+    { title: "Time", show: ({ time }) => moment(time) },
+    { title: "Verdict", show: ({ verdict }) => pill(verdict, { allowed: "good", refused: "warn" }[verdict] ?? "") },
+    { title: "Where to", kind: "wide", show: target },
+    { title: "Kind", show: ({ kind }) => foreign(kind) },
+    { title: "Who", show: who },
+    { title: "Why", kind: "wide", show: ({ reason, code }) => foreign(reason || code || "") },
+  ], { key: ({ key }) => key, empty: "Nothing is in the log.", bound: 100 });
+}
