@@ -296,10 +296,12 @@ class LiveSession:
         if limits.snapshot_seconds is not None and self._unsaved and self._used and not self.running_processes:
             with trio.move_on_after(limits.snapshot_seconds) as self._waiting:
                 return await self._inbox.receive()
+            if not self.ending:
+                assert self._jail is not None
+                await self._save(self._jail)
+            # It may have been told so while it was being saved, too.
             if self.ending:
                 return None
-            assert self._jail is not None
-            await self._save(self._jail)
             wait -= limits.snapshot_seconds
         with trio.move_on_after(wait) as self._waiting:
             return await self._inbox.receive()

@@ -212,6 +212,22 @@ def test_while_s3_is_slow_nobody_waits_who_does_not_need_it(world: World) -> Non
     assert {each.result().what for each in slow} <= {"store_unavailable", "done"}
 
 
+def test_a_session_that_is_deleted_while_it_is_being_saved_ends_when_it_is() -> None:
+    with open_world(QUICK | {"GAOLER_STATE_HOT_BYTES": "0"}) as world:
+
+        def puts() -> int:
+            return [each.method for each in world.s3.proxy.seen].count("PUT")
+
+        before = puts()
+        world.s3.proxy.stall = "PUT"
+        session = world.gateway().execute("x = 41", stateful=True)["session_id"]
+        eventually(lambda: puts() > before)
+        assert world.holder(session)
+        assert world.gateway().request("DELETE", f"/v1/sessions/{session}").status == 200
+        world.s3.proxy.stall = ""
+        eventually(lambda: not world.holder(session))
+
+
 def test_a_worker_that_is_killed_loses_what_it_ran_and_nothing_else(world: World) -> None:
     gateway = world.gateway()
     session = gateway.execute("x = 41\nopen('/mnt/data/kept.txt', 'w').write('kept')", stateful=True)["session_id"]
@@ -317,6 +333,8 @@ def test_when_the_primary_of_redis_is_lost_a_replica_has_all_that_was_acknowledg
         all_end([each.result() for each in asked])
         # Until the sentinel has given the other replica to the new primary, nothing new is acknowledged.
         eventually(lambda: _keeps(world))
+        # On a busy machine a heartbeat may be late, and then nobody knows where to run it for a moment.
+        world.fleet.wait_workers(world.member("g1"), 2)
         again = world.gateway().execute("print(x + 1)", session_id=session, stateful=True)
         assert (again["stdout"], again.get("runtime_status")) == ("42\n", "reused"), again
         other = second if world.fleet.redis is first else first
