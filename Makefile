@@ -42,7 +42,7 @@ test-v2: $(VENV)/installed-dev tools
 	@command -v qemu-system-x86_64 >/dev/null && test -x /bin/busybox && ls /boot/vmlinuz-* >/dev/null || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends qemu-system-x86 linux-image-amd64 busybox-static cpio; }
 	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
 	$(VENV)/bin/python -m tests.guest.boot $(TEST_IMAGE_DIR) tests/contracts/test_join_equality.py \
-		tests/supervisor/test_privileges.py tests/containment/test_claims.py -k 'join or privileges or R1 or R2 or R3 or R9 or R10 or P1 or P3'
+		tests/supervisor/test_privileges.py tests/containment/test_claims.py tests/deploy/test_rights.py -k 'join or privileges or rights or R1 or R2 or R3 or R9 or R10 or P1 or P3'
 
 # The tests of virtual machines, which the gate runs too, on libkrun and KVM: the doctor says first what this host lacks. With
 # GAOLER_TEST_MICROVM=qemu on an emulated processor, as the gate has it where no machine boots.
