@@ -28,6 +28,7 @@ OTHER_STORES: Final = "MinIO, Garage"
 _DEFAULT_HOST: Final = "127.0.0.1"
 _DEFAULT_PORT: Final = "8000"
 _OWN_WORD: Final = "nobody's other variable opens this server; http.authentication does, on a private bind"
+_BESIDE_HTTPS: Final = "beside ENABLE_HTTPS=true alone"
 _SELF: Final = "it goes by itself here: sandboxes are made and ended as they are needed"
 _NO_CHOICE: Final = "what comes out of a sandbox is the policy's to say, and there is no policy without this"
 
@@ -39,6 +40,22 @@ def _bind(_value: str, others: Others) -> str:
     if not a_port(port, others).isdigit():
         raise ValueError(f"{port!r} is not allowed: a port, 0 to 65535")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _https(value: str, others: Others) -> None:
+    """What they call auto, HTTPS if there are files by chance, is not done: who asks for it names both."""
+    if truth(value) and not given(others, "GAOLER_TLS_CERTIFICATE"):
+        for name in ("SSL_CERT_FILE", "SSL_KEY_FILE"):
+            if not given(others, name):
+                raise ValueError(f"{value!r} is not allowed without {name}: no certificate is looked for")
+
+
+def _file_of_https(value: str, others: Others) -> str:
+    """Read it where HTTPS is wanted: OpenSSL has its authorities in a variable of the same name."""
+    enabled = given(others, "ENABLE_HTTPS")
+    if not enabled or not truth(enabled):
+        raise Unread("it says something only beside ENABLE_HTTPS=true")
+    return value
 
 
 def _endpoint(value: str, others: Others) -> str:
@@ -77,6 +94,16 @@ API_ROWS: Final[tuple[Theirs, ...]] = (
     Theirs(API, "API_PORT", "8000", "bind", _bind, serving=True),
     Theirs(API, "API_DEBUG", "false", "", only(False, "a daemon that tells callers of its insides does not exist")),
     Theirs(API, "API_RELOAD", "false", why="it is for who changes the server's code while it runs"),
+    Theirs(API, "ENABLE_HTTPS", "auto", "", _https, "true needs both files; there is no auto", serving=True),
+    Theirs(API, "SSL_CERT_FILE", "/app/ssl/fullchain.pem", "tls.certificate", _file_of_https, _BESIDE_HTTPS),
+    Theirs(API, "SSL_KEY_FILE", "/app/ssl/privkey.pem", "tls.key", _file_of_https, _BESIDE_HTTPS),
+    Theirs(
+        API,
+        "SSL_CA_CERTS",
+        "",
+        "tls.client_ca",
+        why="with ours each client needs a certificate of one of these authorities, which theirs does not ask for",
+    ),
     Theirs(API, "SSL_CERTS_PATH", "./ssl", why="it is a mount of their Compose file"),
     Theirs(API, "API_KEY", "test-api-key", "api_key", as_it_is, "at least 16 characters; none by default"),
     Theirs(API, "API_KEYS", "", "api_keys", as_it_is, "at least 16 characters each"),

@@ -34,12 +34,15 @@ SAMPLES = {
     "REPL_ENABLED": "false",
     "SANDBOX_POOL_ENABLED": "false",
     "API_HOST": "127.0.0.2",
+    "ENABLE_HTTPS": "false",
 }
 """Where their default says nothing or is not allowed here; they are checked like any value."""
 BESIDE = {
     "CODEAPI_AUTH_PROVIDER": {"CODEAPI_ALLOW_AUTH_PROVIDER_NONE": "true"},
     "REDIS_PORT": {"REDIS_HOST": "127.0.0.1"},
     "S3_ENDPOINT": {"S3_ACCESS_KEY": "a", "S3_SECRET_KEY": "b"},
+    "SSL_CERT_FILE": {"ENABLE_HTTPS": "true", "SSL_KEY_FILE": "/k.pem"},
+    "SSL_KEY_FILE": {"ENABLE_HTTPS": "true", "SSL_CERT_FILE": "/c.pem"},
 }
 
 
@@ -109,6 +112,14 @@ def test_names_that_say_something_together_are_read_together() -> None:
     assert aliases(both).settings.redis.host == ""
 
 
+def test_https_is_what_somebody_asked_for_with_both_files_and_no_other_programs_variable() -> None:
+    files = {"SSL_CERT_FILE": "/c.pem", "SSL_KEY_FILE": "/k.pem"}
+    assert aliases(files).settings.tls.certificate == ""
+    assert aliases({**files, "ENABLE_HTTPS": "false"}).settings.tls.certificate == ""
+    wanted = aliases({**files, "ENABLE_HTTPS": "true"}).settings.tls
+    assert (wanted.certificate, wanted.key) == ("/c.pem", "/k.pem")
+
+
 def test_links_of_kubernetes_to_services_are_no_settings() -> None:
     loaded = aliases({"REDIS_PORT": "tcp://10.0.0.1:6379", "API_PORT": "tcp://10.0.0.2:80"})
     assert (loaded.settings.bind, loaded.settings.redis.port) == ("127.0.0.1:8000", 6379)
@@ -149,6 +160,7 @@ def test_all_of_it_can_be_switched_off_and_empty_is_not_set() -> None:
         ({"AUTH_ENABLED": "false"}, ["AUTH_ENABLED", "http.authentication"]),
         ({"ENABLE_NETWORK_ISOLATION": "no"}, ["ENABLE_NETWORK_ISOLATION"]),
         ({"ENABLE_CORS": "true"}, ["ENABLE_CORS", "http.cors_origins"]),
+        ({"ENABLE_HTTPS": "true"}, ["ENABLE_HTTPS", "SSL_CERT_FILE"]),
         ({"CODEEXEC_STORAGE_BACKEND": "gcs"}, ["CODEEXEC_STORAGE_BACKEND", "S3"]),
         ({"CODEAPI_AUTH_PROVIDER": "none"}, ["CODEAPI_ALLOW_AUTH_PROVIDER_NONE"]),
         ({"API_KEY": "test-api-key"}, ["environment API_KEY", "at least 16"]),
