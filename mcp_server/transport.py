@@ -34,6 +34,7 @@ from supervisor.addresses import PREFIX_KEY, address_of
 from supervisor.errors import Busy, Forbidden, GaolerError, InvalidRequest, Unauthenticated
 from supervisor.execution import Principal
 from supervisor.identity.credentials import plain, principal_of
+from supervisor.request_context import begin_request, current_request
 
 log: Final = logging.getLogger("gaoler.mcp")
 
@@ -134,6 +135,8 @@ class McpApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         headers = Headers(scope=scope)
+        request = begin_request(headers.get("x-request-id"), headers.get("traceparent"))
+        send = _named(send, request.request_id)
         if scope["path"].startswith(METADATA):
             await self._metadata(scope, send)
             return
@@ -195,7 +198,9 @@ class McpApp:
             raise InvalidRequest(f"at most {MAX_CONVERSATION} characters", field=CONVERSATION_HEADER)
         session = headers.get(SESSION_HEADER)
         held = f"conversation {conversation}" if conversation else f"connection {session}" if session else None
-        named, trace = headers.get("x-request-id"), headers.get("traceparent")
+        # The call itself is worked on by a task of its session's.
+        request = current_request()
+        named, trace = (request.request_id, request.traceparent) if request is not None else (None, None)
         return Visit(principal, held, self._base_url(scope, headers), Exchange(), named, trace)
 
     def _base_url(self, scope: Scope, headers: Mapping[str, str]) -> str:
@@ -227,6 +232,17 @@ class McpApp:
 def serves(path: str) -> bool:
     """Say whether a path is this door's."""
     return path == PATH or path.startswith((f"{PATH}/", METADATA))
+
+
+def _named(send: Send, request_id: str) -> Send:
+    """Put the id of the request into its answer."""
+
+    async def named(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+        await send(message)
+
+    return named
 
 
 class _Misdirected(Exception):

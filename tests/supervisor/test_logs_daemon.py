@@ -16,6 +16,7 @@ import pytest
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.policy import PACKAGED_POLICIES
 from tests.daemon import KEY, Daemon, end_daemons, eventually, spawn_daemon
+from tests.mcp import initialize, post
 
 pytestmark = [pytest.mark.root, pytest.mark.own_host]
 
@@ -110,6 +111,20 @@ def test_a_request_has_one_id_in_its_answer_its_records_and_its_session(world: W
     ]
     assert re.fullmatch(r"[A-Za-z0-9_-]{21}", made)
     assert len(of_request(world, made)) == 1
+
+
+def test_a_call_over_mcp_has_the_id_of_its_request(world: World) -> None:
+    session = initialize(world.daemon)
+    call = {"name": "execute_code", "arguments": {"code": "print(1)"}}
+    asked = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call}
+    answer = post(world.daemon, asked, session=session, headers={"X-Request-Id": "mine-2"})
+    assert answer.headers["X-Request-Id"] == "mine-2"
+    (access,) = (each for each in of_request(world, "mine-2") if each["logger"] == "gaoler.access")
+    assert (access["event"], access["name"], access["error"]) == ("tool", "execute_code", False)
+    assert access["session_id"]
+    refused = post(world.daemon, asked, session=session, key="no-key-of-anybody-77")
+    assert refused.status == 401
+    assert refused.headers["X-Request-Id"]
 
 
 def test_keys_and_limits_of_other_servers_names_hold(world: World) -> None:
