@@ -15,7 +15,7 @@ unexport GAOLER_TEST_MICROVM
 # The tests of sandboxes in virtual machines.
 MICROVM_TESTS ?= tests/microvm tests/contracts/test_backend.py
 
-.PHONY: run test lint types imports unit test-v2 test-microvm crash tools docs bench bench-scale bench-microvm fuzz lock clean
+.PHONY: run test lint types imports unit test-v2 test-microvm crash tools docs dist bench bench-scale bench-microvm fuzz lock clean
 
 run: $(VENV)/installed
 	@$(VENV)/bin/gaoler image build --state-dir $(STATE_DIR)
@@ -69,6 +69,10 @@ tools:
 # The documentation as a site in .cache/site, which needs nobody else's server. The gate builds it too.
 docs: $(VENV)/installed-dev
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
+# What a release consists of, in dist/: archives, lock file, bills of materials, checksums. The same bytes each time.
+dist: $(VENV)/installed-dev
+	@$(VENV)/bin/python deploy/release/archives.py --output dist
 
 bench: $(VENV)/installed-dev
 	@$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
