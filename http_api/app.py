@@ -19,6 +19,7 @@ from http_api import (
     docs_page,
     execute,
     files,
+    health,
     languages,
     openapi,
     problems,
@@ -81,9 +82,9 @@ def create_app(door: Door) -> QuartTrio:
         for method, path, handler in ADMIN_ROUTES:
             endpoint = f"{prefix}{method} {path}".replace(".", "_")
             app.add_url_rule(prefix + path, endpoint, operated(door, handler), methods=[method])
-        app.add_url_rule(f"{prefix}/health", f"{prefix}health", _open(door, files.health), methods=["GET"])
         shared = f"{prefix}/shared/<token>/<name>"
         app.add_url_rule(shared, f"{prefix}shared", _open(door, files.shared), methods=["GET"])
+    health.add_routes(app, door.health)
     if door.settings.documentation:
         _add_documentation(app, door)
     if door.settings.dashboard:

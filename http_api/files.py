@@ -107,14 +107,3 @@ async def delete_session(door: Door, caller: Caller, session: str) -> Response:
     """Answer ``DELETE /sessions/{session}``."""
     await door.files.delete_session(calling(caller), SessionId(session))
     return _json({"message": "Session deleted successfully", "session_id": session})
-
-
-async def health(door: Door) -> Response:
-    """Answer ``GET /health``, for anyone: whether code can be run, and if not, why."""
-    ready = door.health.ready
-    body = {
-        "status": door.health.status,
-        "version": door.health.version,
-        "languages": list(door.health.languages),
-    }
-    return Response(msgspec.json.encode(body), status=200 if ready else 503, content_type="application/json")

@@ -18,6 +18,8 @@ from werkzeug.exceptions import HTTPException
 
 from http_api import problems
 from http_api.body import BoundedConnection, BoundedRequest
+from http_api.health import add_routes
+from http_api.services import Health
 from supervisor.addresses import address_of
 from supervisor.errors import GaolerError, Unauthenticated, Unsupported
 from supervisor.identity.attempts import Attempts
@@ -101,8 +103,8 @@ class _App(QuartTrio):
     request_class = BoundedRequest
 
 
-def create_internal_app(token: str, process: Process, attempts: Attempts, *, health: bool) -> QuartTrio:
-    """Build the application. ``attempts``: of both doors. ``health``: serve that too, where there is no other door."""
+def create_internal_app(token: str, process: Process, attempts: Attempts, health: Health | None = None) -> QuartTrio:
+    """Build the application. ``attempts``: of both doors. ``health``: serve that where there is no other door."""
     app = _App("gaoler-internal", static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=None, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None, PROPAGATE_EXCEPTIONS=False)
     app.url_map.merge_slashes = False
@@ -115,12 +117,8 @@ def create_internal_app(token: str, process: Process, attempts: Attempts, *, hea
         ("GET", "metrics", door.metrics),
     ):
         app.add_url_rule(f"{PREFIX}v1/{path}", path, _logged(handler), methods=[method])
-    if health:
-
-        async def well() -> Response:
-            return _json({"status": "ok" if process.ready else "unavailable"}, 200 if process.ready else 503)
-
-        app.add_url_rule("/health", "health", well, methods=["GET"])
+    if health is not None:
+        add_routes(app, health)
     app.register_error_handler(GaolerError, _refused)
     app.register_error_handler(HTTPException, _http_refused)
     app.register_error_handler(Exception, _failed)

@@ -106,8 +106,9 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         SERVER, "One of them, by its name or an alias", {200: "Language"}, None, (401, 403, 404, 429)
     ),
     **ADMIN_OPERATIONS,
-    ("GET", "/health"): Operation(
-        SERVER, "Whether code can be run", {200: "Health", 503: "Health"}, None, (), (), open=True
+    ("GET", "/health"): Operation(SERVER, "Whether it is alive", {200: "Health"}, None, (), (), open=True),
+    ("GET", "/ready"): Operation(
+        SERVER, "Whether code can be run", {200: "Readiness", 503: "Readiness"}, None, (), (), open=True
     ),
 }
 _QUERY: Final[dict[str, dict[str, Any]]] = {

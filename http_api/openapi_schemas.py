@@ -212,4 +212,20 @@ COMPONENTS: Final[dict[str, Any]] = {
         },
     ),
     "Health": object_of(["status", "version", "languages"], status=TEXT, version=TEXT, languages=NAMES),
+    "Readiness": object_of(
+        ["ready", "status", "role", "version", "checks"],
+        ready={"type": "boolean"},
+        status=TEXT,
+        role=TEXT,
+        version=TEXT,
+        checks={
+            "type": "array",
+            "items": object_of(
+                ["name", "ok"],
+                name=TEXT,
+                ok={"type": "boolean"},
+                reason={**TEXT, "description": "why it is not there, or more about it"},
+            ),
+        },
+    ),
 }

@@ -191,16 +191,35 @@ class Administration(Protocol):
         """Say what is wrong with it, and what to do about that."""
 
 
+class Check(Protocol):
+    """One thing that has to be there."""
+
+    @property
+    def name(self) -> str:
+        """What it is."""
+
+    @property
+    def ok(self) -> bool:
+        """It is there."""
+
+    @property
+    def reason(self) -> str:
+        """Why it is not, or more about it."""
+
+
 class Health(Protocol):
     """Says how the daemon is."""
 
     @property
-    def ready(self) -> bool:
-        """Executions can be run."""
+    def role(self) -> str:
+        """Of the process."""
+
+    async def checks(self) -> Sequence[Check]:
+        """Look at everything that its work needs."""
 
     @property
     def status(self) -> str:
-        """``ok``, or why they cannot."""
+        """``ok``, or why no code can be run."""
 
     @property
     def version(self) -> str:

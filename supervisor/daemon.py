@@ -40,7 +40,7 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
         else:
             front, shared_keys = await _open_membership(stack, prepared, core)
         attempts = attempt_counter(settings)
-        internal = create_internal_app(settings.fleet.service_token, OwnProcess(prepared, core), attempts, health=False)
+        internal = create_internal_app(settings.fleet.service_token, OwnProcess(prepared, core), attempts)
         who = identities(prepared, attempts, shared_keys)
         app = await stack.enter_async_context(open_application(front, who, cast("ASGIFramework", internal)))
         nursery = await stack.enter_async_context(trio.open_nursery())

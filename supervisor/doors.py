@@ -39,15 +39,14 @@ from supervisor.identity.keys import KEY_FILE, MASTER, ApiKey, KeyRing, digest_o
 from supervisor.identity.oauth import OAuthKey, OAuthRules, OAuthVerifier
 from supervisor.identity.operators import Operators
 from supervisor.identity.tokens import PublicKey, TokenRules, TokenVerifier
-from supervisor.jailer.client import JailerClient
 from supervisor.language_view import Languages
 from supervisor.links import FileLinks
 from supervisor.metrics.counts import CountedRates, Counts
 from supervisor.network.explain import explain
 from supervisor.operation import Operation as LocalOperation
 from supervisor.policy import Policy
-from supervisor.pressure import Pressure
 from supervisor.rates import Rate, RateLimiter
+from supervisor.readiness import own_health
 from supervisor.settings import Settings
 from supervisor.told_rates import ToldRates
 from supervisor.views import NetworkAnswer
@@ -93,29 +92,9 @@ class Front:
     counts: Counts
 
 
-@dataclass(frozen=True, slots=True)
-class _Health:
-    jailer: JailerClient
-    languages: tuple[str, ...]
-    pressure: Pressure
-    version: str = __version__
-
-    @property
-    def ready(self) -> bool:
-        return self.jailer.connected and not self.pressure.shortages
-
-    @property
-    def status(self) -> str:
-        if not self.jailer.connected:
-            return "unavailable"
-        short = ", ".join(self.pressure.resources)
-        return f"shedding: {short}" if short else "ok"
-
-
 def own_front(prepared: Prepared, core: Core, rates: Rates) -> Front:
     """Put together what the doors of a daemon with sandboxes of its own work with."""
     settings, policy = prepared.settings, prepared.policy
-    names = tuple(sorted({each.language.name for each in prepared.languages.values()}))
     return Front(
         settings=settings,
         policy=policy,
@@ -129,7 +108,7 @@ def own_front(prepared: Prepared, core: Core, rates: Rates) -> Front:
         links=core.links(settings),
         ids=core.ids,
         operation=LocalOperation(prepared, core),
-        health=_Health(core.jailer, names, core.pressure),
+        health=own_health(prepared, core),
         languages=prepared.catalogue,
         explain_network=lambda url: explain(policy, core.network.rules(), url),
         activity=core.activity,

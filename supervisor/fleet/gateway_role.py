@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -66,6 +66,7 @@ from supervisor.own_core import file_service, queue_limits
 from supervisor.own_files import fleet_secret
 from supervisor.policy import Policy
 from supervisor.pressure import HostLimits, Pressure
+from supervisor.readiness import Check, Health, store_probes
 from supervisor.runtimes.catalogue import load_groups, load_languages
 from supervisor.store.state_tiers import run_archiver
 from supervisor.stores_in_use import Stores, open_stores
@@ -92,7 +93,7 @@ async def serve_gateway(prepared: GatewayPrepared) -> None:
         nursery.start_soon(prepared.connector.await_end)
         nursery.start_soon(go_on, run_sweeper, gateway.front.files, settings.files.sweep_minutes * 60)
         attempts = attempt_counter(settings)
-        internal = create_internal_app(settings.fleet.service_token, gateway, attempts, health=False)
+        internal = create_internal_app(settings.fleet.service_token, gateway, attempts)
         assert stores.link is not None
         keys = SharedKeys(stores.link)
         await keys.look()
@@ -150,11 +151,6 @@ class Gateway:
             return "unavailable: no Redis"
         return "ok" if self.fleet.roster.ready else "unavailable: no worker"
 
-    @property
-    def version(self) -> str:
-        """Version of the gateway."""
-        return __version__
-
     # -- /internal --
 
     def status(self) -> dict[str, Any]:
@@ -208,26 +204,20 @@ _RULES: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Health:
-    gateway: Gateway
-    catalogue: FleetLanguages
+def _health(gateway: Gateway, catalogue: FleetLanguages, stores: Stores) -> Health:
+    return Health(
+        role="gateway",
+        say=lambda: gateway.status_text,
+        names=lambda: [each.name for each in catalogue.languages if each.installed],
+        known=partial(_checks, gateway.fleet.roster),
+        probes=store_probes(gateway.prepared.settings, stores),
+    )
 
-    @property
-    def ready(self) -> bool:
-        return self.gateway.ready
 
-    @property
-    def status(self) -> str:
-        return self.gateway.status_text
-
-    @property
-    def version(self) -> str:
-        return __version__
-
-    @property
-    def languages(self) -> tuple[str, ...]:
-        return tuple(each.name for each in self.catalogue.languages if each.installed)
+def _checks(roster: Roster) -> Iterator[Check]:
+    seen, workers = roster.reachable, len(roster.ready)
+    yield Check("fleet", seen, "" if seen else "Redis did not answer when it was looked at")
+    yield Check("workers", bool(workers), f"{workers} take work" if workers else "none takes work")
 
 
 @asynccontextmanager
@@ -322,7 +312,7 @@ def _front(
         links=FileLinks(fleet.ids, settings.http.link_minutes * 60, clock=time.time),
         ids=fleet.ids,
         operation=gateway,
-        health=_Health(gateway, fleet.roster.languages),
+        health=_health(gateway, fleet.roster.languages, stores),
         languages=fleet.roster.languages,
         explain_network=lambda url: explain(policy, _rules(policy, gateway.rules), url),
         activity=gateway.activity,

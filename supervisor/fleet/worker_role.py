@@ -16,6 +16,7 @@ from supervisor.fleet.membership import Member, open_member, open_worker
 from supervisor.listening import Place, await_signal, listen, stop_soon
 from supervisor.own_core import open_core
 from supervisor.own_process import OwnProcess
+from supervisor.readiness import own_health
 
 log: Final = logging.getLogger("gaoler.worker")
 
@@ -30,7 +31,9 @@ async def serve_worker(prepared: Prepared) -> None:
     async with open_core(prepared) as core, open_member(prepared, core) as member, trio.open_nursery() as nursery:
         start_keeping(nursery, prepared, core)
         process = OwnProcess(prepared, core, member.drain)
-        app = create_internal_app(settings.fleet.service_token, process, attempt_counter(settings), health=True)
+        app = create_internal_app(
+            settings.fleet.service_token, process, attempt_counter(settings), own_health(prepared, core)
+        )
         stop, hurry = trio.Event(), trio.Event()
         nursery.start_soon(await_signal, member.leaving, hurry)
         async with open_worker(member):

@@ -109,7 +109,7 @@ def test_an_unknown_option_of_the_build_is_refused() -> None:
 def answering(status: int) -> Iterator[int]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status if self.path == "/health" else 404)
+            self.send_response(status if self.path == "/ready" else 404)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

@@ -127,7 +127,8 @@ def test_a_worker_has_the_time_to_drain() -> None:
 
 def test_probes_ask_what_there_is_to_ask() -> None:
     gateway, worker = container("gateway"), container("worker")
-    assert gateway["readinessProbe"]["httpGet"]["path"] == "/health"
+    assert gateway["readinessProbe"]["httpGet"]["path"] == "/ready"
+    assert gateway["livenessProbe"]["httpGet"]["path"] == "/health"
     assert settings_of(environment("gateway")).bind.endswith(f":{gateway['ports'][0]['containerPort']}")
     # A worker's listener is for its own container.
     assert settings_of(environment("worker")).bind.startswith("127.0.0.1:")

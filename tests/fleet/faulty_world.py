@@ -91,7 +91,7 @@ class World:
         """Everything is there, everything works, and every job has come to an end."""
         gateways = [each.daemon for each in self.fleet.gateways]
         for gateway in gateways:
-            eventually(lambda gateway=gateway: gateway.request("GET", "/health").status == 200)  # type: ignore[misc]
+            eventually(lambda gateway=gateway: gateway.request("GET", "/ready").status == 200)  # type: ignore[misc]
             for address, content in self.kept.items():
                 assert gateway.request("GET", address).body == content
             told = stream(gateway, marked("0", "open('/mnt/data/out.txt', 'w').write('whole')"))

@@ -173,7 +173,7 @@ def test_a_worker_that_hears_nothing_for_a_moment_loses_nothing(world: World) ->
         wire.stall()
     over = lasting(1.0)
     while not over():
-        assert world.gateway().request("GET", "/health").status == 200
+        assert world.gateway().request("GET", "/ready").status == 200
     for wire in (world.wires["w1"], world.wires["w2"]):
         wire.flow()
     all_end([each.result() for each in asked])

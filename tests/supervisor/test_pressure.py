@@ -259,7 +259,12 @@ async def test_a_daemon_that_is_short_of_memory_refuses_at_every_door_and_gives_
                 assert "short of memory" in refusal
                 assert "try again in" in refusal
         health = daemon.request("GET", "/health", key=None)
-        assert (health.status, health.json["status"]) == (503, "shedding: memory")
+        assert (health.status, health.json["status"]) == (200, "shedding: memory")
+        ready = daemon.request("GET", "/ready", key=None)
+        assert (ready.status, ready.json["ready"]) == (503, False)
+        missing = [each for each in ready.json["checks"] if not each["ok"]]
+        assert [each["name"] for each in missing] == ["memory"]
+        assert "host.free_memory_bytes" in missing[0]["reason"]
         eventually(lambda: "nsjail" not in daemon.names() and "catatonit" not in daemon.names())
         assert sum("shedding load" in line for line in daemon.lines()) == 1
         assert not [path for path in (daemon.state_dir / "data" / "blobs").rglob("*") if path.is_file()]
