@@ -75,6 +75,12 @@ _LEVELS: Final[tuple[LoggingLevel, ...]] = (
 _Context = ServerRequestContext[Any, Any]
 
 
+def _trace_of(params: CallToolRequestParams) -> str | None:
+    """Give the client's place in its own trace, if the call itself says it: it is nearer than the request around it."""
+    given = None if params.meta is None else params.meta.get("traceparent")
+    return given if isinstance(given, str) else None
+
+
 class Handlers:
     """Everything that is asked of the server. ``local``: who calls where no transport says it (stdio)."""
 
@@ -103,7 +109,7 @@ class Handlers:
         if entry is None:
             raise MCPError(INVALID_PARAMS, f"there is no tool {params.name[:100]!r}: tools/list has them")
         visit = self._visit(context)
-        begin_request(visit.request_id, visit.traceparent)
+        begin_request(visit.request_id, _trace_of(params) or visit.traceparent)
         call = Call(self._door, self._recent, visit, context)
         started = trio.current_time()
         result = await self._guarded(call, entry, params.arguments or {})

@@ -37,6 +37,7 @@ from supervisor.settings import Settings
 from supervisor.stores_in_use import Stores
 from supervisor.tier import TierRules
 from supervisor.tls import Certificate
+from supervisor.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
     from supervisor.fleet.sharing import Sharing
@@ -67,7 +68,7 @@ class Prepared:
     bound: socket.socket | None = None
     """Of the host's network, which the daemon is not in; ``None``: a unix socket that it makes itself, or nothing."""
     dial: Dial | None = None
-    """The way to Redis and S3, where the settings name one of them."""
+    """The way to Redis, S3 and the receiver of spans, where the settings name one of them."""
     connector: Connector | None = None
     """Behind ``dial``; when it ends, so does the daemon."""
     signing_key: tuple[str, bytes] | None = None
@@ -142,6 +143,7 @@ class Core:
     sharing: Sharing | None
     """With other daemons, if sessions are in Redis."""
     counts: Counts
+    tracer: Tracer | None
     activity: Activity
     """What is done with all of these."""
 

@@ -42,7 +42,7 @@ def examine_stores(settings: Settings) -> Iterator[Finding]:
     """Try Redis, S3 and what the role needs. What it writes it removes."""
     yield from _role(settings)
     try:
-        allowed = named_places(settings.redis, settings.s3)
+        allowed = named_places(settings.redis, settings.s3, settings.tracing.url)
     except ConfigurationError as error:
         yield Finding("places to dial", "fail", error.message, f"mend {error.field}")
         return

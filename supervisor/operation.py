@@ -21,6 +21,7 @@ from supervisor.metrics.sources import (
     of_reconciliation,
     of_stores,
     of_totals,
+    of_tracer,
 )
 from supervisor.metrics.text import Point, as_text
 from supervisor.network.rule_files import RuleSet
@@ -91,6 +92,7 @@ class Operation:
         yield from of_counts(core.counts)
         yield from of_network(core.network, core.rules.faults)
         yield from of_stores(core.stores)
+        yield from of_tracer(core.tracer)
         yield from of_process()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import trio
 
 from supervisor.activity.activity import Activity
 from supervisor.admission import Admission
-from supervisor.core import Core, Prepared
+from supervisor.core import Core, GatewayPrepared, Prepared
 from supervisor.executor import Executor
 from supervisor.fair_queue import QueueLimits
 from supervisor.file_tools import OwnTurns
@@ -41,6 +41,7 @@ from supervisor.results import ResultLimits
 from supervisor.settings import Settings
 from supervisor.store import Quota
 from supervisor.stores_in_use import Stores, open_stores
+from supervisor.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
     from supervisor.fleet.sharing import Sharing
@@ -52,6 +53,7 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
     settings = prepared.settings
     data = settings.state_path / "data"
     async with (
+        open_tracer(prepared, partial(counted_name, prepared.catalogue)) as tracer,
         open_stores(settings, prepared.dial, data) as stores,
         open_jailer(prepared.jailer.socket_path) as jailer,
         _open_network(prepared) as (network, rules),
@@ -119,8 +121,29 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
                     stores=stores,
                     sharing=sharing,
                     counts=Counts(),
-                    activity=Activity(partial(counted_name, prepared.catalogue)),
+                    tracer=tracer,
+                    activity=Activity(partial(counted_name, prepared.catalogue), tracer),
                 )
+
+
+@asynccontextmanager
+async def open_tracer(
+    prepared: Prepared | GatewayPrepared, language_of: Callable[[str], str]
+) -> AsyncIterator[Tracer | None]:
+    """Have executions traced for the block, if the settings say where to."""
+    settings = prepared.settings
+    if not settings.tracing.url:
+        yield None
+        return
+    # Who has no use for it should not wait for protobuf.
+    from supervisor.tracing.exporter import open_tracing
+
+    assert prepared.dial is not None
+    role = settings.fleet.role
+    async with open_tracing(
+        settings.tracing, prepared.dial, name=prepared.name, role=role, language_of=language_of
+    ) as tracer:
+        yield tracer
 
 
 def _sharing(prepared: Prepared, stores: Stores) -> Sharing | None:

@@ -31,6 +31,7 @@ _KEY_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _FILES: Final = {
     "redis": ("ca", "certificate", "certificate_key"),
     "s3": ("ca",),
+    "tracing": ("ca",),
 }
 
 
@@ -74,6 +75,7 @@ def read_remote_files(settings: Settings) -> RemoteFiles:
     for table, encrypted in (
         ("redis", settings.redis.url.startswith("rediss")),
         ("s3", settings.s3.url.startswith("https:")),
+        ("tracing", settings.tracing.url.startswith("https:")),
     ):
         if encrypted and (table, "ca") not in given and HOST_AUTHORITIES.exists():
             given[table, "ca"] = _read(HOST_AUTHORITIES, f"{table}.ca")
@@ -83,7 +85,7 @@ def read_remote_files(settings: Settings) -> RemoteFiles:
 def start_way_out(
     settings: Settings, program: bytes, readable: Sequence[Path], hosts: Sequence[Path], *, as_root: bool
 ) -> Connector | None:
-    """Start the connector, if the settings name a Redis or an S3. ``program``: its seccomp filter.
+    """Start the connector, if the settings name a Redis, an S3 or a receiver of spans. ``program``: its seccomp filter.
 
     ``readable``: where its code is; ``hosts``: directories in which the host says how names are found. Started by root
     it becomes the last uid of the subordinate range, which no sandbox has.
@@ -91,7 +93,7 @@ def start_way_out(
     Raises:
         ConfigurationError: a setting names no place, or it does not start.
     """
-    allowed = named_places(settings.redis, settings.s3)
+    allowed = named_places(settings.redis, settings.s3, settings.tracing.url)
     if not allowed.places:
         return None
     view = None

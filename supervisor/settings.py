@@ -25,6 +25,7 @@ from supervisor.settings_aliases import find_aliases, origin_of
 from supervisor.settings_fleet import SECRET, FleetSettings, RedisSettings, S3Settings, StateSettings
 from supervisor.settings_operation import LimitsSettings, LogSettings
 from supervisor.settings_theirs import ROWS
+from supervisor.settings_tracing import TracingSettings
 
 DEFAULT_FILE: Final = Path("/etc/gaoler/gaoler.toml")
 ENVIRONMENT_PREFIX: Final = "GAOLER_"
@@ -436,6 +437,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     admin: AdminSettings = AdminSettings()
     usage: UsageSettings = UsageSettings()
     jwt: JwtSettings = JwtSettings()
+    tracing: TracingSettings = TracingSettings()
     egress: EgressSettings = EgressSettings()
     microvm: MicrovmSettings = MicrovmSettings()
     jailer: JailerSettings = JailerSettings()
@@ -731,8 +733,10 @@ def _check_proxies(http: HttpSettings) -> None:
 
 
 def on_this_host_alone(settings: Settings) -> Settings:
-    """Give the same settings without Redis, S3 and fleet: for what keeps nothing beyond its own end."""
-    return msgspec.structs.replace(settings, redis=RedisSettings(), s3=S3Settings(), fleet=FleetSettings())
+    """Give the same settings without Redis, S3, fleet and tracing: for what keeps nothing beyond its own end."""
+    return msgspec.structs.replace(
+        settings, redis=RedisSettings(), s3=S3Settings(), fleet=FleetSettings(), tracing=TracingSettings()
+    )
 
 
 def _check_microvm(microvm: MicrovmSettings) -> None:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Final
 
 import msgspec
@@ -18,7 +18,8 @@ from supervisor.activity.timeline import Timeline, watch_steps
 from supervisor.activity.totals import Totals
 from supervisor.errors import ConfigurationError, GaolerError, SandboxFailed, StorageFull, StoreUnavailable
 from supervisor.execution import ExecutionRequest, ExecutionResult, new_id
-from supervisor.request_context import current_request
+from supervisor.request_context import current_request, under
+from supervisor.tracing.tracer import Tracer
 
 log: Final = logging.getLogger("gaoler.activity")
 
@@ -82,11 +83,12 @@ class Running:
 class Activity:
     """Watches executions. ``on_ended`` is told of each end, and must neither wait nor raise.
 
-    ``language_of`` as of :class:`supervisor.activity.totals.Totals`.
+    ``language_of`` as of :class:`supervisor.activity.totals.Totals`; ``tracer``: where each is told, if anywhere.
     """
 
-    def __init__(self, language_of: Callable[[str], str] = str) -> None:
+    def __init__(self, language_of: Callable[[str], str] = str, tracer: Tracer | None = None) -> None:
         self.totals = Totals(language_of)
+        self._tracer = tracer
         self.on_ended: list[Callable[[ExecutionRecord], None]] = []
         self._running: OrderedDict[str, Running] = OrderedDict()
         self._recent: deque[ExecutionRecord] = deque(maxlen=RECENT)
@@ -141,9 +143,11 @@ class Activity:
             began_at=time.time(),
         )
         running = self._running[record.id] = Running(record, watch_steps())
+        place = None if self._tracer is None else self._tracer.begin(record.traceparent)
         self._tell("began", record)
         try:
-            yield running
+            with nullcontext() if place is None else under(place.traceparent):
+                yield running
         except trio.Cancelled:
             running.end_as("cancelled")
             raise
@@ -152,7 +156,9 @@ class Activity:
             raise
         finally:
             del self._running[record.id]
-            self._end(running.ended())
+            self._end(ended := running.ended())
+            if self._tracer is not None and place is not None:
+                self._tracer.end(place, ended, running.timeline.began, running.timeline.passes)
 
     def note_running(self, running: Running) -> None:
         """Note that it has got its place."""

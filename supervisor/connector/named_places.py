@@ -1,4 +1,4 @@
-"""Which servers the settings name: ``redis`` and ``s3`` to the connector's allowlist. Pure.
+"""Which servers the settings name: ``redis``, ``s3`` and ``tracing.url`` to the connector's allowlist. Pure.
 
 Addresses only: user names, passwords and keys stay where they are, so that the connector never has them.
 """
@@ -21,12 +21,12 @@ _SCHEMES: Final = {
     for scheme in ("redis", "rediss")
     for kind in ("", "+sentinel", "+cluster")
 }
-_S3_PORTS: Final = {"http": 80, "https": 443}
+_HTTP_PORTS: Final = {"http": 80, "https": 443}
 _PLACE: Final = re.compile(r"(?P<host>\[[^\[\]]*\]|[^\[\]:]*)(:(?P<port>[0-9]+))?")
 _NODE: Final = re.compile(r"(?P<where>.+):(?P<port>[0-9]+)")
 
 
-def named_places(redis: RedisSettings, s3: S3Settings) -> Allowed:
+def named_places(redis: RedisSettings, s3: S3Settings, tracing_url: str = "") -> Allowed:
     """Give all that these settings let be dialled: nothing, if neither is switched on.
 
     Raises:
@@ -44,6 +44,8 @@ def named_places(redis: RedisSettings, s3: S3Settings) -> Allowed:
             (networks if "/" in where else places).add((where, port))
     if s3.url:
         places |= _of_s3(s3)
+    if tracing_url:
+        places.add(_of_url(tracing_url, "tracing.url"))
     return Allowed(frozenset(places), frozenset(networks))
 
 
@@ -66,16 +68,20 @@ def _of_redis_url(url: str) -> set[tuple[str, int]]:
 
 
 def _of_s3(s3: S3Settings) -> set[tuple[str, int]]:
-    parts = urlsplit(s3.url)
-    try:
-        port = parts.port or _S3_PORTS[parts.scheme]
-    except ValueError:
-        raise ConfigurationError("s3.url: the port is 1 to 65535", field="s3.url") from None
-    host = _host(parts.hostname or "", "s3.url")
+    host, port = _of_url(s3.url, "s3.url")
     places = {(host, port)}
     if not s3.path_style and not _is_address(host):
         places.add((_host(f"{s3.bucket}.{host}", "s3.bucket"), port))
     return places
+
+
+def _of_url(url: str, field: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    try:
+        port = parts.port or _HTTP_PORTS[parts.scheme]
+    except ValueError:
+        raise ConfigurationError(f"{field}: the port is 1 to 65535", field=field) from None
+    return _host(parts.hostname or "", field), port
 
 
 def _place(text: str, default_port: int, field: str) -> tuple[str, int]:

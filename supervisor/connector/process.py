@@ -154,7 +154,7 @@ def _shown(question: wire.Question) -> str:
 def _refusal(question: wire.Question) -> wire.Answer:
     return wire.Answer(
         errno.EACCES,
-        f"{_shown(question)} is named by neither redis.url, redis.nodes nor s3.url: "
+        f"{_shown(question)} is named by neither redis.url, redis.nodes, s3.url nor tracing.url: "
         "nodes behind sentinels or of a cluster go into redis.nodes"[:400],
     )
 

@@ -50,6 +50,7 @@ from supervisor.identity.derived import DerivedIds
 from supervisor.lasting import lasting_session
 from supervisor.live import LiveSessions
 from supervisor.policy import Policy
+from supervisor.request_context import begin_request
 from supervisor.tool_calls import CallsWanted, Leg
 
 MAX_WAIT_SECONDS: Final = 60.0
@@ -92,6 +93,8 @@ async def perform(services: Services, ask: Ask, say: Say) -> Reply:
     Raises:
         GaolerError: what the objects behind raise.
     """
+    if isinstance(ask, Execute | StartProgram | ResumeProgram):
+        begin_request(ask.origin.request_id, ask.origin.traceparent)
     return await _WORK[type(ask)](services, ask, say)
 
 

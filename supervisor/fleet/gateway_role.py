@@ -58,11 +58,11 @@ from supervisor.language_view import Stock, counted_name, language_table
 from supervisor.links import FileLinks
 from supervisor.listening import Place, await_signal, listen, stop_soon
 from supervisor.metrics.counts import Counts
-from supervisor.metrics.sources import of_build, of_counts, of_process, of_stores, of_totals
+from supervisor.metrics.sources import of_build, of_counts, of_process, of_stores, of_totals, of_tracer
 from supervisor.metrics.text import as_text
 from supervisor.network.explain import explain
 from supervisor.network.rules_in_force import RulesInForce
-from supervisor.own_core import file_service, queue_limits
+from supervisor.own_core import file_service, open_tracer, queue_limits
 from supervisor.own_files import fleet_secret
 from supervisor.policy import Policy
 from supervisor.pressure import HostLimits, Pressure
@@ -71,6 +71,7 @@ from supervisor.runtimes.catalogue import load_groups, load_languages
 from supervisor.store.state_tiers import run_archiver
 from supervisor.stores_in_use import Stores, open_stores
 from supervisor.tiers_in_force import tiers_wanted
+from supervisor.tracing.tracer import Tracer
 
 log: Final = logging.getLogger("gaoler.gateway")
 
@@ -128,6 +129,7 @@ class Gateway:
     seen: Backlog
     """What waited at the last look."""
     activity: Activity
+    tracer: Tracer | None
     counts: Counts = field(default_factory=Counts)
     made_front: Front | None = None
 
@@ -195,8 +197,17 @@ class Gateway:
 
     async def metrics(self) -> str:
         """Give all figures as text."""
-        own = (of_totals(self.activity.totals), of_counts(self.counts), of_stores(self.stores), of_process())
-        return as_text(chain(of_build("gateway"), of_fleet(self.fleet, self.seen), *own))
+        return as_text(
+            chain(
+                of_build("gateway"),
+                of_fleet(self.fleet, self.seen),
+                of_totals(self.activity.totals),
+                of_counts(self.counts),
+                of_stores(self.stores),
+                of_tracer(self.tracer),
+                of_process(),
+            )
+        )
 
 
 _RULES: Final = (
@@ -237,6 +248,7 @@ async def _open_gateway(prepared: GatewayPrepared, stores: Stores) -> AsyncItera
     async with (
         open_announcer(link, settings.fleet, record) as announcer,
         open_replies(link, name) as replies,
+        open_tracer(prepared, lambda name: counted_name(roster.languages, name)) as tracer,
         trio.open_nursery() as nursery,
     ):
         tiers = tiers_wanted(settings, prepared.policies, load_languages())
@@ -257,9 +269,9 @@ async def _open_gateway(prepared: GatewayPrepared, stores: Stores) -> AsyncItera
             programs=ProgramPlaces(link, settings.tools.token_seconds),
             queue_seconds=settings.execution.queue_seconds,
         )
-        activity = Activity(partial(counted_name, roster.languages))
+        activity = Activity(partial(counted_name, roster.languages), tracer)
         rules = RulesInForce(prepared.rule_source)
-        gateway = Gateway(prepared, fleet, stores, queue, rules, Backlog({}), activity)
+        gateway = Gateway(prepared, fleet, stores, queue, rules, Backlog({}), activity, tracer)
         gateway.made_front = _front(prepared, stores, gateway, pressure, nursery)
         changes = Changes(link, name)
         gateway.front.files.on_changed = changes.note

@@ -42,18 +42,27 @@ class Message(Struct, frozen=True, forbid_unknown_fields=True, tag_field="do"):
     """Something that a gateway asks."""
 
 
+class Origin(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which request it is for, and where in a trace: for logs and traces only."""
+
+    request_id: Annotated[str, Meta(max_length=128)] = ""
+    traceparent: Annotated[str, Meta(max_length=256)] = ""
+
+
 class Execute(Message, frozen=True, tag="execute"):
     """Run code. Answer: :class:`Finished`."""
 
     request: ExecutionRequest
     listens: bool
     """Somebody wants output as it is produced."""
+    origin: Origin = Origin()
 
 
 class StartProgram(Message, frozen=True, tag="start_program"):
     """Run a program with tools up to its first calls. Answer: a leg."""
 
     request: ProgramRequest
+    origin: Origin = Origin()
 
 
 class ResumeProgram(Message, frozen=True, tag="resume_program"):
@@ -62,6 +71,7 @@ class ResumeProgram(Message, frozen=True, tag="resume_program"):
     principal: Principal
     token: str
     results: tuple[ToolResult, ...]
+    origin: Origin = Origin()
 
 
 class CancelProgram(Message, frozen=True, tag="cancel_program"):

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
+from supervisor.activity.timeline import steps
 from supervisor.admission import Admission
 from supervisor.errors import Busy, InvalidRequest, NotFound, SandboxFailed
 from supervisor.execution import (
@@ -37,6 +38,7 @@ from supervisor.fleet.messages import (
     Found,
     Infos,
     ListProcesses,
+    Origin,
     Output,
     PictureGiven,
     Pictures,
@@ -63,6 +65,7 @@ from supervisor.fleet.told_output import Checked
 from supervisor.identity.derived import DerivedIds
 from supervisor.lasting import lasting_session
 from supervisor.policy import Policy
+from supervisor.request_context import current_request
 from supervisor.tier import TierRules, is_below
 from supervisor.tool_calls import Leg, ProgramRequest, ToolResult
 from supervisor.views import Picture, ProcessInfo, ProcessOutput, SearchResult
@@ -79,6 +82,12 @@ def _is(reply: Reply, kind: type[_T]) -> _T:
     if not isinstance(reply, kind):
         raise SandboxFailed("the worker said what no worker says")
     return reply
+
+
+def _origin() -> Origin:
+    """Say for which request something is asked, so that what the worker writes and tells of it belongs to that."""
+    context = current_request()
+    return Origin() if context is None else Origin(context.request_id, context.traceparent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +148,7 @@ class RemoteExecutor:
         lasting = lasting_session(request, fleet.policy, fleet.ids)
         if lasting is not None:
             request = replace(request, session_id=lasting)
-        errand = Errand(Execute(request, listens=listener is not None), fleet.queue_seconds, tier)
+        errand = Errand(Execute(request, listens=listener is not None, origin=_origin()), fleet.queue_seconds, tier)
 
         checked = None if listener is None else Checked(listener)
 
@@ -150,6 +159,7 @@ class RemoteExecutor:
                 on_admitted()
 
         async with fleet.admission.place(request.principal):
+            steps().passed("admission")
             holder = None if lasting is None else await fleet.leases.holder_of(lasting)
             lane = fleet.lane(language, tier, holder)
             fallback = None if holder is None else fleet.lane(language, tier)
@@ -188,8 +198,9 @@ class RemotePrograms:
         """
         fleet, execution = self._fleet, request.execution
         tier = fleet.tiers.choose(execution.principal, request.dialect, execution.tier)
-        errand = Errand(StartProgram(request), fleet.queue_seconds, tier)
+        errand = Errand(StartProgram(request, _origin()), fleet.queue_seconds, tier)
         async with fleet.admission.place(execution.principal):
+            steps().passed("admission")
             reply = await fleet.calls.ask(errand, fleet.lane(request.dialect, tier), _admitting(on_admitted))
         return leg_of(_leg(reply))
 
@@ -209,7 +220,7 @@ class RemotePrograms:
         worker = place_in_token(token)
         if worker not in {each.name for each in self._fleet.roster.workers}:
             raise NotFound("Execution not found or expired", field="continuation_token")
-        errand = Errand(ResumeProgram(principal, token, tuple(results)), BEGIN_SECONDS)
+        errand = Errand(ResumeProgram(principal, token, tuple(results), _origin()), BEGIN_SECONDS)
         reply = await self._fleet.calls.ask(errand, worker_lane(worker), _admitting(on_admitted))
         return leg_of(_leg(reply))
 

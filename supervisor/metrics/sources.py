@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from supervisor.network.grants import Network
     from supervisor.redis_link.link import RedisLink
     from supervisor.stores_in_use import Stores
+    from supervisor.tracing.tracer import Tracer
 
 LIMITS: Final = {"memory": "out_of_memory", "time": "timed_out", "output": "output_limit"}
 """Limits, and the outcomes of executions that were ended at them."""
@@ -135,6 +136,16 @@ def of_counts(counts: Counts) -> Iterator[Point]:
         yield Point("gaoler_rate_refusals_total", count, (kind,))
     yield Point("gaoler_authentication_failures_total", counts.authentication_failures)
     yield Point("gaoler_event_loop_lag_seconds", counts.lag)
+
+
+def of_tracer(tracer: Tracer | None) -> Iterator[Point]:
+    """Give the figures of tracing, where there is any."""
+    if tracer is None:
+        return
+    for outcome, count in tracer.spans.items():
+        yield Point("gaoler_tracing_spans_total", count, (outcome,))
+    for outcome, count in tracer.exports.items():
+        yield Point("gaoler_tracing_exports_total", count, (outcome,))
 
 
 def of_process() -> Iterator[Point]:
