@@ -74,10 +74,10 @@ def serve(bind: str | None, role: Role | None, show_key: bool, state_dir: str | 
         loaded = load_settings(config, flags, serving=True)
         opened = open_log(loaded.settings)
         for notice in loaded.notices:
-            log.warning("%s", notice)
+            log.info("%s", notice)
         with opened.taking_in():
             ready = prepare_role(loaded.settings)
-        opened.hide.add([ready.api_key])
+        opened.hide.add([ready.api_key, ready.admin_key])
         if show_key:
             _show_key(loaded.settings, ready)
         fault: BaseException | None = None

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.policy import PACKAGED_POLICIES
-from tests.daemon import KEY, Daemon, end_daemons, eventually, spawn_daemon
+from tests.daemon import KEY, Daemon, end_daemons, eventually, spawn_daemon, started
+from tests.journal import fields
 from tests.mcp import initialize, post
 
 pytestmark = [pytest.mark.root, pytest.mark.own_host]
@@ -24,6 +26,14 @@ OTHER_KEY = "another-key-of-callers-77"
 ADMIN_KEY = "the-operators-own-key-88"
 PLANTED = "PLANTED-XYZZY"
 FILE_BYTES = 65_536
+JOURNAL_HERE = """
+mount -t tmpfs none /run
+mkdir -p /run/systemd/journal
+mount --bind "$1" /run/systemd/journal
+shift
+exec "$@"
+"""
+"""Has a directory where the host has its journal's, for a program in a mount namespace of its own."""
 
 
 class World:
@@ -164,6 +174,27 @@ def test_the_daemon_puts_its_full_file_aside_without_any_rights(world: World) ->
     assert all(each.stat().st_size <= FILE_BYTES for each in world.files())
     assert all(each.stat().st_mode & 0o027 == 0 for each in world.files())
     assert world.records()
+
+
+def test_a_daemon_without_rights_goes_on_speaking_to_the_journal(image_dir: Path, state_dir: Path) -> None:
+    """It has connected before: in its own view there is no journal, and its filter lets it connect nowhere."""
+    place = state_dir / "journal"
+    place.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(place / "socket"))
+        journal.settimeout(60)
+        prefix = ["unshare", "--mount", "sh", "-euc", JOURNAL_HERE, "sh", str(place)]
+        spawn_daemon(state_dir, image_dir, settings={"GAOLER_LOG_FORMAT": "journal"}, prefix=prefix)
+        heard: list[dict[str, str]] = []
+        while not (found := re.match(r"listening on http://(\S+)", (heard or [{"EVENT": ""}])[-1]["EVENT"])):
+            heard.append(fields(journal.recv(65536)))
+        assert [each for each in heard if each["LOGGER"] == "gaoler.jailer" and each["PRIORITY"] == "6"]
+        daemon = Daemon(started[-1][1], state_dir, found[1])
+        daemon.request("GET", "/v1/health", headers={"X-Request-Id": "mine-3"})
+        while heard[-1].get("REQUEST_ID") != "mine-3":
+            heard.append(fields(journal.recv(65536)))
+    assert (heard[-1]["LOGGER"], heard[-1]["STATUS"], heard[-1]["EVENT"]) == ("gaoler.access", "200", "request")
+    assert daemon.log_path.read_text() == ""
 
 
 def test_a_jailer_that_refuses_to_start_says_why_in_the_form_of_the_log(image_dir: Path, state_dir: Path) -> None:

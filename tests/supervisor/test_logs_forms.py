@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import socket
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from supervisor.logs.relay import LINE_BYTES, Relay
 from supervisor.logs.rotating import RotatingFile, open_log_file
 from supervisor.logs.taken_apart import take_apart
 from supervisor.request_context import begin_request, work_for_session
+from tests.journal import fields
 
 SECRET = 'hush-"hush"-0123'
 
@@ -240,17 +240,6 @@ def test_a_file_of_another_owner_is_never_given_away(directory: Path) -> None:
 
 
 # -- the journal --
-
-
-def fields(datagram: bytes) -> dict[str, str]:
-    found: dict[str, str] = {}
-    while datagram:
-        name, _, rest = datagram.partition(b"\n")
-        (length,) = struct.unpack("<Q", rest[:8])
-        found[name.decode()] = rest[8 : 8 + length].decode()
-        assert rest[8 + length : 9 + length] == b"\n"
-        datagram = rest[9 + length :]
-    return found
 
 
 def test_the_journal_gets_each_record_with_its_fields(tmp_path: Path, log: logging.Logger) -> None:
