@@ -7,9 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import trio
-
-from supervisor.activity.activity import Activity
+from http_api.admin.services import Administration
 from supervisor.execution import (
     ExecutionRequest,
     ExecutionResult,
@@ -151,44 +149,6 @@ class Operation(Protocol):
 
     async def metrics(self) -> str:
         """Give all figures as text."""
-
-
-class Followers(Protocol):
-    """Counts who follows executions."""
-
-    most: int
-
-    @property
-    def full(self) -> bool:
-        """No more may."""
-
-    def enter(self) -> bool:
-        """Count one more; ``False``: no more may."""
-
-    def leave(self) -> None:
-        """One has gone."""
-
-
-class Administration(Protocol):
-    """What the admin API asks of the rest; who asks has been checked."""
-
-    @property
-    def activity(self) -> Activity:
-        """Executions, as they run and have ended."""
-
-    @property
-    def followers(self) -> Followers:
-        """Who is told of executions as they happen."""
-
-    @property
-    def stopping(self) -> trio.Event:
-        """Set when the server stops: what would go on for ever ends then."""
-
-    def overview(self) -> dict[str, Any]:
-        """Say what this process is, and how much it has to do."""
-
-    async def health(self) -> dict[str, Any]:
-        """Say what is wrong with it, and what to do about that."""
 
 
 class Check(Protocol):

@@ -257,12 +257,9 @@ def _change_keys(settings: Settings, work: Callable[[Sequence[ApiKey]], tuple[li
         from supervisor.fleet.shared_keys import change_keys
 
         return change_keys(settings, work)
-    from supervisor.identity.keys import read_keys, write_keys
+    from supervisor.identity.keys import change_key_file
 
-    path = _key_file(settings)
-    keys, result = work(read_keys(path))
-    write_keys(path, keys, settings.jailer.daemon_uid)
-    return result
+    return change_key_file(_key_file(settings), settings.jailer.daemon_uid, work)
 
 
 def _read_keys(settings: Settings) -> Sequence[ApiKey]:

@@ -106,13 +106,10 @@ fleet.add_command(workers)
 @config_option
 def drain(name: str, config: Path | None) -> None:
     """Have a worker leave: it finishes what it runs, hands its sessions over, and ends. It sees this in a heartbeat."""
-    from supervisor.fleet.registry import Registry
+    from supervisor.fleet.registry import Registry, drain_worker
 
     async def ask(link: RedisLink, settings: FleetSettings) -> None:
-        registry = Registry(link, settings)
-        if not any(each.name == name for each in await registry.workers()):
-            raise NotFound(f"there is no worker {name}: see 'gaoler workers'")
-        await registry.ask_to_leave(name)
+        await drain_worker(Registry(link, settings), name)
 
     with plain_errors():
         _with_redis(config, ask)

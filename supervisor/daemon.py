@@ -45,7 +45,7 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
         app = await stack.enter_async_context(open_application(front, who, cast("ASGIFramework", internal)))
         nursery = await stack.enter_async_context(trio.open_nursery())
         start_keeping(nursery, prepared, core)
-        stop = front.administration.stopping
+        stop = front.means.stopping
         nursery.start_soon(await_signal, stop)
         await nursery.start(
             listen, app, Place(settings, prepared.bound, prepared.own_filter, prepared.certificate), stop
@@ -68,7 +68,7 @@ async def _open_membership(
 
     member = await stack.enter_async_context(open_member(prepared, core))
     await stack.enter_async_context(open_worker(member))
-    return own_front(prepared, core, member.rates()), member.shared_keys
+    return own_front(prepared, core, member.rates(), member.shared_keys.change_and_look), member.shared_keys
 
 
 def start_keeping(nursery: trio.Nursery, prepared: Prepared, core: Core) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -22,9 +22,11 @@ from mcp_server.transport import McpApp, serves
 from supervisor import __version__
 from supervisor.activity.activity import Activity
 from supervisor.activity.watched import WatchedExecutor, WatchedPrograms
-from supervisor.administration.administration import Administration
-from supervisor.administration.followers import Followers
+from supervisor.administration.administration import Administration, Means, open_administration
+from supervisor.administration.egress import OwnEgress
+from supervisor.administration.keys import Change
 from supervisor.administration.own_process import OwnProcess
+from supervisor.administration.sessions import Sessions
 from supervisor.assistants import Assistants as LocalAssistants
 from supervisor.assistants import as_picture
 from supervisor.background import Background
@@ -39,9 +41,11 @@ from supervisor.identity.keys import KEY_FILE, MASTER, ApiKey, KeyRing, digest_o
 from supervisor.identity.oauth import OAuthKey, OAuthRules, OAuthVerifier
 from supervisor.identity.operators import Operators
 from supervisor.identity.tokens import PublicKey, TokenRules, TokenVerifier
+from supervisor.key_rates import Counter, RatesByKey
 from supervisor.language_view import Languages
 from supervisor.links import FileLinks
 from supervisor.metrics.counts import CountedRates, Counts
+from supervisor.network.audit import AUDIT_FILE
 from supervisor.network.explain import explain
 from supervisor.operation import Operation as LocalOperation
 from supervisor.policy import Policy
@@ -80,7 +84,7 @@ class Front:
     file_tools: FileTools
     processes: Processes
     assistants: Assistants
-    rates: Rates
+    rates: Counter
     links: FileLinks
     ids: DerivedIds
     operation: Operation
@@ -88,11 +92,12 @@ class Front:
     languages: Languages
     explain_network: Callable[[str], NetworkAnswer]
     activity: Activity
-    administration: Administration
     counts: Counts
+    means: Means
+    """What operators ask and change."""
 
 
-def own_front(prepared: Prepared, core: Core, rates: Rates) -> Front:
+def own_front(prepared: Prepared, core: Core, rates: Counter, change_keys: Change | None = None) -> Front:
     """Put together what the doors of a daemon with sandboxes of its own work with."""
     settings, policy = prepared.settings, prepared.policy
     return Front(
@@ -112,8 +117,16 @@ def own_front(prepared: Prepared, core: Core, rates: Rates) -> Front:
         languages=prepared.catalogue,
         explain_network=lambda url: explain(policy, core.network.rules(), url),
         activity=core.activity,
-        administration=Administration(core.activity, OwnProcess(prepared, core), Followers(settings.admin.followers)),
         counts=core.counts,
+        means=Means(
+            settings,
+            core.activity,
+            OwnProcess(prepared, core),
+            Sessions(core.stores.sessions, core.files, core.live),
+            core.stores.usage,
+            OwnEgress(core, settings.state_path / "data" / AUDIT_FILE),
+            change_keys,
+        ),
     )
 
 
@@ -140,11 +153,22 @@ def attempt_counter(settings: Settings) -> Attempts:
 @asynccontextmanager
 async def open_application(front: Front, who: Identities, internal: ASGIFramework) -> AsyncIterator[ASGIFramework]:
     """Both doors, and what is for the fleet itself, behind one bind: each path belongs to one of them."""
-    credentials, operators = _credentials(front.settings, who)
+    ring = _key_ring(front.settings, who)
+    credentials, operators = _credentials(front.settings, who, ring)
     for each in (credentials, operators.credentials):
         each.on_refused = front.counts.note_refused_credential
-    front = replace(front, rates=CountedRates(ToldRates(front.rates), front.counts))
-    http = cast("ASGIFramework", create_app(_door(front, credentials, operators)))
+    rates = CountedRates(ToldRates(RatesByKey(front.rates, ring.rates_of)), front.counts)
+    async with open_administration(front.means, ring) as administration:
+        door = _door(front, credentials, operators, rates, administration)
+        http = cast("ASGIFramework", create_app(door))
+        async with _with_mcp(front, mcp_door(front, credentials, rates), http, internal) as app:
+            yield app
+
+
+@asynccontextmanager
+async def _with_mcp(
+    front: Front, door: McpDoor, http: ASGIFramework, internal: ASGIFramework
+) -> AsyncIterator[ASGIFramework]:
 
     async def without_mcp(scope: Any, receive: Any, send: Any) -> None:
         inside = scope["type"] == "http" and scope["path"].startswith(PREFIX)
@@ -153,7 +177,6 @@ async def open_application(front: Front, who: Identities, internal: ASGIFramewor
     if not front.settings.mcp.enabled:
         yield without_mcp
         return
-    door = mcp_door(front, credentials)
     async with open_server(door) as (server, note_change):
         front.files.on_changed = together(front.files.on_changed, note_change)
         front.files.on_changed_elsewhere = note_change
@@ -177,7 +200,7 @@ def together(*told: Callable[[SessionId], None]) -> Callable[[SessionId], None]:
     return tell
 
 
-def mcp_door(front: Front, credentials: Credentials) -> McpDoor:
+def mcp_door(front: Front, credentials: Credentials, rates: Rates) -> McpDoor:
     """Put together what the MCP door works with."""
     settings, policy = front.settings, front.policy
     mcp, http = settings.mcp, settings.http
@@ -185,7 +208,7 @@ def mcp_door(front: Front, credentials: Credentials) -> McpDoor:
     return McpDoor(
         version=__version__,
         credentials=credentials,
-        rates=front.rates,
+        rates=rates,
         ids=front.ids,
         executor=WatchedExecutor(front.executor, front.activity, "mcp"),
         programs=WatchedPrograms(front.programs, front.activity, "mcp"),
@@ -240,18 +263,20 @@ def rate_limiter(settings: Settings) -> RateLimiter:
     return RateLimiter(rate_rules(settings), settings.rates.shared_factor)
 
 
-def _door(front: Front, credentials: Credentials, operators: Operators) -> Door:
+def _door(
+    front: Front, credentials: Credentials, operators: Operators, rates: Rates, administration: Administration
+) -> Door:
     http = front.settings.http
     return Door(
         credentials=credentials,
         operators=operators,
-        rates=front.rates,
+        rates=rates,
         executor=WatchedExecutor(front.executor, front.activity, "http"),
         programs=WatchedPrograms(front.programs, front.activity, "http"),
         files=front.files,
         links=front.links,
         operation=front.operation,
-        administration=front.administration,
+        administration=administration,
         health=front.health,
         languages=front.languages,
         settings=DoorSettings(
@@ -271,14 +296,19 @@ def anonymous_credentials() -> Credentials:
     return Credentials(None, None)
 
 
-def _credentials(settings: Settings, who: Identities) -> tuple[Credentials, Operators]:
-    """Give what asks callers, if they are asked at all, and what asks operators, who always are."""
+def _key_ring(settings: Settings, who: Identities) -> KeyRing:
+    """Put all keys together, the master key too."""
     fixed = [ApiKey("default", "default", digest_of(who.api_key))] if who.api_key else []
     fixed += [
         ApiKey(f"api_keys-{number}", "default", digest_of(key)) for number, key in enumerate(settings.more_keys, 1)
     ]
     if who.admin_key:
         fixed.append(ApiKey(MASTER, "default", digest_of(who.admin_key), admin=True))
+    return KeyRing(fixed, settings.state_path / "data" / KEY_FILE, who.shared_keys)
+
+
+def _credentials(settings: Settings, who: Identities, ring: KeyRing) -> tuple[Credentials, Operators]:
+    """Give what asks callers, if they are asked at all, and what asks operators, who always are."""
     jwt = settings.jwt
     rules = TokenRules(jwt.issuer, jwt.audience, jwt.lifetime_seconds, jwt.leeway_seconds, jwt.reuse_seconds)
     tokens = TokenVerifier(who.token_keys, rules, clock=time.time) if who.token_keys else None
@@ -286,7 +316,6 @@ def _credentials(settings: Settings, who: Identities) -> tuple[Credentials, Oper
     audience = mcp.oauth_audience or f"{settings.http.public_url.rstrip('/')}/mcp"
     oauth = OAuthRules(mcp.authorization_server, audience, mcp.oauth_tenant)
     verifier = OAuthVerifier(who.oauth_keys, oauth, clock=time.time) if who.oauth_keys else None
-    ring = KeyRing(fixed, settings.state_path / "data" / KEY_FILE, who.shared_keys)
     operators = Operators(
         Credentials(ring, tokens, verifier, who.attempts, for_operators=True), has_master=bool(who.admin_key)
     )

@@ -186,6 +186,11 @@ class FileService:
         await self._sessions.delete_session(row.id)
         self.on_deleted(row.id)
 
+    async def remove_session(self, session_id: SessionId) -> None:
+        """Forget a session with its files on an operator's behalf."""
+        await self._sessions.delete_session(session_id)
+        self.on_deleted(session_id)
+
     async def drop_session(self, session_id: SessionId) -> None:
         """Forget a session that the caller itself has just made."""
         await self._sessions.delete_session(session_id)

@@ -171,6 +171,11 @@ class LiveSessions:
         """Say what a session is doing: ``live``, with an interpreter or programs in memory, or ``resting``."""
         return "live" if session_id in self._sessions else "resting"
 
+    def running_processes(self, session_id: SessionId) -> int:
+        """Count the programs that run in the background of a session."""
+        session = self._sessions.get(session_id)
+        return 0 if session is None else session.running_processes
+
     def tier(self, session_id: SessionId) -> Tier:
         """Give the tier of a session's sandbox, the lowest if it has none now."""
         session = self._sessions.get(session_id)

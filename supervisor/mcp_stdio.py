@@ -172,7 +172,8 @@ def _child(settings: Settings, wish: Wish, read_fd: int, write_fd: int) -> None:
 async def _embedded(prepared: Prepared, wish: Wish, read_fd: int, write_fd: int) -> None:
     me = Visit(Principal("default", "stdio", wish.user or "stdio"), "stdio", None)
     async with open_core(prepared) as core:
-        door = mcp_door(own_front(prepared, core, rate_limiter(prepared.settings)), anonymous_credentials())
+        front = own_front(prepared, core, rate_limiter(prepared.settings))
+        door = mcp_door(front, anonymous_credentials(), front.rates)
         async with open_server(door, me) as (server, note_change):
             core.files.on_changed = note_change
             kernel.install_seccomp(prepared.own_filter, all_threads=True)

@@ -36,12 +36,7 @@ class Operation:
 
     def egress(self) -> dict[str, Any]:
         """Give the rules that hold now."""
-        sets = self.core.rules.sets
-        return {
-            "enabled": self.core.network.enabled,
-            "connected": self.core.network.connected,
-            "sets": [_described(each) for each in sets.values()],
-        }
+        return rules_that_hold(self.core)
 
     async def put_egress(self, name: str, payload: bytes) -> dict[str, Any]:
         """Replace the rules of a name; they hold when this returns, unless ``applied`` says that no proxy answered.
@@ -94,6 +89,15 @@ class Operation:
         yield from of_stores(core.stores)
         yield from of_tracer(core.tracer)
         yield from of_process()
+
+
+def rules_that_hold(core: Core) -> dict[str, Any]:
+    """Give the rules of the network, set by set, and whether there is a proxy that holds them."""
+    return {
+        "enabled": core.network.enabled,
+        "connected": core.network.connected,
+        "sets": [_described(each) for each in core.rules.sets.values()],
+    }
 
 
 def _described(each: RuleSet) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from supervisor.microvm.preparation import MachineWish, microvm_plan
 from supervisor.network.host_names import HOSTS, RESOLV_CONF
 from supervisor.network.preparation import prepare_network
 from supervisor.nsjail_program import nsjail_path
-from supervisor.own_files import read_or_make_admin_key, read_or_make_key
+from supervisor.own_files import ADMIN_KEY_FILE, read_or_make_admin_key, read_or_make_key
 from supervisor.policy import PACKAGED_POLICIES, Policy, Profile, load_policies, load_profiles, load_seccomp_profiles
 from supervisor.prepare_remote import read_remote_files, start_way_out
 from supervisor.runtimes.catalogue import (
@@ -371,6 +371,10 @@ def prepare(
     bound = bind_address(settings) if listening else None
     key, _made = read_or_make_key(settings, settings.state_path / KEY_FILE)
     admin_key = read_or_make_admin_key(settings)
+    if admin_key == key:
+        raise ConfigurationError("admin_key may not be the API key: callers would be operators", field="admin_key")
+    if not settings.admin_key:
+        log.info("the master key is in %s", settings.state_path / ADMIN_KEY_FILE)
     become_ordinary_user(
         settings.jailer.daemon_uid,
         settings.state_path / "root",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -75,16 +75,26 @@ class RateLimiter:
             Busy: it is one too many; it was not counted.
         """
         rate = self.rates.get(kind)
-        if rate is None:
-            return
+        if rate is not None:
+            self._count(kind, rate.seconds, windows_of(principal, kind, rate, self.shared_factor))
+
+    async def count(self, rate: Rate, key: tuple[str, str, str]) -> None:
+        """Count a call of those that are counted together under ``key``, whose first part is the kind.
+
+        Raises:
+            Busy: it is one too many; it was not counted.
+        """
+        self._count(key[0], rate.seconds, [(key, rate.calls)])
+
+    def _count(self, kind: str, seconds: float, counted: Sequence[tuple[tuple[str, ...], int]]) -> None:
         now, windows = self.clock(), []
-        for key, calls in windows_of(principal, kind, rate, self.shared_factor):
+        for key, calls in counted:
             window = self._windows.setdefault(key, deque())
             self._windows.move_to_end(key)
-            while window and window[0] <= now - rate.seconds:
+            while window and window[0] <= now - seconds:
                 window.popleft()
             if len(window) >= calls:
-                raise too_often(kind, calls, rate.seconds, window[0] + rate.seconds - now)
+                raise too_often(kind, calls, seconds, window[0] + seconds - now)
             windows.append(window)
         for window in windows:
             window.append(now)

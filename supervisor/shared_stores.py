@@ -15,9 +15,11 @@ from supervisor.store.disk import open_blobs
 from supervisor.store.marks import LocalMarks
 from supervisor.store.redis_marks import RedisMarks
 from supervisor.store.redis_sessions import RedisSessions
+from supervisor.store.redis_usage import RedisUsage
 from supervisor.store.s3 import open_s3
 from supervisor.store.sqlite import open_sqlite
 from supervisor.store.state_tiers import StateTiers
+from supervisor.store.usage import UsageStore
 from supervisor.stores_in_use import Stores
 
 
@@ -30,12 +32,14 @@ async def open_shared_stores(settings: Settings, dial: Dial, data: Path) -> Asyn
         blobs: BlobStore
         troubles, removed = None, 0
         marks: BlobMarks
+        usage: UsageStore
         if settings.uses_redis:
             link = await stack.enter_async_context(open_redis(settings.redis, dial))
             sessions, marks = RedisSessions(link, settings.redis.retry_seconds), RedisMarks(link)
+            usage = RedisUsage(link, settings.redis.retry_seconds)
         else:
-            sessions = await stack.enter_async_context(open_sqlite(data / "gaoler.sqlite"))
-            marks = LocalMarks(sessions.unreferenced, GRACE_SECONDS)
+            sessions = database = await stack.enter_async_context(open_sqlite(data / "gaoler.sqlite"))
+            marks, usage = LocalMarks(sessions.unreferenced, GRACE_SECONDS), database.usage
         if settings.s3.url:
             remote = await stack.enter_async_context(open_s3(settings.s3, dial, marks))
             blobs, troubles = remote, remote.s3.troubles
@@ -47,4 +51,4 @@ async def open_shared_stores(settings: Settings, dial: Dial, data: Path) -> Asyn
         if link is not None:
             keep_seconds = settings.live.archive_hours * 3600
             states = StateTiers(link, blobs, marks, settings.state, keep_seconds=keep_seconds)
-        yield Stores(sessions, blobs, link, states, troubles, removed)
+        yield Stores(sessions, blobs, usage, link, states, troubles, removed)

@@ -13,6 +13,7 @@ from supervisor.settings import Settings
 from supervisor.store import BlobStore, SessionStore
 from supervisor.store.disk import open_blobs
 from supervisor.store.sqlite import open_sqlite
+from supervisor.store.usage import UsageStore
 from supervisor.troubles import Troubles
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Stores:
 
     sessions: SessionStore
     blobs: BlobStore
+    usage: UsageStore
     link: RedisLink | None = None
     states: StateTiers | None = None
     """Of saved interpreters, if not with the other bytes."""
@@ -55,4 +57,4 @@ async def open_stores(settings: Settings, dial: Dial | None, data: Path) -> Asyn
         open_sqlite(data / "gaoler.sqlite") as sessions,
         open_blobs(data / "blobs", reserve_bytes=settings.files.reserve_bytes) as blobs,
     ):
-        yield Stores(sessions, blobs, removed_uploads=blobs.removed_uploads)
+        yield Stores(sessions, blobs, sessions.usage, removed_uploads=blobs.removed_uploads)

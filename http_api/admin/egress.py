@@ -1,4 +1,4 @@
-"""The rules of the network that hold now."""
+"""The rules of the network that hold now, what was decided by them, and changing them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from msgspec import Meta, Struct
 from quart import Response, request
 
 from http_api import schemas
-from http_api.admin.asked import json_answer
+from http_api.admin.acts import current_act
+from http_api.admin.asked import asked_limit, asked_word, json_answer
 from http_api.body import read_capped
 from http_api.services import Door
 from supervisor.identity.credentials import Caller
@@ -24,6 +25,13 @@ class EgressBody(Struct, frozen=True, forbid_unknown_fields=True):
     rule: Annotated[list[dict[str, Any]], Meta(max_length=500)]
 
 
+class AllowBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of ``POST /admin/egress/allow``: one rule more for a set."""
+
+    set: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    rule: dict[str, Any]
+
+
 async def egress(door: Door, _caller: Caller) -> Response:
     """Answer ``GET /admin/egress``."""
     return json_answer(door.operation.egress())
@@ -32,9 +40,23 @@ async def egress(door: Door, _caller: Caller) -> Response:
 async def put_egress(door: Door, _caller: Caller) -> Response:
     """Answer ``PUT /admin/egress``: the rules hold, and what they no longer allow is cut, before this answers."""
     body = schemas.decode(await read_capped(request, MAX_RULES_BYTES), EgressBody)
+    current_act().begin(f"{body.name} rules={len(body.rule)}")
     return json_answer(await door.operation.put_egress(body.name, msgspec.json.encode({"rule": body.rule})))
 
 
 async def drop_egress(door: Door, _caller: Caller, name: str) -> Response:
     """Answer ``DELETE /admin/egress/{name}``: the rules of the file hold again."""
     return json_answer(await door.operation.drop_egress(name))
+
+
+async def log(door: Door, _caller: Caller) -> Response:
+    """Answer ``GET /admin/egress/log``: the latest first; with a rule that would allow what was refused, if one may."""
+    verdict = asked_word("verdict", ("all", "allowed", "refused", "failed"), "all")
+    return json_answer({"records": await door.administration.egress.log(verdict, asked_limit())})
+
+
+async def allow(door: Door, _caller: Caller) -> Response:
+    """Answer ``POST /admin/egress/allow``: the rule holds beside the others, before this answers."""
+    body = schemas.decode(await read_capped(request, MAX_RULES_BYTES), AllowBody)
+    current_act().begin(f"{body.set} {msgspec.json.encode(body.rule).decode()}")
+    return json_answer(await door.administration.egress.allow(body.set, body.rule))

@@ -23,7 +23,8 @@ from quart import Response, request
 from quart.wrappers.response import ResponseBody
 
 from http_api.admin.asked import MOST
-from http_api.services import Administration, Door
+from http_api.admin.services import Administration
+from http_api.services import Door
 from supervisor.activity.activity import Event
 from supervisor.addresses import address_of
 from supervisor.errors import Busy, GaolerError

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from supervisor import __version__
 from supervisor.administration.findings import Check, all_well
 from supervisor.administration.overview import About, Load, Pool, host_load
 from supervisor.administration.processors import Processors
 from supervisor.core import Core, Prepared
-from supervisor.errors import GaolerError
+from supervisor.errors import GaolerError, Unsupported
 from supervisor.execution import SessionId
 
 _ANY_SESSION = SessionId("-" * 21)
@@ -54,6 +55,45 @@ class OwnProcess:
     def pools(self) -> Sequence[Pool]:
         """Say which cells wait."""
         return [Pool(each.policy, each.profile, None, each.floor, each.ceiling) for each in self.prepared.pools]
+
+    async def workers(self) -> Sequence[dict[str, Any]]:
+        """List the workers of the fleet; a daemon alone is its own."""
+        link = self.core.stores.link
+        if link is None:
+            return [self._itself()]
+        from supervisor.fleet.registry import Registry, described
+
+        return [described(each) for each in await Registry(link, self.prepared.settings.fleet).workers()]
+
+    def _itself(self) -> dict[str, Any]:
+        core, catalogue = self.core, self.prepared.catalogue
+        return {
+            "name": self.prepared.name,
+            "pool": "",
+            "places": core.admission.places,
+            "running": core.admission.running,
+            "live_sessions": core.live.count,
+            "languages": sorted(each.name for each in catalogue.languages if each.installed),
+            "tiers": [each.name for each in catalogue.tiers if not each.reason],
+            "policy": self.prepared.policy.name,
+            "version": __version__,
+            "state": "ready",
+            "started_at": self.started_at,
+        }
+
+    async def drain(self, name: str) -> None:
+        """Have a worker finish what it does, and leave.
+
+        Raises:
+            NotFound: there is none of this name.
+            Unsupported: this daemon is alone.
+        """
+        link = self.core.stores.link
+        if link is None:
+            raise Unsupported("this daemon is alone: stop it, and it finishes what it does", code="not_a_worker")
+        from supervisor.fleet.registry import Registry, drain_worker
+
+        await drain_worker(Registry(link, self.prepared.settings.fleet), name)
 
     async def checks(self) -> Sequence[Check]:
         """Look at everything that could be wrong."""

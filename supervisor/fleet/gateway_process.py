@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from supervisor import __version__
 from supervisor.administration.findings import Check, all_well
 from supervisor.administration.overview import About, Load, Pool
 from supervisor.administration.processors import Processors
+from supervisor.fleet.registry import Registry, described, drain_worker
 from supervisor.fleet.remote import Fleet
 from supervisor.policy import Policy
+from supervisor.redis_link.link import RedisLink
+from supervisor.settings_fleet import FleetSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,8 @@ class GatewayProcess:
     name: str
     policy: Policy
     fleet: Fleet
+    link: RedisLink
+    settings: FleetSettings
     started_at: float = field(default_factory=time.time)
     processors: Processors = field(default_factory=Processors)
 
@@ -50,6 +56,18 @@ class GatewayProcess:
     def pools(self) -> Sequence[Pool]:
         """Say that it has no cells."""
         return ()
+
+    async def workers(self) -> Sequence[dict[str, Any]]:
+        """List the workers of the fleet, as of the last look."""
+        return [described(each) for each in self.fleet.roster.workers]
+
+    async def drain(self, name: str) -> None:
+        """Have a worker finish what it does, and leave; it sees this in a heartbeat.
+
+        Raises:
+            NotFound: there is none of this name.
+        """
+        await drain_worker(Registry(self.link, self.settings), name)
 
     async def checks(self) -> Sequence[Check]:
         """Look at everything that could be wrong."""

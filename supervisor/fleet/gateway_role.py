@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,8 +19,8 @@ from egress.allowlist import Rule
 from http_api.internal import create_internal_app
 from supervisor import __version__
 from supervisor.activity.activity import Activity
-from supervisor.administration.administration import Administration
-from supervisor.administration.followers import Followers
+from supervisor.administration.administration import Means
+from supervisor.administration.sessions import Sessions
 from supervisor.admission import Admission
 from supervisor.core import GatewayPrepared
 from supervisor.doors import Front, Identities, attempt_counter, open_application, rate_rules
@@ -95,8 +95,7 @@ async def serve_gateway(prepared: GatewayPrepared) -> None:
         nursery.start_soon(go_on, run_sweeper, gateway.front.files, settings.files.sweep_minutes * 60)
         attempts = attempt_counter(settings)
         internal = create_internal_app(settings.fleet.service_token, gateway, attempts)
-        assert stores.link is not None
-        keys = SharedKeys(stores.link)
+        keys = gateway.shared_keys
         await keys.look()
         nursery.start_soon(go_on, keys.follow, settings.fleet.heartbeat_seconds)
         who = Identities(
@@ -108,7 +107,7 @@ async def serve_gateway(prepared: GatewayPrepared) -> None:
             admin_key=prepared.admin_key,
         )
         async with open_application(gateway.front, who, cast("ASGIFramework", internal)) as app:
-            stop = gateway.front.administration.stopping
+            stop = gateway.front.means.stopping
             nursery.start_soon(await_signal, stop)
             await nursery.start(
                 listen, app, Place(settings, prepared.bound, prepared.own_filter, prepared.certificate), stop
@@ -128,6 +127,7 @@ class Gateway:
     rules: RulesInForce
     seen: Backlog
     """What waited at the last look."""
+    shared_keys: SharedKeys
     activity: Activity
     tracer: Tracer | None
     counts: Counts = field(default_factory=Counts)
@@ -189,6 +189,14 @@ class Gateway:
 
     async def put_egress(self, _name: str, _payload: bytes) -> dict[str, Any]:
         """Refuse: rules of a fleet are files, the same on all workers."""
+        raise Unsupported(_RULES, code="rules_are_files")
+
+    async def log(self, _verdict: str, _limit: int) -> list[dict[str, Any]]:
+        """Refuse: what the proxies decide is written where they are."""
+        raise Unsupported(_RULES, code="rules_are_files")
+
+    async def allow(self, _name: str, _rule: Mapping[str, Any]) -> dict[str, Any]:
+        """Refuse, as :meth:`put_egress`."""
         raise Unsupported(_RULES, code="rules_are_files")
 
     async def drop_egress(self, _name: str) -> dict[str, Any]:
@@ -270,8 +278,8 @@ async def _open_gateway(prepared: GatewayPrepared, stores: Stores) -> AsyncItera
             queue_seconds=settings.execution.queue_seconds,
         )
         activity = Activity(partial(counted_name, roster.languages), tracer)
-        rules = RulesInForce(prepared.rule_source)
-        gateway = Gateway(prepared, fleet, stores, queue, rules, Backlog({}), activity, tracer)
+        rules, keys = RulesInForce(prepared.rule_source), SharedKeys(link)
+        gateway = Gateway(prepared, fleet, stores, queue, rules, Backlog({}), keys, activity, tracer)
         gateway.made_front = _front(prepared, stores, gateway, pressure, nursery)
         changes = Changes(link, name)
         gateway.front.files.on_changed = changes.note
@@ -328,8 +336,14 @@ def _front(
         languages=fleet.roster.languages,
         explain_network=lambda url: explain(policy, _rules(policy, gateway.rules), url),
         activity=gateway.activity,
-        administration=Administration(
-            gateway.activity, GatewayProcess(prepared.name, policy, fleet), Followers(settings.admin.followers)
+        means=Means(
+            settings,
+            gateway.activity,
+            GatewayProcess(prepared.name, policy, fleet, link, settings.fleet),
+            Sessions(stores.sessions, files, None),
+            stores.usage,
+            gateway,
+            gateway.shared_keys.change_and_look,
         ),
         counts=gateway.counts,
     )

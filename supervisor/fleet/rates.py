@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from supervisor.execution import Principal
@@ -50,12 +50,21 @@ class RedisRates:
             StoreUnavailable: as :meth:`supervisor.redis_link.link.RedisLink.call`.
         """
         rate = self._rates.get(kind)
-        if rate is None:
-            return
-        windows = windows_of(principal, kind, rate, self._shared_factor)
+        if rate is not None:
+            await self._count(kind, rate.seconds, windows_of(principal, kind, rate, self._shared_factor))
+
+    async def count(self, rate: Rate, key: tuple[str, str, str]) -> None:
+        """Count a call of those that are counted together under ``key``, whose first part is the kind.
+
+        Raises:
+            Busy, StoreUnavailable: as :meth:`check`.
+        """
+        await self._count(key[0], rate.seconds, [(key, rate.calls)])
+
+    async def _count(self, kind: str, seconds: float, windows: Sequence[tuple[tuple[str, ...], int]]) -> None:
         keys = [self._link.key("rate", json.dumps(key, separators=(",", ":"))) for key, _ in windows]
         limits = [calls for _, calls in windows]
-        answer: bytes = await self._link.run(_CHECK, keys, [repr(rate.seconds), *limits])
+        answer: bytes = await self._link.run(_CHECK, keys, [repr(seconds), *limits])
         if answer:
             number, wait = answer.split()
-            raise too_often(kind, limits[int(number) - 1], rate.seconds, float(wait))
+            raise too_often(kind, limits[int(number) - 1], seconds, float(wait))

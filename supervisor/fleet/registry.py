@@ -12,7 +12,7 @@ import msgspec
 import trio
 from msgspec import Meta, Struct
 
-from supervisor.errors import Busy, Unsupported
+from supervisor.errors import Busy, NotFound, Unsupported
 from supervisor.fleet.clock import FleetClock
 from supervisor.fleet.going_on import go_on
 from supervisor.fleet.lanes import pool_lane, worker_lane
@@ -180,6 +180,18 @@ class Registry:
 
     def _lost(self) -> int:
         return int(self._settings.lost_seconds * 1000)
+
+
+async def drain_worker(registry: Registry, name: str) -> None:
+    """Have a worker that lives leave.
+
+    Raises:
+        NotFound: there is none of this name.
+        StoreUnavailable: Redis does not answer.
+    """
+    if not any(each.name == name for each in await registry.workers()):
+        raise NotFound(f"there is no worker {name}: see 'gaoler workers'", field="name")
+    await registry.ask_to_leave(name)
 
 
 def _digest(catalogue: bytes) -> bytes:

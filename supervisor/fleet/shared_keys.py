@@ -77,6 +77,12 @@ class SharedKeys:
                 return result
         raise Busy("others change the keys all the time", retry_after_seconds=1.0)
 
+    async def change_and_look(self, work: Callable[[Sequence[ApiKey]], tuple[list[ApiKey], _T]]) -> _T:
+        """Change them, as :meth:`change`; here it holds when this returns, elsewhere a heartbeat later."""
+        result = await self.change(work)
+        await self.look()
+        return result
+
     async def _read(self) -> bytes:
         found = await self._link.call(lambda client: client.get(self._key))
         return b"" if found is None else bytes(found)  # type: ignore[arg-type]

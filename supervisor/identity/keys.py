@@ -7,13 +7,15 @@ file's stamp with every request: a key that is revoked does not hold for the nex
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import hmac
 import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -31,12 +33,26 @@ RESERVED: Final = (MASTER, "default", "anonymous", "token", "oauth")
 """Names by which other credentials are known."""
 MAX_KEYS: Final = 10_000
 MAX_FILE_BYTES: Final = 8 << 20
+LOCK_ATTEMPTS: Final = 200
+LOCK_SECONDS: Final = 0.05
 KeyName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 TenantName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
-class ApiKey(Struct, frozen=True, forbid_unknown_fields=True):
+RateRule = Annotated[str, Meta(pattern=r"^(off|[1-9][0-9]{0,6}/[1-9][0-9]{0,5})\Z")]
+
+
+class KeyRates(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How often a key may be used, by kind of call, as ``CALLS/SECONDS`` or ``off``; ``None``: as the settings say."""
+
+    exec: RateRule | None = None
+    upload: RateRule | None = None
+    download: RateRule | None = None
+    listing: RateRule | None = None
+
+
+class ApiKey(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A key as it is kept. ``created_at`` in seconds since the epoch."""
 
     name: KeyName
@@ -47,6 +63,8 @@ class ApiKey(Struct, frozen=True, forbid_unknown_fields=True):
     """It may also change what the server allows."""
     tier: Tier = "nsjail"
     """Its executions have this one at least."""
+    rates: KeyRates | None = None
+    """Instead of those of the settings: for all who use it together, whomever they name."""
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,6 +105,24 @@ class KeyRing:
             if hmac.compare_digest(digest, key.sha256):
                 found = key
         return found
+
+    def all(self) -> list[tuple[str, ApiKey]]:
+        """Give all keys that hold, and where each comes from: ``settings``, ``file`` or ``fleet``.
+
+        Raises:
+            ConfigurationError: as :meth:`find`.
+        """
+        self._refresh()
+        fixed = len(self._fixed)
+        kept = [("settings" if number < fixed else "file", key) for number, key in enumerate(self._keys)]
+        return [*kept, *(("fleet", key) for key in self._shared())]
+
+    def rates_of(self, name: str) -> KeyRates | None:
+        """Give the rates that a key has of its own; asked of a caller who has just shown it."""
+        for key in (*self._keys, *self._shared()):
+            if key.name == name:
+                return key.rates
+        return None
 
     def _refresh(self) -> None:
         if self._path is None:
@@ -146,13 +182,22 @@ def write_keys(path: Path, keys: Sequence[ApiKey], owner: int) -> None:
             file.write(msgspec.json.format(msgspec.json.encode(_File(list(keys)))) + b"\n")
             if os.geteuid() == 0:
                 os.fchown(file.fileno(), owner, owner)
+            file.flush()
+            # A key that was revoked must not be there again after the power has failed.
+            os.fsync(file.fileno())
         temporary.rename(path)
     except OSError as error:
         raise ConfigurationError(f"the keys cannot be written: {error}", field="keys") from None
 
 
 def with_new_key(
-    keys: Sequence[ApiKey], name: str, tenant: str, *, admin: bool = False, tier: Tier = "nsjail"
+    keys: Sequence[ApiKey],
+    name: str,
+    tenant: str,
+    *,
+    admin: bool = False,
+    tier: Tier = "nsjail",
+    rates: KeyRates | None = None,
 ) -> tuple[list[ApiKey], str]:
     """Make a key; give all keys then, and the new one itself, which is shown once and kept as a hash.
 
@@ -161,6 +206,8 @@ def with_new_key(
     """
     if any(key.name == name for key in keys):
         raise ConfigurationError(f"there is a key named {name!r} already: revoke it first, or choose another name")
+    if len(keys) >= MAX_KEYS:
+        raise ConfigurationError(f"there are {MAX_KEYS} keys: revoke one first", field="keys")
     if name in RESERVED:
         raise ConfigurationError(f"{name!r} names another credential: choose another name", field="name")
     secret = KEY_PREFIX + secrets.token_hex(24)
@@ -173,6 +220,7 @@ def with_new_key(
                 "created_at": time.time(),
                 "admin": admin,
                 "tier": tier,
+                "rates": rates,
             },
             ApiKey,
         )
@@ -195,16 +243,51 @@ def without_key(keys: Sequence[ApiKey], name: str) -> list[ApiKey]:
     return [key for key in keys if key.name != name]
 
 
+def change_key_file(path: Path, owner: int, work: Callable[[Sequence[ApiKey]], tuple[list[ApiKey], str]]) -> str:
+    """Replace the kept keys by what ``work`` makes of them, and give its other result. One at a time does so.
+
+    Raises:
+        ConfigurationError: as :func:`read_keys` and :func:`write_keys`, or others change them all the time.
+    """
+    with _alone(path, owner):
+        keys, result = work(read_keys(path))
+        write_keys(path, keys, owner)
+        return result
+
+
+@contextmanager
+def _alone(path: Path, owner: int) -> Iterator[None]:
+    """Have nobody else change the file for the block. Not waited for for ever: a captured daemon may hold the lock."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        fd = os.open(path.with_suffix(".lock"), flags, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"the keys cannot be written: {error}", field="keys") from None
+    try:
+        if os.geteuid() == 0 and os.fstat(fd).st_uid != owner:
+            os.fchown(fd, owner, owner)
+        for _ in range(LOCK_ATTEMPTS):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                time.sleep(LOCK_SECONDS)
+        else:
+            raise ConfigurationError("others change the keys: try again", field="keys")
+        yield
+    finally:
+        os.close(fd)
+
+
 def add_key(path: Path, name: str, tenant: str, owner: int, *, admin: bool = False, tier: Tier = "nsjail") -> str:
     """Make a key and keep it in the file, as :func:`with_new_key`."""
-    keys, secret = with_new_key(read_keys(path), name, tenant, admin=admin, tier=tier)
-    write_keys(path, keys, owner)
-    return secret
+    return change_key_file(path, owner, lambda keys: with_new_key(keys, name, tenant, admin=admin, tier=tier))
 
 
 def revoke_key(path: Path, name: str, owner: int) -> None:
     """Forget a key: the next request with it is refused. As :func:`without_key`."""
-    write_keys(path, without_key(read_keys(path), name), owner)
+    change_key_file(path, owner, lambda keys: (without_key(keys, name), ""))
 
 
 def encode_keys(keys: Sequence[ApiKey]) -> bytes:

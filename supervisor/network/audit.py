@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from egress.control import Record
+from supervisor.json_lines import LineFile
 
 log: Final = logging.getLogger("gaoler.network.audit")
 
@@ -41,7 +40,7 @@ def as_line(record: Record) -> dict[str, Any]:
 class Audit:
     """Writes records down and counts them. Use :func:`open_audit`."""
 
-    def __init__(self, handler: _PrivateFile | None) -> None:
+    def __init__(self, handler: LineFile | None) -> None:
         self._handler = handler
         self.verdicts: Counter[tuple[str, str]] = Counter()
         """By kind and verdict."""
@@ -64,30 +63,10 @@ class Audit:
             return
         text = msgspec.json.encode(as_line(record)).decode()
         try:
-            entry = logging.LogRecord("audit", logging.INFO, "", 0, text, None, None)
-            if self._handler.shouldRollover(entry):
-                self._handler.doRollover()
             self._handler.write_line(text)
         except OSError as error:
             self.write_failures += 1
             log.error("the network audit cannot be written: %s", error)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
-
-
-class _PrivateFile(RotatingFileHandler):
-    """Readable to the daemon's user only, whatever its umask: lines name who went where."""
-
-    def write_line(self, text: str) -> None:
-        """Write a line, and have it on the disk's way at once."""
-        assert self.stream is not None
-        self.stream.write(f"{text}\n")
-        self.stream.flush()
-
-    def _open(self) -> Any:
-        return open(self.baseFilename, "a", encoding="utf-8", opener=_private)
 
 
 @contextmanager
@@ -96,7 +75,7 @@ def open_audit(path: Path | None, *, file_bytes: int, files: int) -> Iterator[Au
     if path is None:
         yield Audit(None)
         return
-    handler = _PrivateFile(path, maxBytes=file_bytes, backupCount=max(1, files - 1), encoding="utf-8")
+    handler = LineFile(path, file_bytes=file_bytes, files=files)
     try:
         yield Audit(handler)
     finally:

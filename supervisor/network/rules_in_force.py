@@ -10,7 +10,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import trio
@@ -104,6 +104,16 @@ class RulesInForce:
     def sets(self) -> Mapping[str, RuleSet]:
         """Give the sets by name."""
         return self._sets
+
+    def add(self, name: str, rule: Mapping[str, Any]) -> RuleSet:
+        """Take one more rule into a name, beside those that hold, for good.
+
+        Raises:
+            NotFound, InvalidRequest: as :meth:`put`.
+        """
+        self._check_name(name)
+        written = msgspec.to_builtins(self._sets[name].written)["rule"]
+        return self.put(name, msgspec.json.encode({"rule": [*written, rule]}))
 
     def put(self, name: str, payload: bytes) -> RuleSet:
         """Take rules for a name instead of its file's, for good.

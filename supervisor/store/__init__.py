@@ -118,6 +118,18 @@ class Quota:
 NO_QUOTA = Quota(1 << 62, 1 << 62, 1 << 62)
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which sessions a listing is of. ``None``: whoever's."""
+
+    tenant: str | None = None
+    user: str | None = None
+
+
+Place = tuple[float, SessionId]
+"""Where a listing stands: when its last session was made, and which one that was."""
+
+
 class SessionStore(Protocol):
     """Sessions and file metadata. Every call is one transaction; a cancelled one happened whole or not at all."""
 
@@ -133,6 +145,11 @@ class SessionStore(Protocol):
 
     async def sessions_of(self, owner: Owner, now: float, limit: int) -> list[tuple[SessionRow, Usage]]:
         """List the living sessions of exactly this owner, the newest first."""
+
+    async def all_sessions(
+        self, wanted: Wanted, now: float, limit: int, after: Place | None = None
+    ) -> list[tuple[SessionRow, Usage]]:
+        """List living sessions of all owners, the newest first; of one moment, by id. ``after``: go on from there."""
 
     async def change_files(
         self,

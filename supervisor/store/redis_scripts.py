@@ -11,6 +11,7 @@ All keys begin with ``KEYS[1]``, whose hash tag puts them into one slot:
 ``directories:ID``     set of a session
 ``file:ID``            the session that has the file
 ``owner:OWNER``        sorted set of sessions by when they were made, the newest first
+``made``               the same of all owners; sessions of versions before this one are not in it
 ``account:ACCOUNT``    hash: ``bytes`` and ``sessions``
 ``tenant:TENANT``      bytes
 ``ref:SHA256``         how many files, states and packages have these bytes
@@ -95,6 +96,7 @@ local function drop_session(id)
     local account = key('account', of[2])
     if redis.call('HINCRBY', account, 'sessions', -1) <= 0 then redis.call('DEL', account) end
     redis.call('ZREM', key('owner', of[1]), id)
+    redis.call('ZREM', base .. 'made', id)
     redis.call('ZREM', base .. 'expiry', id)
     redis.call('ZREM', base .. 'state_expiry', id)
     redis.call('DEL', session, key('directories', id))
@@ -123,6 +125,7 @@ local function make_session(id, row)
             'shared', row.shared, 'files', 0, 'file_bytes', 0, 'held', 0)
         redis.call('HINCRBY', key('account', row.account), 'sessions', 1)
         redis.call('ZADD', key('owner', row.owner), row.made, id)
+        redis.call('ZADD', base .. 'made', row.made, id)
     end
     live_until(id, row.expires)
 end
@@ -196,6 +199,33 @@ while #found < limit do
         if #found < limit and of[2] and tonumber(of[2]) > now then
             found[#found + 1] = { id, of[1], of[2], of[3], of[4] }
         end
+    end
+end
+return found
+"""
+)
+
+# Looks at so many sessions from a place on; which of them are wanted is not its business.
+ALL_SESSIONS: Final = Script(
+    COMMON
+    + """
+local now, most, made, after = tonumber(take()), tonumber(take()), take(), take()
+local index, start, found = base .. 'made', 0, {}
+if after ~= '' then
+    start = redis.call('ZRANK', index, after)
+    start = start and start + 1 or redis.call('ZCOUNT', index, '-inf', '(' .. made)
+end
+local ids = redis.call('ZRANGE', index, start, start + most - 1, 'WITHSCORES')
+for each = 1, #ids, 2 do
+    local id, score = ids[each], ids[each + 1]
+    -- Where the place itself is gone, what was made in the same moment comes before and after it.
+    if after == '' or tonumber(score) > tonumber(made) or id > after then
+        local of = redis.call('HMGET', key('session', id), 'row', 'expires', 'files', 'file_bytes')
+        if not of[2] then redis.call('ZREM', index, id) end
+        local lives = of[2] and tonumber(of[2]) > now
+        found[#found + 1] = { id, score, lives and of[1] or '', of[2] or '', of[3] or 0, of[4] or 0 }
+    else
+        found[#found + 1] = { id, score, '', '', 0, 0 }
     end
 end
 return found

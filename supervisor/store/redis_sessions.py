@@ -19,12 +19,14 @@ from supervisor.store import (
     AccountFull,
     Fenced,
     FileChange,
+    Place,
     Quota,
     QuotaExceeded,
     SavedState,
     SessionContents,
     SessionRow,
     Usage,
+    Wanted,
     redis_scripts,
 )
 from supervisor.store.redis_change import CHANGE_FILES
@@ -46,6 +48,8 @@ _REMEMBERED_SECONDS: Final = 60
 """Beyond ``redis.retry_seconds``: a call's id is known for longer than the call may be sent again."""
 _AT_ONCE: Final = 20
 """Expired sessions that are dropped in one script: nothing else is answered meanwhile."""
+_LOOKED_AT: Final = 200
+"""Sessions of all owners that are looked at in one script."""
 _NO_ROW: Final[tuple[Argument, ...]] = ("",) * 7
 
 
@@ -77,6 +81,24 @@ class RedisSessions:
             (row_of(SessionId(session_id.decode()), row, expires), Usage(int(files), int(size)))
             for session_id, row, expires, files, size in found
         ]
+
+    async def all_sessions(
+        self, wanted: Wanted, now: float, limit: int, after: Place | None = None
+    ) -> list[tuple[SessionRow, Usage]]:
+        """See :class:`supervisor.store.SessionStore`. Whose they are is looked at here, some hundred at a time."""
+        found: list[tuple[SessionRow, Usage]] = []
+        made, last = ("", "") if after is None else (repr(-after[0]), after[1])
+        while len(found) < limit:
+            part = await self._run(redis_scripts.ALL_SESSIONS, [now, _LOOKED_AT, made, last])
+            for session_id, _, row, expires, files, size in part:
+                if row and len(found) < limit:
+                    each = row_of(SessionId(session_id.decode()), row, expires)
+                    if _is_wanted(each.owner, wanted):
+                        found.append((each, Usage(int(files), int(size))))
+            if len(part) < _LOOKED_AT:
+                break
+            made, last = part[-1][1].decode(), part[-1][0].decode()
+        return found
 
     async def change_files(
         self,
@@ -208,6 +230,13 @@ def _settle(answer: str, session_id: SessionId, quota: Quota) -> None:
             raise AccountFull(f"there are at most {count} sessions (files.user_sessions)")
         case _:
             raise ValueError(f"a file's id is another's: {answer}")
+
+
+def _is_wanted(owner: Owner, wanted: Wanted) -> bool:
+    """Say whether a listing is of this owner's sessions, too."""
+    if wanted.tenant is not None and owner.tenant != wanted.tenant:
+        return False
+    return wanted.user is None or (owner.kind == "user" and owner.id == wanted.user)
 
 
 def _quota(quota: Quota) -> tuple[Argument, ...]:

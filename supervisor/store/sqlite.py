@@ -22,6 +22,7 @@ from supervisor.execution import FileId, Owner, SessionId, StoredFile
 from supervisor.store import (
     NO_QUOTA,
     FileChange,
+    Place,
     Quota,
     QuotaExceeded,
     SavedState,
@@ -29,13 +30,16 @@ from supervisor.store import (
     SessionRow,
     StoredPackages,
     Usage,
+    Wanted,
     accounts,
+    sqlite_usage,
 )
+from supervisor.store.sqlite_usage import SqliteUsage
 
 log: Final = logging.getLogger("gaoler.store")
 _T = TypeVar("_T")
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 _SCHEMA: Final = """
 CREATE TABLE sessions (
     id TEXT PRIMARY KEY, tenant TEXT NOT NULL, owner_kind TEXT NOT NULL, owner_id TEXT NOT NULL, owner_version INTEGER,
@@ -72,7 +76,13 @@ CREATE TABLE packages (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX packages_by_digest ON packages (sha256);
 """
-_STEPS: Final = (_SCHEMA, _SINCE_2, _SINCE_3, _SINCE_4, _SINCE_5, accounts.SINCE_6)
+_SINCE_7: Final = f"""
+CREATE INDEX sessions_by_creation ON sessions (created_at, id);
+CREATE INDEX sessions_by_tenant ON sessions (tenant, created_at, id);
+CREATE INDEX sessions_by_user ON sessions (owner_id, created_at, id) WHERE owner_kind = 'user';
+{sqlite_usage.TABLE}
+"""
+_STEPS: Final = (_SCHEMA, _SINCE_2, _SINCE_3, _SINCE_4, _SINCE_5, accounts.SINCE_6, _SINCE_7)
 """What brings a database from each version to the next."""
 _FILE_COLUMNS: Final = (
     "f.id, f.session_id, f.name, f.size_bytes, f.sha256, f.content_type, f.created_at, f.modified_at, f.read_only, "
@@ -100,6 +110,11 @@ class SqliteSessions:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
         self._turn = trio.CapacityLimiter(1)
+
+    @property
+    def usage(self) -> SqliteUsage:
+        """What callers have used, in the same database."""
+        return SqliteUsage(self._transaction)
 
     async def _transaction(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run ``work`` in a thread, in one transaction. Not abandoned when cancelled: it is whole or not at all."""
@@ -149,6 +164,33 @@ class SqliteSessions:
                 "AND s.expires_at > ? GROUP BY s.id ORDER BY s.created_at DESC, s.id LIMIT ?",
                 (owner.tenant, owner.kind, owner.id, owner.version, now, limit),
             )
+            return [(_session(row[:8]), Usage(row[8], int(row[9]))) for row in rows]
+
+        return await self._transaction(work)
+
+    async def all_sessions(
+        self, wanted: Wanted, now: float, limit: int, after: Place | None = None
+    ) -> list[tuple[SessionRow, Usage]]:
+        """See :class:`supervisor.store.SessionStore`."""
+        conditions: list[str] = ["s.expires_at > ?"]
+        values: list[str | float] = [now]
+        if wanted.tenant is not None:
+            conditions.append("s.tenant = ?")
+            values.append(wanted.tenant)
+        if wanted.user is not None:
+            conditions.append("s.owner_kind = 'user' AND s.owner_id = ?")
+            values.append(wanted.user)
+        if after is not None:
+            conditions.append("(s.created_at < ? OR (s.created_at = ? AND s.id > ?))")
+            values += [after[0], *after]
+        query = (
+            f"SELECT {_SESSION_COLUMNS}, (SELECT count(*) FROM files f WHERE f.session_id = s.id), "
+            "(SELECT total(f.size_bytes) FROM files f WHERE f.session_id = s.id) FROM sessions s "
+            f"WHERE {' AND '.join(conditions)} ORDER BY s.created_at DESC, s.id LIMIT ?"
+        )
+
+        def work(database: sqlite3.Connection) -> list[tuple[SessionRow, Usage]]:
+            rows = database.execute(query, (*values, limit))
             return [(_session(row[:8]), Usage(row[8], int(row[9]))) for row in rows]
 
         return await self._transaction(work)

@@ -70,6 +70,10 @@ def test_made_up_requests_get_what_the_document_promises(daemon: Daemon, tmp_pat
         "file": [made["files"][0]["id"], "B" * 21],
         "path": ["a.txt", "b"],
         "language": ["python", "cobol"],
+        "execution": ["C" * 21],
+        "name": ["e"],
+        "key": ["nobody"],
+        "worker": ["w1"],
     }
     for operations in document["paths"].values():
         for method, operation in operations.items():

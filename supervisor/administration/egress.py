@@ -1,0 +1,44 @@
+"""The rules of a daemon's network, as operators look at refusals and allow something."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from supervisor.administration.egress_log import egress_log
+from supervisor.core import Core
+from supervisor.errors import InvalidRequest
+from supervisor.operation import rules_that_hold
+
+
+@dataclass(frozen=True, slots=True)
+class OwnEgress:
+    """Of a daemon with sandboxes of its own. ``path``: the record of its proxy's decisions."""
+
+    core: Core
+    path: Path
+
+    async def log(self, verdict: str, limit: int) -> list[dict[str, Any]]:
+        """Give the latest decisions, the latest first; with a rule that would allow what was refused."""
+        return await egress_log(self.path, verdict, limit, tuple(self.core.rules.sets))
+
+    async def allow(self, name: str, rule: Mapping[str, Any]) -> dict[str, Any]:
+        """Take one more rule into a set; it holds when this returns, as :meth:`supervisor.operation.Operation.put_egress`.
+
+        Raises:
+            NotFound: the policy does not name such a set.
+            InvalidRequest: the rule is wrong.
+        """
+        before = len(self.core.rules.sets[name].written.rule) if name in self.core.rules.sets else 0
+        try:
+            self.core.rules.add(name, rule)
+        except InvalidRequest as error:
+            # Those before it held already: it is this one.
+            field = error.field.replace(f"rule[{before}]", "rule") if error.field else "rule"
+            raise InvalidRequest(error.message, field=field) from None
+        await self.core.network.reconfigure()
+        applied = await self.core.network.settle()
+        sets = rules_that_hold(self.core)["sets"]
+        return {**next(each for each in sets if each["name"] == name), "applied": applied}
