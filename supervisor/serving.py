@@ -1,8 +1,8 @@
 """One bind for both doors: who gets a connection, and how long it may keep us waiting.
 
 Hypercorn's pieces under Trio, put together anew. Its own server gives a place to whoever comes, waits for ever for a
-client that sends a body byte by byte or does not read its answer, and speaks HTTP/2 with whoever asks
-(:mod:`supervisor.strict_http`).
+client that sends a body byte by byte or does not read its answer, and speaks HTTP/2 and websockets with whoever asks
+(:mod:`supervisor.strict_http`, :mod:`supervisor.strict_h2`).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from hypercorn.utils import parse_socket_addr, repr_socket_addr, wrap_app
 
 from supervisor.handshake import Handshakes, TlsStream
 from supervisor.places import NoPlace, Place, Places, key_of
+from supervisor.strict_h2 import Share, StrictH2
 from supervisor.strict_http import RequestTasks, StrictHttp
 
 log: Final = logging.getLogger("gaoler.connections")
@@ -90,13 +91,20 @@ class Connection:
         sock = self._socket.socket
         client = parse_socket_addr(sock.family, sock.getpeername()) or (place.key, 0)
         server = parse_socket_addr(sock.family, sock.getsockname())
-        self._protocol = StrictHttp(app, config, context, self._tasks, {}, secure, client, server, self._take)
-        self._protocol.linger = self._linger
+        arguments: tuple[Any, ...] = (app, config, context, self._tasks, {}, secure, client, server, self._take)
+        self._protocol: StrictHttp | StrictH2
+        if isinstance(stream, trio.SSLStream) and stream.selected_alpn_protocol() == "h2":
+            share = Share(places, place.key, patience.body_seconds, patience.send_seconds)
+            self._protocol = StrictH2(arguments, share)
+        else:
+            self._protocol = StrictHttp(*arguments)
+            self._protocol.linger = self._linger
 
     async def serve(self) -> None:
         """Answer requests until either side ends it."""
         try:
             async with self._tasks:
+                await self._protocol.initiate()
                 await self._read()
         finally:
             await self._close()

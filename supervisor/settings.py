@@ -190,6 +190,7 @@ class HttpSettings(Struct, frozen=True, forbid_unknown_fields=True):
             pattern=r"^$|^(/[A-Za-z0-9._~-]+)+$",
         ),
     ] = ""
+    http2: Annotated[bool, _meta("speak HTTP/2 too, over TLS, with clients that ask for it")] = True
     failed_authentications: Annotated[
         str,
         _meta("credentials that do not hold, of one address (IPv6: /64), as N/SECONDS; then 429", pattern=_RATE_RULE),

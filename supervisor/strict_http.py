@@ -2,8 +2,8 @@
 
 h11 reads what RFC 9112 lets a server read: folded headers, bare line feeds, a length beside chunks. A proxy in front of
 us may read the same bytes otherwise, and then one of us sees a request that the other has not seen. So all of that is
-refused. HTTP/2 and websockets, which hypercorn would speak when asked, are not spoken: nothing here needs them, and
-each is a parser and a set of floods more.
+refused. Websockets and HTTP/2 without TLS, which hypercorn would speak when asked, are not spoken: nothing here needs
+them, and each is a parser and a set of floods more.
 """
 
 from __future__ import annotations
@@ -69,6 +69,11 @@ class StrictBuffer(ReceiveBuffer):
         if line is not None and _CONTROL.search(line[:-2]):
             raise refusal(400, "a chunk's line has no control character inside")
         return line
+
+
+def has_controls(text: bytes) -> bool:
+    """Say whether there is a control character but a tab in it."""
+    return _CONTROL.search(text) is not None
 
 
 def check_lines(raw: bytes) -> None:
@@ -286,9 +291,13 @@ class RequestTasks(TaskGroup):
             finally:
                 inbox.close()
 
+        self.start(closing, config, scope, inbox.receive, send)
+        return inbox.put
+
+    def start(self, app: Any, config: Any, scope: Any, receive: Any, send: Any) -> None:
+        """Start the application on a request, whose events it takes by ``receive``."""
         handle: Any = _handle
         assert self._nursery is not None
         self._nursery.start_soon(
-            handle, closing, config, scope, inbox.receive, send, trio.to_thread.run_sync, trio.from_thread.run
+            handle, app, config, scope, receive, send, trio.to_thread.run_sync, trio.from_thread.run
         )
-        return inbox.put

@@ -147,7 +147,8 @@ def tls_files(settings: Settings) -> TlsFiles | None:
     if not tls.certificate:
         return None
     authorities = Path(tls.client_ca) if tls.client_ca else None
-    return TlsFiles(Path(tls.certificate), Path(tls.key), authorities)
+    protocols = ("h2", "http/1.1") if settings.http.http2 else ("http/1.1",)
+    return TlsFiles(Path(tls.certificate), Path(tls.key), authorities, protocols)
 
 
 def open_certificate(settings: Settings) -> Certificate | None:
