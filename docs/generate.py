@@ -1,9 +1,10 @@
-"""Write docs/configuration.md from the settings tree: python docs/generate.py. A test checks that it is current."""
+"""Write configuration.md from the settings, metrics.md from the catalogue. Tests check that they are current."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from supervisor.metrics.catalogue import FAMILIES
 from supervisor.settings import DEFAULT_FILE, leaves
 from supervisor.settings_aliases import Theirs
 from supervisor.settings_theirs import ROWS
@@ -77,5 +78,24 @@ def _words(row: Theirs) -> str:
     return ", ".join(how) + (f": {row.why}" if row.why else "")
 
 
+def metrics() -> str:
+    """Give the text of the page."""
+    lines = [
+        "# Figures",
+        "",
+        "What `/metrics` of a daemon or gateway and `/internal/v1/metrics` of every role tell Prometheus. How they are",
+        "asked, and what to do with it: [observability.md](observability.md).",
+        "This page is generated from the code by `docs/generate.py`.",
+        "",
+        "| figure | type | labels | what it is |",
+        "|---|---|---|---|",
+    ]
+    for family in FAMILIES.values():
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        lines.append(f"| `{family.name}` | {family.kind} | {labels} | {family.help} |")
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     (Path(__file__).parent / "configuration.md").write_text(configuration())
+    (Path(__file__).parent / "metrics.md").write_text(metrics())

@@ -98,7 +98,9 @@ def of_pressure(pressure: Pressure) -> Iterator[Point]:
 
 
 def of_network(network: Network, rule_faults: int) -> Iterator[Point]:
-    """Give the figures of the egress proxy."""
+    """Give the figures of the egress proxy, where the policy has a network."""
+    if not network.enabled:
+        return
     audit = network.audit
     yield Point("gaoler_egress_connected", network.connected)
     yield Point("gaoler_egress_restarts_total", max(0, network.restarts))

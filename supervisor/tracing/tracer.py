@@ -45,6 +45,7 @@ class Tracer:
         self._language_of = language_of
         self._queue: deque[Told] = deque()
         self._some = trio.Event()
+        self._none = trio.Event()
         self.spans: Counter[str] = Counter(sent=0, dropped=0, lost=0)
         """``dropped``: the queue was full; ``lost``: the receiver did not take them."""
         self.exports: Counter[str] = Counter(taken=0, refused=0, failed=0)
@@ -71,6 +72,11 @@ class Tracer:
             self._some = trio.Event()
             await self._some.wait()
 
+    async def wait_empty(self) -> None:
+        """Wait until nothing is there any more."""
+        while self._queue:
+            await self._none.wait()
+
     @property
     def waiting(self) -> int:
         """Executions that wait to be told of."""
@@ -82,4 +88,8 @@ class Tracer:
 
     def take(self, most: int) -> list[Told]:
         """Take the oldest."""
-        return [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
+        taken = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
+        if not self._queue:
+            self._none.set()
+            self._none = trio.Event()
+        return taken
