@@ -57,7 +57,7 @@ crash: $(VENV)/installed-dev tools
 	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
 	GAOLER_CRASH=all GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) $(VENV)/bin/python -m pytest tests/crash
 
-# What tests use of Debian beside what the image brings: a C compiler for hostile programs, npm for LibreChat's client, and
+# What tests use of Debian beside what the image brings: a C compiler for hostile programs, npm for LibreChat's client, a browser, and
 # an emulator for guests. Its virtiofsd is a part of qemu-system-common until Debian 12, a package of its own since then.
 # redis-tools has the server's program too (redis-check-rdb, by another name); redis-server would start a service.
 tools:
@@ -65,6 +65,7 @@ tools:
 	@command -v qemu-system-x86_64 >/dev/null && { test -x /usr/lib/qemu/virtiofsd || test -x /usr/libexec/virtiofsd; } || { echo "Installing qemu-system-x86 ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends qemu-system-x86 qemu-system-common $$(apt-cache search --names-only '^virtiofsd$$' | cut -d' ' -f1); }
 	@command -v redis-check-rdb >/dev/null || command -v redis-server >/dev/null || { echo "Installing redis-tools ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends redis-tools; }
 	@command -v shellcheck >/dev/null || { echo "Installing shellcheck ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends shellcheck; }
+	@command -v chromium >/dev/null || { echo "Installing chromium ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends chromium fonts-dejavu-core; }
 
 # The documentation as a site in .cache/site, which needs nobody else's server. The gate builds it too.
 docs: $(VENV)/installed-dev

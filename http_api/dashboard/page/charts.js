@@ -32,6 +32,7 @@ export function loadChart() {
     const { running = 0, waiting = 0 } = samples.at(-1) ?? {};
     node.setAttribute("aria-label", `Load of the last minutes: now ${running} running and ${waiting} waiting, ${places || "no known"} places`);
   };
+  update([], 0);
   return { node, update };
 }
 
@@ -52,6 +53,7 @@ export function barChart(name, kind = "") {
     );
     node.setAttribute("aria-label", name(values));
   };
+  update([]);
   return { node, update };
 }
 

@@ -1,12 +1,12 @@
 /* Dialogs: the browser's own, so the focus stays inside, Escape closes, and the focus goes back where it was. */
 
-import { button, el } from "./dom.js";
+import { button, el, foreign } from "./dom.js";
 
 /** Show a refusal: what, which field, what helps. It is read out. */
 export function problem(error) {
   return el("div", { class: "problem", role: "alert" },
-    el("p", {}, error.message, error.field ? ` (${error.field})` : ""),
-    error.hint ? el("p", {}, error.hint) : null);
+    el("p", {}, foreign(error.message), error.field ? foreign(` (${error.field})`) : null),
+    error.hint ? el("p", {}, foreign(error.hint)) : null);
 }
 
 /**
@@ -41,7 +41,8 @@ export function openDialog({ title, body, word = "Close", act = null, danger = f
   });
   document.body.append(dialog);
   dialog.showModal();
-  if (danger || !form.querySelector("input, textarea, select")) heading.focus();
+  // Where something is to be said, there; else what it is about is read first, and no button is pressed by accident.
+  (form.querySelector("input, textarea, select") ?? heading).focus();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
       dialog.remove();

@@ -63,7 +63,7 @@ export function button(word, act, attributes = {}) {
 
 /** Make a word with a dot in front: `good`, `warn`, `bad`, `accent` or nothing. */
 export function pill(word, kind = "") {
-  return el("span", { class: `pill ${kind}` }, word);
+  return el("span", { class: `pill ${kind}` }, foreign(word));
 }
 
 /** Make a labelled field around an input. */
@@ -97,7 +97,7 @@ export function head(title, ...tools) {
 /** Make pairs of a name and a value; pairs without a value are left out. */
 export function facts(pairs) {
   const known = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
-  return el("dl", { class: "facts" }, ...known.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+  return el("dl", { class: "facts" }, ...known.flatMap(([name, value]) => [el("dt", {}, foreign(name)), el("dd", {}, typeof value === "string" ? foreign(value) : value)]));
 }
 
 let announcing = 0;

@@ -2,7 +2,7 @@
 
 import { Api } from "./api.js";
 import { closeDialogs, problem } from "./dialog.js";
-import { announce, el, foreign } from "./dom.js";
+import { announce, el, foreign, plain } from "./dom.js";
 import { Feed } from "./feed.js";
 import { span } from "./format.js";
 import { connectTheme } from "./theme.js";
@@ -109,7 +109,7 @@ function drawFrame({ feed }) {
   const { overview: now, state } = feed;
   if (now) {
     const age = Number.isFinite(now.started_at) ? `, up ${span(feed.now() - now.started_at)}` : "";
-    byId("who").replaceChildren(foreign(now.name || now.role), ` · ${now.role ?? ""} ${now.version ?? ""} · policy `, foreign(now.policy), age);
+    byId("who").replaceChildren(foreign(now.name || now.role), ` · ${plain(now.role)} ${plain(now.version)} · policy `, foreign(now.policy), age);
   }
   const [word, kind] = { live: ["Live", "good"], connecting: ["Connecting", ""], waiting: ["Disconnected", "bad"] }[state.kind];
   const live = byId("live-pill");
@@ -130,7 +130,7 @@ function drawWait({ kind, until, message }) {
   if (kind !== "waiting") return;
   const left = Math.max(0, Math.ceil((until - Date.now()) / 1000));
   byId("cut-off").hidden = false;
-  byId("cut-off-word").textContent = `Disconnected: ${message}. What is shown is what was. Trying again in ${left} s.`;
+  byId("cut-off-word").textContent = `Disconnected: ${plain(message)}. What is shown is what was. Trying again in ${left} s.`;
 }
 
 async function drawHealth(operator) {
@@ -163,6 +163,10 @@ byId("try-now").addEventListener("click", () => signedIn?.feed.hurry());
 byId("skip").addEventListener("click", (event) => {
   event.preventDefault();
   byId("content").focus();
+});
+byId("parts").addEventListener("click", ({ target }) => {
+  // To where one is already: the address does not change, and still it is opened anew.
+  if (target.closest("a")?.hash === location.hash) signedIn?.open();
 });
 addEventListener("hashchange", () => signedIn?.open());
 byId("door").hidden = false;

@@ -1,11 +1,11 @@
 /* Tables that change without losing their place: a row that stays keeps its elements, and with them the focus. */
 
-import { el } from "./dom.js";
+import { el, foreign } from "./dom.js";
 
 const BOUND = 200;
 
 /**
- * Make a table. Columns: `title`, and `show(row)` (a string of ours, or a node), shown again when it changed,
+ * Make a table. Columns: `title`, and `show(row)` (a string, or a node), shown again when it changed,
  * `draw(row)`, shown again always, or `make(current)`, made once for a row, where `current()` gives the row as it is now.
  * `kind`: number, wide, actions, spare. `narrow`: it has room for its columns everywhere, spare ones aside.
  */
@@ -90,7 +90,7 @@ function paint(slot, content) {
   if (slot.shown === mark) return;
   slot.shown = mark;
   slot.cell.classList.toggle("nothing", text === "" && !(content instanceof Element && content.childElementCount));
-  slot.cell.replaceChildren(content ?? "");
+  slot.cell.replaceChildren(typeof content === "string" ? foreign(content) : content ?? "");
 }
 
 function hidden(text) {

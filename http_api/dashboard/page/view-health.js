@@ -1,6 +1,6 @@
 /* What is not as it should be, and what helps. */
 
-import { button, card, el, foreign, head, pill } from "./dom.js";
+import { button, card, el, foreign, head, pill, plain } from "./dom.js";
 import { polling } from "./polling.js";
 
 const STATUS = { ok: ["Everything is as it should be.", "good"], degraded: ["It works, and something should be looked at.", "warn"], unavailable: ["Executions cannot be run.", "bad"] };
@@ -17,7 +17,7 @@ export const health = {
       const now = JSON.stringify(answer);
       if (now === before) return;
       before = now;
-      const [word, kind] = STATUS[answer.status] ?? [answer.status, "bad"];
+      const [word, kind] = STATUS[answer.status] ?? ["This page does not know what that means.", "bad"];
       status.replaceChildren(pill(answer.status, kind), " ", word);
       list.replaceChildren(...[...answer.checks].sort((a, b) => a.ok - b.ok).map(check));
     }, 10);
@@ -26,7 +26,7 @@ export const health = {
 };
 
 function check({ name, ok, detail, fix }) {
-  return el("section", { class: "check", "aria-label": String(name) },
+  return el("section", { class: "check", "aria-label": plain(name) },
     el("h3", {}, pill(ok ? "fine" : "wrong", ok ? "good" : "bad"), foreign(name)),
     detail ? el("p", { class: "muted" }, foreign(detail)) : null,
     !ok && fix ? el("pre", {}, foreign(fix)) : null);

@@ -51,7 +51,7 @@ export const sessions = {
 function sessionTable(api, changed) {
   return new Table("Sessions with files", [
     { title: "Session", show: ({ id }) => short(id) },
-    { title: "Owner", show: ({ owner }) => el("span", { class: "cut" }, el("span", { class: "muted small" }, `${owner?.kind ?? ""} `), foreign(owner?.id)) },
+    { title: "Owner", show: ({ owner }) => el("span", { class: "cut" }, el("span", { class: "muted small" }, `${plain(owner?.kind)} `), foreign(owner?.id)) },
     { title: "Tenant", show: ({ tenant }) => foreign(tenant) },
     { title: "Made", show: ({ created_at: at }) => moment(at) },
     { title: "Ends in", show: ({ expires_at: at }) => until(at) },

@@ -1,0 +1,151 @@
+"""What an operator does with the page, at a real daemon in a real browser."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.admin.desk import Running, ask
+from tests.daemon import ADMIN_KEY, KEY, Daemon
+from tests.dashboard.desk import PARTS, Desk
+
+pytestmark = pytest.mark.root
+
+ENDLESS = "import time\nprint('secret-' + 'output', flush=True)\ntime.sleep(600)"
+REFUSED = """
+import socket
+with socket.create_connection(("127.0.0.1", 3128), 10) as sock:
+    sock.sendall(b"CONNECT new.example.org:443 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    print(sock.recv(4096).split()[1].decode())
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("wrong-key-0123456789abcdef", "key"),
+        (KEY, "operator"),
+        ("two words", "without spaces"),
+        ("ключ-ключ-ключ", "plain"),
+    ],
+)
+def test_who_shows_no_operators_key_stays_outside(desk: Desk, key: str, said: str) -> None:
+    desk.sign_in(key)
+    expect(desk.page.get_by_role("alert")).to_contain_text(said)
+    expect(desk.page.locator("#app")).to_be_hidden()
+    expect(desk.page.get_by_label("Master key")).to_be_focused()
+
+
+def test_the_key_is_kept_nowhere_and_signing_out_forgets_it(desk: Desk) -> None:
+    desk.enter()
+    stores = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
+    assert ADMIN_KEY not in desk.page.evaluate(stores)
+    assert ADMIN_KEY not in desk.page.content()
+    assert not any(ADMIN_KEY in url for url in desk.requests)
+    assert desk.page.get_by_label("Master key").input_value() == ""
+    desk.page.get_by_role("button", name="Sign out").click()
+    expect(desk.page.locator("#app")).to_be_hidden()
+    expect(desk.page.get_by_label("Master key")).to_be_focused()
+    desk.enter()
+    desk.page.reload()
+    expect(desk.page.get_by_role("button", name="Sign in")).to_be_visible()
+
+
+def test_every_part_opens_and_asks_nobody_but_the_daemon(desk: Desk, watched: Daemon) -> None:
+    desk.enter()
+    for part in PARTS:
+        main = desk.go(part)
+        expect(main.get_by_role("heading", level=1)).to_be_focused()
+        expect(desk.page).to_have_title(f"{part} · Gaoler")
+    assert len(desk.requests) > len(PARTS)
+    assert {url.split("/")[2] for url in desk.requests} == {watched.address}
+
+
+def test_an_execution_appears_as_it_happens_and_not_what_it_says(desk: Desk, watched: Daemon) -> None:
+    main = desk.enter("Executions")
+    running = Running(watched, ENDLESS, user="ann")
+    row = main.get_by_role("table", name="Running and waiting").get_by_role("row").filter(has_text="ann")
+    expect(row).to_contain_text("py")
+    expect(row).to_contain_text("running")
+    row.get_by_role("button", name="Cancel").click()
+    dialog = desk.page.get_by_role("dialog", name="Cancel this execution?")
+    desk.picture("cancel")
+    dialog.get_by_role("button", name="Leave it").click()
+    expect(dialog).to_be_hidden()
+    expect(row.get_by_role("button", name="Cancel")).to_be_focused()
+    row.get_by_role("button", name="Cancel").click()
+    dialog.get_by_role("button", name="Kill it").click()
+    expect(row).to_have_count(0)
+    ended = main.get_by_role("table", name="Ended").get_by_role("row").filter(has_text="ann")
+    expect(ended).to_contain_text("Stopped")
+    expect(desk.page.locator("#announcer")).to_have_text("The execution was cancelled")
+    assert "An operator of this server has ended this execution." in running.answer().body.decode()
+    ended.get_by_role("button", name="Details").click()
+    expect(desk.page.get_by_role("dialog", name="Execution")).to_contain_text("Where it went")
+    desk.picture("details")
+    assert "secret-" not in desk.page.content()
+
+
+def test_what_has_ended_can_be_filtered(desk: Desk, watched: Daemon) -> None:
+    watched.execute("raise SystemExit(3)", user="bob")
+    watched.execute("print(1)", user="carol")
+    main = desk.enter("Executions")
+    rows = main.get_by_role("table", name="Ended").locator("tbody").get_by_role("row")
+    expect(rows.filter(has_text="carol")).to_have_count(1)
+    main.get_by_label("Filter").fill("BOB py")
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("Exited 3")
+    main.get_by_label("Outcome").select_option("Timed out")
+    expect(rows).to_have_count(0)
+
+
+def test_the_overview_shows_what_was_done(desk: Desk, watched: Daemon) -> None:
+    watched.execute("print(1)")
+    main = desk.enter("Overview")
+    done = ask(watched, "overview")["totals"]["executions"]
+    expect(main.locator(".tile").filter(has_text="Executions")).to_contain_text(str(done))
+    expect(main.get_by_role("table", name="Latency by phase").get_by_role("row")).to_have_count(7)
+    expect(main.get_by_role("img", name=re.compile("Executions of each minute"))).to_be_visible()
+    expect(main.get_by_role("table", name="Sandboxes that wait")).to_contain_text("bare")
+
+
+def test_rules_are_edited_as_text_and_what_is_wrong_is_shown_where_it_stands(desk: Desk, watched: Daemon) -> None:
+    main = desk.enter("Network")
+    main.get_by_role("button", name="Edit rules web").click()
+    dialog = desk.page.get_by_role("dialog", name="Rules web")
+    text = dialog.get_by_label("Rules")
+    expect(text).to_be_focused()
+    assert '"reason": "the only one"' in text.input_value()
+    text.fill('[{"hosts": ["www.example.org"], "reason": "the only one"},\n {"hosts": ["a b"], "reason": "a bad one"}]')
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("no host has")
+    expect(dialog.locator(".why")).to_contain_text("Rule 2")
+    marked = (
+        "document.activeElement.value.slice(document.activeElement.selectionStart, document.activeElement.selectionEnd)"
+    )
+    assert desk.page.evaluate(marked) == '{"hosts": ["a b"], "reason": "a bad one"}'
+    expect(text).to_have_attribute("aria-invalid", "true")
+    desk.picture("rules")
+    text.fill("[{]")
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("not JSON")
+    text.fill('[{"hosts": ["api.example.org"], "reason": "edited in a browser"}]')
+    dialog.get_by_role("button", name="Save").click()
+    expect(dialog).to_have_count(0)
+    expect(main).to_contain_text("api.example.org")
+    (rules,) = ask(watched, "egress")["sets"]
+    assert (rules["origin"], rules["rules"][0]["hosts"]) == ("admin", ["api.example.org"])
+    main.get_by_role("button", name="Back to the file").click()
+    desk.page.get_by_role("button", name="Go back").click()
+    expect(main).to_contain_text("www.example.org")
+    assert ask(watched, "egress")["sets"][0]["origin"] == "web.toml"
+
+
+def test_a_key_that_no_longer_holds_signs_out(desk: Desk) -> None:
+    desk.enter()
+    desk.answer("**", {"error": "unauthenticated", "message": "this key does not hold"}, status=401)
+    desk.page.get_by_role("link", name="Sessions").click()
+    expect(desk.page.get_by_role("alert")).to_contain_text("this key does not hold")
+    expect(desk.page.locator("#app")).to_be_hidden()
