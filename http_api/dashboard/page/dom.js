@@ -96,7 +96,7 @@ export function head(title, ...tools) {
 
 /** Make pairs of a name and a value; pairs without a value are left out. */
 export function facts(pairs) {
-  const known = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const known = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "" && value !== false);
   return el("dl", { class: "facts" }, ...known.flatMap(([name, value]) => [el("dt", {}, foreign(name)), el("dd", {}, typeof value === "string" ? foreign(value) : value)]));
 }
 

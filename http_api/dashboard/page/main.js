@@ -105,7 +105,8 @@ function signOut(word) {
   byId("key").focus();
 }
 
-function drawFrame({ feed }) {
+function drawFrame(operator) {
+  const { feed } = operator;
   const { overview: now, state } = feed;
   if (now) {
     const age = Number.isFinite(now.started_at) ? `, up ${span(feed.now() - now.started_at)}` : "";
@@ -117,6 +118,7 @@ function drawFrame({ feed }) {
     live.textContent = word;
     live.className = `pill ${kind}`;
     if (state.kind !== "connecting") announce(state.kind === "live" ? "Connected" : "Disconnected from the daemon");
+    drawHealth(operator);
   }
   if (state.kind === "live") byId("cut-off").hidden = true;
   drawWait(state);

@@ -100,9 +100,9 @@ function parse(text) {
 export function place(error, text) {
   if (Number.isInteger(error.at)) return { word: "The text ends or breaks where the cursor is.", range: [error.at, error.at] };
   const named = /rule\[(\d+)\](?:\.([a-z_]+))?/.exec(`${error.field ?? ""} ${error.message}`);
-  if (!named) return { word: error.message };
+  if (!named) return { word: "The rules that held go on holding." };
   const number = Number(named[1]);
-  return { word: `Rule ${number + 1}${named[2] ? `, ${named[2]}` : ""}: ${error.message}`, range: elements(text)[number] };
+  return { word: `Rule ${number + 1}${named[2] ? `, its ${named[2]},` : ""} is marked in the text. The rules that held go on holding.`, range: elements(text)[number] };
 }
 
 /** Find the elements of the outermost list of a text in JSON: their beginnings and ends. */

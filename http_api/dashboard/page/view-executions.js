@@ -7,6 +7,8 @@ import { age, bytes, count, moment, seconds } from "./format.js";
 import { OUTCOMES, outcomePill, short, who } from "./records.js";
 import { Table } from "./table.js";
 
+/* The others say it beside their word. */
+const DETAILED = new Set(["out_of_memory", "timed_out", "output_limit"]);
 const SEARCHED = ["id", "tenant", "user", "credential", "language", "session", "door", "tier", "detail", "request_id"];
 
 export const executions = {
@@ -101,9 +103,9 @@ function details(current) {
       ["Execution", el("code", {}, foreign(row.id))], ["Session", row.session && el("code", {}, foreign(row.session))],
       ["User", row.user && foreign(row.user)], ["Credential", foreign(row.credential)], ["Tenant", foreign(row.tenant)],
       ["Door", row.door], ["Kind", row.kind === "program" ? "program that calls tools" : "code"], ["Language", foreign(row.language)],
-      ["Tier", row.tier], ["Outcome", row.outcome && outcomePill(row)], ["Detail", row.detail && foreign(row.detail)],
+      ["Tier", row.tier], ["Outcome", row.outcome && outcomePill(row)], ["Detail", DETAILED.has(row.outcome) && row.detail],
       ["Began", moment(row.began_at)], ["Ended", row.ended_at && moment(row.ended_at)], ["Took", seconds(row.seconds)],
-      ["Program's time", row.outcome && `${seconds(row.wall_seconds)}, ${seconds(row.cpu_seconds)} of it on a processor`],
+      ["Program's time", row.wall_seconds > 0 && `${seconds(row.wall_seconds)}, ${seconds(row.cpu_seconds)} of it on a processor`],
       ["Where it went", spent], ["Request", row.request_id && el("code", {}, foreign(row.request_id))],
       ["Trace", row.traceparent && el("code", {}, foreign(row.traceparent))],
     ]) });
