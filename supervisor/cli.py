@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from supervisor.cli_doctor import doctor
 from supervisor.cli_egress import egress
 from supervisor.cli_fleet import fleet, workers
 from supervisor.cli_image import image
+from supervisor.cli_install import reload_command
 from supervisor.cli_languages import languages
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
 from supervisor.cli_run import run
@@ -68,15 +70,18 @@ def serve(bind: str | None, role: Role | None, show_key: bool, state_dir: str | 
 
     from supervisor.logs.opened import open_log
     from supervisor.roles import prepare_role
+    from supervisor.service.given import take_service
+    from supervisor.service.reload_request import note_start
 
     with plain_errors():
         flags = {"bind": bind, "fleet.role": role, "state_dir": absolute(state_dir)}
         loaded = load_settings(config, flags, serving=True)
+        note_start(loaded)
         opened = open_log(loaded.settings)
         for notice in loaded.notices:
             log.info("%s", notice)
         with opened.taking_in():
-            ready = prepare_role(loaded.settings)
+            ready = prepare_role(loaded.settings, take_service(os.environ))
         opened.hide.add([ready.api_key, ready.admin_key])
         if show_key:
             _show_key(loaded.settings, ready)
@@ -321,3 +326,4 @@ main.add_command(doctor)
 main.add_command(image)
 main.add_command(fleet)
 main.add_command(workers)
+main.add_command(reload_command)

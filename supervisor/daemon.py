@@ -13,26 +13,31 @@ from hypercorn.typing import ASGIFramework
 
 from http_api.internal import create_internal_app
 from supervisor.core import Core, Prepared
-from supervisor.doors import Front, attempt_counter, identities, open_application, own_front, rate_limiter
+from supervisor.doors import Front, access_of, attempt_counter, identities, open_application, own_front, rate_limiter
 from supervisor.errors import SandboxFailed
 from supervisor.files import run_sweeper
+from supervisor.identity.credentials import Credentials
 from supervisor.identity.keys import ApiKey
 from supervisor.jailer.setup import JailerHandle
 from supervisor.listening import Place, await_signal, listen, stop_soon
 from supervisor.own_core import open_core
 from supervisor.own_process import OwnProcess
+from supervisor.service import reload
+from supervisor.service.drain import Underway, drain
+from supervisor.service.given import Service
+from supervisor.service.watchdog import feed
 
 log: Final = logging.getLogger("gaoler.daemon")
 
 
-async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, or until the keeper or the connector is gone.
+async def serve(prepared: Prepared, service: Service | None = None, *, on_ready: trio.Event | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, or until the keeper or the connector is gone. A second signal hurries.
 
     Raises:
         SandboxFailed: the jailer cannot be kept alive; a supervisor should start the daemon again.
         StoreUnavailable: the connector is gone; as above.
     """
-    settings = prepared.settings
+    settings, service = prepared.settings, service or Service()
     async with AsyncExitStack() as stack:
         core = await stack.enter_async_context(open_core(prepared))
         if core.sharing is None:
@@ -41,18 +46,21 @@ async def serve(prepared: Prepared, *, on_ready: trio.Event | None = None) -> No
             front, shared_keys = await _open_membership(stack, prepared, core)
         attempts = attempt_counter(settings)
         internal = create_internal_app(settings.fleet.service_token, OwnProcess(prepared, core), attempts)
-        who = identities(prepared, attempts, shared_keys)
-        app = await stack.enter_async_context(open_application(front, who, cast("ASGIFramework", internal)))
+        access = access_of(settings, identities(prepared, attempts, shared_keys))
+        doors = await stack.enter_async_context(open_application(front, access, cast("ASGIFramework", internal)))
+        app = Underway(doors)
         nursery = await stack.enter_async_context(trio.open_nursery())
         start_keeping(nursery, prepared, core)
-        stop = front.means.stopping
-        nursery.start_soon(await_signal, stop)
-        await nursery.start(
-            listen, app, Place(settings, prepared.bound, prepared.own_filter, prepared.certificate), stop
-        )
+        stop, hurry = front.means.stopping, trio.Event()
+        nursery.start_soon(await_signal, stop, hurry)
+        start_reloads(nursery, prepared, core, access.operators.credentials, service)
+        place = Place(settings, prepared.bound, prepared.own_filter, prepared.certificate, service)
+        await nursery.start(listen, cast("ASGIFramework", app), place, stop)
+        nursery.start_soon(feed, service, core.jailer.look)
         if on_ready is not None:
             on_ready.set()
         await stop.wait()
+        await drain(app, settings.execution.drain_seconds, hurry, service)
         await stop_soon(nursery.cancel_scope)
 
 
@@ -78,6 +86,25 @@ def start_keeping(nursery: trio.Nursery, prepared: Prepared, core: Core) -> None
     nursery.start_soon(core.counts.watch_loop)
     if prepared.connector is not None:
         nursery.start_soon(prepared.connector.await_end)
+
+
+def start_reloads(
+    nursery: trio.Nursery, prepared: Prepared, core: Core, credentials: Credentials | None, service: Service
+) -> None:
+    """From now on read rules and keys anew at SIGHUP. ``credentials``: of doors, if there are some."""
+    settings = prepared.settings
+    left = reload.told_file(settings.state_path / "data", settings.fleet.role)
+    reload.forget(left)
+
+    async def work() -> None:
+        core.rules.read()
+        if prepared.policy.network == "egress":
+            await core.network.reconfigure()
+        told = reload.take_told(left)
+        if told is not None:
+            reload.renew(credentials, told)
+
+    nursery.start_soon(reload.follow, service, work)
 
 
 async def watch_keeper(handle: JailerHandle) -> None:

@@ -73,6 +73,15 @@ class Identities:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """What asks who calls; all of it looks at the same keys."""
+
+    callers: Credentials
+    operators: Operators
+    ring: KeyRing
+
+
+@dataclass(frozen=True, slots=True)
 class Front:
     """What both doors work with, whether it is done on this host or by the workers of a fleet."""
 
@@ -151,14 +160,13 @@ def attempt_counter(settings: Settings) -> Attempts:
 
 
 @asynccontextmanager
-async def open_application(front: Front, who: Identities, internal: ASGIFramework) -> AsyncIterator[ASGIFramework]:
+async def open_application(front: Front, access: Access, internal: ASGIFramework) -> AsyncIterator[ASGIFramework]:
     """Both doors, and what is for the fleet itself, behind one bind: each path belongs to one of them."""
-    ring = _key_ring(front.settings, who)
-    credentials, operators = _credentials(front.settings, who, ring)
+    credentials, operators = access.callers, access.operators
     for each in (credentials, operators.credentials):
         each.on_refused = front.counts.note_refused_credential
-    rates = CountedRates(ToldRates(RatesByKey(front.rates, ring.rates_of)), front.counts)
-    async with open_administration(front.means, ring) as administration:
+    rates = CountedRates(ToldRates(RatesByKey(front.rates, access.ring.rates_of)), front.counts)
+    async with open_administration(front.means, access.ring) as administration:
         door = _door(front, credentials, operators, rates, administration)
         http = cast("ASGIFramework", create_app(door))
         async with _with_mcp(front, mcp_door(front, credentials, rates), http, internal) as app:
@@ -307,8 +315,9 @@ def _key_ring(settings: Settings, who: Identities) -> KeyRing:
     return KeyRing(fixed, settings.state_path / "data" / KEY_FILE, who.shared_keys)
 
 
-def _credentials(settings: Settings, who: Identities, ring: KeyRing) -> tuple[Credentials, Operators]:
-    """Give what asks callers, if they are asked at all, and what asks operators, who always are."""
+def access_of(settings: Settings, who: Identities) -> Access:
+    """Make what asks callers, if they are asked at all, and what asks operators, who always are."""
+    ring = _key_ring(settings, who)
     jwt = settings.jwt
     rules = TokenRules(jwt.issuer, jwt.audience, jwt.lifetime_seconds, jwt.leeway_seconds, jwt.reuse_seconds)
     tokens = TokenVerifier(who.token_keys, rules, clock=time.time) if who.token_keys else None
@@ -321,4 +330,4 @@ def _credentials(settings: Settings, who: Identities, ring: KeyRing) -> tuple[Cr
     )
     asked = settings.http.authentication
     callers = Credentials(ring, tokens, verifier, who.attempts) if asked else Credentials(None, None)
-    return callers, operators
+    return Access(callers, operators, ring)

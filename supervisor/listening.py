@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, cast
 
 import trio
@@ -16,6 +16,7 @@ from hypercorn.typing import ASGIFramework
 from supervisor.handshake import Handshakes
 from supervisor.jailer import kernel
 from supervisor.proxies import BehindProxies, TrustedProxies
+from supervisor.service.given import Service
 from supervisor.serving import Patience
 from supervisor.serving import serve as serve_http
 from supervisor.settings import Settings
@@ -35,6 +36,7 @@ class Place:
     own_filter: bytes
     certificate: Certificate | None = None
     """What HTTPS is spoken with; ``None``: plain HTTP."""
+    service: Service = field(default_factory=Service)
 
 
 async def listen(
@@ -68,14 +70,16 @@ async def listen(
         for address in bound:
             # On a line that programs can read too.
             log.info("listening on %s state_dir=%s", address, settings.state_dir)
+        place.service.notifier.ready(f"listening on {', '.join(bound)}")
         task_status.started()
 
 
 def _http_config(place: Place) -> Config:
     config = Config()
-    config.bind = [place.settings.bind if place.bound is None else f"fd://{place.bound.detach()}"]
+    given = [*place.service.sockets, *([] if place.bound is None else [place.bound])]
+    config.bind = [f"fd://{each.detach()}" for each in given] or [place.settings.bind]
     config.include_server_header = False
-    config.graceful_timeout = STOP_SECONDS
+    config.graceful_timeout = place.settings.execution.drain_seconds + STOP_SECONDS
     config.accesslog = None
     config.errorlog = logging.getLogger("gaoler.hypercorn")
     config.umask = 0o117

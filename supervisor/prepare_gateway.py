@@ -45,8 +45,10 @@ _CHANGING_USER: Final = (0, 6, 7)
 _CAP_SYS_ADMIN: Final = 21
 
 
-def prepare_gateway(settings: Settings) -> GatewayPrepared:
+def prepare_gateway(settings: Settings, *, listening: bool = True) -> GatewayPrepared:
     """Read and make all that a gateway needs, then become its ordinary user, if that is root's to do.
+
+    ``listening``: take the bind of the settings; otherwise it was given sockets.
 
     Raises:
         ConfigurationError: something is wrong or missing; nothing is left running.
@@ -61,7 +63,7 @@ def prepare_gateway(settings: Settings) -> GatewayPrepared:
     certificate, shown = open_certificate(settings), shown_directories(settings)
     filters = own_filters(settings)
     _make_directories(settings, as_root=rights != "none")
-    bound = bind_address(settings)
+    bound = bind_address(settings) if listening else None
     if rights == "user":
         _become_user(settings.jailer.daemon_uid)
     connector = start_way_out(

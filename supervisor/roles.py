@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
+from supervisor.service.given import Service
 from supervisor.settings import Settings
 
 
@@ -19,27 +20,28 @@ class Ready:
     """The master key; empty: there is none."""
 
 
-def prepare_role(settings: Settings) -> Ready:
-    """Do what needs rights, and give them up.
+def prepare_role(settings: Settings, service: Service) -> Ready:
+    """Do what needs rights, and give them up. ``service``: what was given to us; its sockets instead of the bind.
 
     Raises:
         ConfigurationError: something is wrong or missing; nothing is left running.
         GaolerError: somebody else listens on the bind.
     """
+    settings, binds = service.settings(settings), not service.sockets
     # Each role imports what it needs: a worker's imports take half a second that nobody else should wait.
     if settings.fleet.role == "gateway":
         from supervisor.fleet.gateway_role import serve_gateway
         from supervisor.prepare_gateway import prepare_gateway
 
-        gateway = prepare_gateway(settings)
-        return Ready(gateway.api_key, partial(serve_gateway, gateway), gateway.admin_key)
+        gateway = prepare_gateway(settings, listening=binds)
+        return Ready(gateway.api_key, partial(serve_gateway, gateway, service), gateway.admin_key)
     from supervisor.prepare import prepare
 
     if settings.fleet.role == "worker":
         from supervisor.fleet.worker_role import serve_worker
 
-        prepared = prepare(settings, listening=True)
-        return Ready(prepared.api_key, partial(serve_worker, prepared), prepared.admin_key)
+        prepared = prepare(settings, listening=binds)
+        return Ready(prepared.api_key, partial(serve_worker, prepared, service), prepared.admin_key)
     from supervisor import daemon
 
     if settings.uses_redis:
@@ -47,5 +49,5 @@ def prepare_role(settings: Settings) -> Ready:
         import supervisor.fleet.membership
         import supervisor.shared_stores  # noqa: F401
 
-    prepared = prepare(settings, listening=True)
-    return Ready(prepared.api_key, partial(daemon.serve, prepared), prepared.admin_key)
+    prepared = prepare(settings, listening=binds)
+    return Ready(prepared.api_key, partial(daemon.serve, prepared, service), prepared.admin_key)

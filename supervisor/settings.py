@@ -1,4 +1,4 @@
-"""All settings: one frozen tree, read once at start from file, environment and flags, in that order.
+"""All settings: one frozen tree, read once at start from file, environment, credentials and flags, in that order.
 
 What other servers call the same (:mod:`supervisor.settings_aliases`) is read too, and counts less than all of these.
 
@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from supervisor.errors import ConfigurationError
+from supervisor.service.credentials import read_credentials, refuse_strangers
 from supervisor.settings_aliases import find_aliases, origin_of
 from supervisor.settings_fleet import SECRET, FleetSettings, RedisSettings, S3Settings, StateSettings
 from supervisor.settings_operation import LimitsSettings, LogSettings
@@ -51,6 +52,9 @@ class ExecutionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     )
     queue_length_per_user: Annotated[int, _meta("executions of one user that wait at most", ge=0, le=100_000)] = 64
     queue_seconds: Annotated[float, _meta("longest wait in the queue before the refusal", gt=0, le=600)] = 30.0
+    drain_seconds: Annotated[
+        float, _meta("a daemon or gateway that is stopped lets requests under way end for so long", ge=0, le=3600)
+    ] = 20.0
 
 
 class CellsSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -554,6 +558,7 @@ def load(
     for source, given, strict in (
         *_from_file(file),
         ("environment", _from_environment(environment, known), False),
+        ("credential", read_credentials(environment, known), False),
         ("flag", {key: value for key, value in flags.items() if value is not None}, True),
     ):
         for key, value in given.items():
@@ -562,6 +567,7 @@ def load(
             values[key] = _convert(known[key], value, source, strict=strict)
             origins[key] = f"environment {known[key].variable}" if source == "environment" else source
     taken, unread = _take_aliases(environment, known, values, origins, serving=serving)
+    refuse_strangers(environment, known, values.values())
     settings = msgspec.convert(_nest(values), Settings)
     try:
         _check(settings)

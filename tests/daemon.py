@@ -223,6 +223,8 @@ def spawn_daemon(
         "GAOLER_IMAGE_DIR": str(image),
         "GAOLER_STATE_DIR": str(state),
         "GAOLER_BIND": "127.0.0.1:0",
+        # Tests that are not about it do not wait for what they leave running.
+        "GAOLER_EXECUTION_DRAIN_SECONDS": "0",
         # Tests that are not about them call more often than a person does.
         **{f"GAOLER_RATES_{kind}": "off" for kind in ("EXEC", "UPLOAD", "DOWNLOAD", "LISTING")},
         # Nor is a test that shows bad credentials a reason to shut the others out: all are one address.

@@ -25,7 +25,7 @@ class OwnEgress:
         return await egress_log(self.path, verdict, limit, tuple(self.core.rules.sets))
 
     async def allow(self, name: str, rule: Mapping[str, Any]) -> dict[str, Any]:
-        """Take one more rule into a set; it holds when this returns, as :meth:`supervisor.operation.Operation.put_egress`.
+        """Take one more rule into a set; it holds when this returns, as with the operation ``put_egress``.
 
         Raises:
             NotFound: the policy does not name such a set.

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
@@ -23,7 +24,7 @@ from supervisor.administration.administration import Means
 from supervisor.administration.sessions import Sessions
 from supervisor.admission import Admission
 from supervisor.core import GatewayPrepared
-from supervisor.doors import Front, Identities, attempt_counter, open_application, rate_rules
+from supervisor.doors import Front, Identities, access_of, attempt_counter, open_application, rate_rules
 from supervisor.errors import ConfigurationError, GaolerError, Unsupported
 from supervisor.execution import SessionId
 from supervisor.file_tools import FileTools
@@ -53,6 +54,7 @@ from supervisor.fleet.replies import open_replies
 from supervisor.fleet.roster import Roster
 from supervisor.fleet.shared_keys import SharedKeys
 from supervisor.fleet.turns import FleetTurns
+from supervisor.identity.credentials import Credentials
 from supervisor.identity.derived import DerivedIds
 from supervisor.language_view import Stock, counted_name, language_table
 from supervisor.links import FileLinks
@@ -68,6 +70,10 @@ from supervisor.policy import Policy
 from supervisor.pressure import HostLimits, Pressure
 from supervisor.readiness import Check, Health, store_probes
 from supervisor.runtimes.catalogue import load_groups, load_languages
+from supervisor.service import reload
+from supervisor.service.drain import Underway, drain
+from supervisor.service.given import Service
+from supervisor.service.watchdog import alive, feed
 from supervisor.store.state_tiers import run_archiver
 from supervisor.stores_in_use import Stores, open_stores
 from supervisor.tiers_in_force import tiers_wanted
@@ -79,13 +85,13 @@ _NOT_WATCHED: Final = HostLimits(0, 0.0, 100.0, 0, 0)
 """A gateway runs nothing that could starve its host; what it keeps is elsewhere."""
 
 
-async def serve_gateway(prepared: GatewayPrepared) -> None:
-    """Serve until SIGTERM or SIGINT, or until the connector is gone.
+async def serve_gateway(prepared: GatewayPrepared, service: Service | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, or until the connector is gone. A second signal hurries.
 
     Raises:
         StoreUnavailable: Redis or S3 does not answer at the start, or the connector is gone.
     """
-    settings = prepared.settings
+    settings, service = prepared.settings, service or Service()
     async with (
         open_stores(settings, prepared.dial, settings.state_path / "data") as stores,
         _open_gateway(prepared, stores) as gateway,
@@ -106,14 +112,28 @@ async def serve_gateway(prepared: GatewayPrepared) -> None:
             keys,
             admin_key=prepared.admin_key,
         )
-        async with open_application(gateway.front, who, cast("ASGIFramework", internal)) as app:
-            stop = gateway.front.means.stopping
-            nursery.start_soon(await_signal, stop)
-            await nursery.start(
-                listen, app, Place(settings, prepared.bound, prepared.own_filter, prepared.certificate), stop
-            )
+        access = access_of(settings, who)
+        async with open_application(gateway.front, access, cast("ASGIFramework", internal)) as doors:
+            app, stop, hurry = Underway(doors), gateway.front.means.stopping, trio.Event()
+            nursery.start_soon(await_signal, stop, hurry)
+            left = reload.told_file(settings.state_path / "data", settings.fleet.role)
+            reload.forget(left)
+            work = partial(_reload, gateway, access.operators.credentials, left)
+            nursery.start_soon(reload.follow, service, work)
+            place = Place(settings, prepared.bound, prepared.own_filter, prepared.certificate, service)
+            await nursery.start(listen, cast("ASGIFramework", app), place, stop)
+            nursery.start_soon(feed, service, alive)
             await stop.wait()
+            await drain(app, settings.execution.drain_seconds, hurry, service)
             await stop_soon(nursery.cancel_scope)
+
+
+async def _reload(gateway: Gateway, credentials: Credentials, left: Path) -> None:
+    """Read anew what callers are told of rules, and by what they are known."""
+    gateway.rules.read()
+    told = reload.take_told(left)
+    if told is not None:
+        reload.renew(credentials, told)
 
 
 @dataclass(slots=True)

@@ -10,24 +10,27 @@ from hypercorn.typing import ASGIFramework
 
 from http_api.internal import create_internal_app
 from supervisor.core import Prepared
-from supervisor.daemon import start_keeping
+from supervisor.daemon import start_keeping, start_reloads
 from supervisor.doors import attempt_counter
 from supervisor.fleet.membership import Member, open_member, open_worker
 from supervisor.listening import Place, await_signal, listen, stop_soon
 from supervisor.own_core import open_core
 from supervisor.own_process import OwnProcess
 from supervisor.readiness import own_health
+from supervisor.service.drain import SAVING_SECONDS
+from supervisor.service.given import Service
+from supervisor.service.watchdog import feed
 
 log: Final = logging.getLogger("gaoler.worker")
 
 
-async def serve_worker(prepared: Prepared) -> None:
+async def serve_worker(prepared: Prepared, service: Service | None = None) -> None:
     """Do jobs until SIGTERM, or until somebody drains it; then finish, hand sessions over, leave. A second one hurries.
 
     Raises:
         SandboxFailed, StoreUnavailable: as :func:`supervisor.daemon.serve`.
     """
-    settings = prepared.settings
+    settings, service = prepared.settings, service or Service()
     async with open_core(prepared) as core, open_member(prepared, core) as member, trio.open_nursery() as nursery:
         start_keeping(nursery, prepared, core)
         process = OwnProcess(prepared, core, member.drain)
@@ -37,8 +40,13 @@ async def serve_worker(prepared: Prepared) -> None:
         stop, hurry = trio.Event(), trio.Event()
         nursery.start_soon(await_signal, member.leaving, hurry)
         async with open_worker(member):
-            place = Place(settings, prepared.bound, prepared.own_filter, prepared.certificate)
+            start_reloads(nursery, prepared, core, None, service)
+            place = Place(settings, prepared.bound, prepared.own_filter, prepared.certificate, service)
             await nursery.start(listen, cast("ASGIFramework", app), place, stop)
+            nursery.start_soon(feed, service, core.jailer.look)
+            await member.leaving.wait()
+            drain_seconds = settings.fleet.drain_seconds
+            service.notifier.stopping(f"draining: {member.running} jobs under way", drain_seconds + SAVING_SECONDS)
             await _until_left(member, hurry)
         stop.set()
         await stop_soon(nursery.cancel_scope)

@@ -9,16 +9,16 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from supervisor.errors import Forbidden, InvalidRequest, Unauthenticated
 from supervisor.execution import Principal, Tier
 from supervisor.identity.attempts import AttemptRules, Attempts
-from supervisor.identity.keys import MASTER, KeyRing
-from supervisor.identity.oauth import OAuthVerifier
-from supervisor.identity.tokens import TokenVerifier
+from supervisor.identity.keys import MASTER, ApiKey, KeyRing
+from supervisor.identity.oauth import OAuthKey, OAuthVerifier
+from supervisor.identity.tokens import PublicKey, TokenVerifier
 
 USER_HEADERS: Final = ("X-User-Id", "User-Id")
 MAX_CREDENTIAL_CHARACTERS: Final = 8192
@@ -74,6 +74,15 @@ class Credentials:
         self._for_operators = for_operators
         self.on_refused: Callable[[], None] = lambda: None
         """Called for each request whose credential does not hold."""
+
+    def renew(self, default: ApiKey, tokens: Mapping[str, PublicKey], oauth: Mapping[str, OAuthKey]) -> None:
+        """Have other keys from now on, of the kinds that are asked for; requests that are under way go on."""
+        if self._keys is not None:
+            self._keys.renew(default)
+        if self._tokens is not None:
+            self._tokens.renew(tokens)
+        if self._oauth is not None:
+            self._oauth.renew(oauth)
 
     def authenticate(self, headers: HeaderLookup, address: str) -> Caller:
         """Give the caller. When several credentials are sent each has to hold, and all have to say the same.

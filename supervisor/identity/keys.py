@@ -92,6 +92,11 @@ class KeyRing:
         self._stamp: tuple[int, int, int] | None = None
         self._keys: tuple[ApiKey, ...] = self._fixed
 
+    def renew(self, key: ApiKey) -> None:
+        """Have another key of the settings from now on, instead of that of the same name."""
+        self._fixed, self._stamp = (key, *(each for each in self._fixed if each.name != key.name)), None
+        self._keys = self._fixed
+
     def find(self, secret: str) -> ApiKey | None:
         """Give the key that ``secret`` is. Every key is compared, in constant time.
 

@@ -50,6 +50,10 @@ class OAuthVerifier:
         self._clock = clock
         self.rules = rules
 
+    def renew(self, keys: Mapping[str, OAuthKey]) -> None:
+        """Check against other keys from now on."""
+        self._keys = keys
+
     def is_for_us(self, token: str) -> bool:
         """Say whether a token claims to be of our issuer; nothing of it is believed for that."""
         try:

@@ -95,6 +95,10 @@ class TokenVerifier:
         self._clock = clock
         self._used = _UsedTokens()
 
+    def renew(self, keys: Mapping[str, PublicKey]) -> None:
+        """Check against other keys from now on; which tokens were used is not forgotten."""
+        self._keys = keys
+
     def verify(self, token: str) -> TokenIdentity:
         """Check a token.
 

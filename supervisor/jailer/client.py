@@ -30,6 +30,8 @@ from supervisor.jailer.remote_program import LostIsTyped, RemoteProgram
 log: Final = logging.getLogger("gaoler.jailer.client")
 
 RECONNECT_SECONDS: Final = 0.2
+NOBODYS: Final = "nobody-s"
+"""A policy that there is not: whoever asks for it is answered, and gets nothing."""
 CONNECT_SECONDS: Final = 30
 FIGURES_SECONDS: Final = 2
 
@@ -549,6 +551,20 @@ class JailerClient:
         opening = protocol.OpenJail(policy=policy, profile=profile, share=share, modest=modest, tier=tier)
         async with open_jail_on(await self._open_channel(), opening) as jail:
             yield jail
+
+    async def look(self) -> None:
+        """Have the jailer answer a question of no consequence: it lives, and its event loop goes round.
+
+        Raises:
+            SandboxFailed: there is no jailer, or it was lost.
+        """
+        channel = await self._open_channel()
+        try:
+            with LostIsTyped():
+                await channel.send_message(protocol.encode(protocol.OpenJail(policy=NOBODYS)))
+                protocol.decode_answer(await channel.receive_message())
+        finally:
+            await channel.aclose()
 
     async def keep_spare(self) -> None:
         """Have the jailer, and every later one, keep no cell waiting until cancelled."""

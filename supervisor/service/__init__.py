@@ -1,0 +1,1 @@
+"""What a service manager and we say to each other: sd_notify, the watchdog, sockets, credentials, reloads."""

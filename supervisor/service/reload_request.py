@@ -1,0 +1,110 @@
+"""Root's side of a reload: read and check everything, see what cannot change, tell the daemon."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import signal
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from supervisor.errors import ConfigurationError
+from supervisor.identity.keys import digest_of
+from supervisor.identity.oauth import load_oauth_keys
+from supervisor.own_files import read_or_make_key
+from supervisor.policy import PACKAGED_POLICIES
+from supervisor.prepare import KEY_FILE, read_token_keys
+from supervisor.service.reload import Told, as_text, leave_file, told_file
+from supervisor.settings import Loaded, Settings
+
+RENEWED: Final = frozenset({"api_key"})
+POLICIES: Final = "policies"
+"""Among the settings' names: the files of policies, but for the rules of the network, which are followed."""
+
+
+class Started(Struct, frozen=True, forbid_unknown_fields=True):
+    """With what a process has started. Values are hashed with a key: the file is root's, and no list of secrets."""
+
+    salt: str
+    values: dict[str, str]
+
+
+def _file(settings: Settings) -> Path:
+    return settings.state_path / f"started-{settings.fleet.role}.json"
+
+
+def _digests(loaded: Loaded, salt: str) -> dict[str, str]:
+    values = {key: repr(value).encode() for key, value in loaded.values.items() if loaded.origins[key] != "flag"}
+    values[POLICIES] = _of_policies(loaded.settings)
+    return {key: hmac.digest(salt.encode(), value, hashlib.sha256).hex() for key, value in values.items()}
+
+
+def _of_policies(settings: Settings) -> bytes:
+    base = Path(settings.jailer.policy_dir) if settings.jailer.policy_dir else PACKAGED_POLICIES
+    found = hashlib.sha256()
+    for path in sorted(base.rglob("*")):
+        if path.is_file() and path.relative_to(base).parts[0] not in ("egress", "__pycache__"):
+            found.update(f"{path.relative_to(base)}\0".encode() + path.read_bytes())
+    return found.digest()
+
+
+def note_start(loaded: Loaded) -> None:
+    """Write down with what this process starts, for root alone; who is not root has nothing to compare later.
+
+    Raises:
+        ConfigurationError: the state directory cannot be written.
+    """
+    if os.geteuid() != 0:
+        return
+    salt = secrets.token_hex(16)
+    path = _file(loaded.settings)
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(msgspec.json.encode(Started(salt, _digests(loaded, salt))))
+    except OSError as error:
+        raise ConfigurationError(f"state_dir: {error}", field="state_dir") from None
+
+
+def changed_since_start(loaded: Loaded) -> list[str]:
+    """Name what is other than at the start and needs a restart; flags of ``serve`` are not compared.
+
+    Raises:
+        ConfigurationError: no process was started with this state directory.
+    """
+    try:
+        started = msgspec.json.decode(_file(loaded.settings).read_bytes(), type=Started)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigurationError(
+            f"no daemon of role {loaded.settings.fleet.role} was started with {loaded.settings.state_dir}: {error}",
+            field="state_dir",
+        ) from None
+    now = _digests(loaded, started.salt)
+    return sorted(key for key, value in started.values.items() if key not in RENEWED and now.get(key, value) != value)
+
+
+def request_reload(loaded: Loaded, pid: int) -> list[str]:
+    """Read everything as root, leave it for the daemon and signal it; give what holds only after a restart.
+
+    Raises:
+        ConfigurationError: something is wrong; the daemon was told nothing, and nothing has changed.
+    """
+    settings = loaded.settings
+    restart = changed_since_start(loaded)
+    oauth = load_oauth_keys(Path(settings.mcp.oauth_jwks)) if settings.mcp.authorization_server else {}
+    key, _made = read_or_make_key(settings, settings.state_path / KEY_FILE)
+    told = Told(digest_of(key), as_text(read_token_keys(settings)), as_text(oauth), restart)
+    path = told_file(settings.state_path / "data", settings.fleet.role)
+    leave_file(path, msgspec.json.encode(told), settings.jailer.daemon_uid)
+    try:
+        os.kill(pid, signal.SIGHUP)
+    except OSError as error:
+        raise ConfigurationError(f"process {pid} cannot be told: {error.strerror}", field="pid") from None
+    return restart
