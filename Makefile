@@ -15,7 +15,7 @@ unexport GAOLER_TEST_MICROVM
 # The tests of sandboxes in virtual machines.
 MICROVM_TESTS ?= tests/microvm tests/contracts/test_backend.py
 
-.PHONY: run test lint types imports unit test-v2 test-microvm crash tools docs dist bench bench-scale bench-microvm fuzz lock clean
+.PHONY: run test lint types imports unit test-v2 test-microvm test-newcomer crash tools docs dist bench bench-scale bench-microvm fuzz lock clean
 
 run: $(VENV)/installed
 	@$(VENV)/bin/gaoler image build --state-dir $(STATE_DIR)
@@ -51,6 +51,12 @@ test-microvm: $(VENV)/installed-dev tools
 	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --microvm
 	@test $(HYPERVISOR) != libkrun || GAOLER_IMAGE_DIR=$(TEST_IMAGE_DIR) $(VENV)/bin/gaoler doctor --microvm
 	GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) GAOLER_TEST_MICROVM=$(HYPERVISOR) $(VENV)/bin/python -m pytest $(MICROVM_TESTS)
+
+# An empty Debian of mmdebstrap with git, make and python3: a clone, make run, the README's command, each timed. Minutes.
+# NEWCOMER=--test runs this gate there too.
+test-newcomer: $(VENV)/installed-dev
+	@command -v mmdebstrap >/dev/null || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install mmdebstrap; }
+	$(VENV)/bin/python -m tests.release.newcomer $(NEWCOMER)
 
 # Kills every process of ours at every step of what it does, and prints the table of docs/crash-safety.md. An hour or two.
 crash: $(VENV)/installed-dev tools
