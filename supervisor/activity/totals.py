@@ -51,6 +51,8 @@ class Totals:
         self._language_of = language_of
         self.outcomes: Counter[tuple[str, str, str]] = Counter()
         """By door, language and outcome."""
+        self.refusals: Counter[tuple[str, str]] = Counter()
+        """Of those that were refused or failed: by that, and the name of the error."""
         self.steps: dict[str, Histogram] = {name: Histogram() for name in (*STEPS, WHOLE)}
         self.cpu_seconds = 0.0
         self.output_bytes = 0
@@ -59,6 +61,8 @@ class Totals:
     def add(self, record: ExecutionRecord) -> None:
         """Count an execution that has ended. What was refused has no durations: it did nothing."""
         self.outcomes[record.door, self._language_of(record.language), record.outcome] += 1
+        if record.outcome in ("refused", "failed"):
+            self.refusals[record.outcome, record.detail or "unknown"] += 1
         self.cpu_seconds += record.cpu_seconds
         self.output_bytes += record.output_bytes
         self.files += record.files

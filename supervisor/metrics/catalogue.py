@@ -36,6 +36,12 @@ _EXECUTIONS: Final = (
     Family("gaoler_execution_output_bytes_total", "counter", "What programs have written, also what was cut."),
     Family("gaoler_execution_files_total", "counter", "Files that executions have left."),
     Family("gaoler_limit_hits_total", "counter", "Executions that were ended at a limit.", ("limit",)),
+    Family(
+        "gaoler_refusals_total",
+        "counter",
+        "Executions that were refused or failed, by the name of the error.",
+        ("outcome", "error"),
+    ),
     Family("gaoler_running", "gauge", "Executions that have a place now."),
     Family("gaoler_waiting", "gauge", "Executions that wait for a place."),
     Family("gaoler_places", "gauge", "Executions that may run at once."),

@@ -42,6 +42,8 @@ def of_totals(totals: Totals) -> Iterator[Point]:
             yield Point("gaoler_execution_seconds", _buckets(histogram))
         else:
             yield Point("gaoler_execution_step_seconds", _buckets(histogram), (step,))
+    for why, count in sorted(totals.refusals.items()):
+        yield Point("gaoler_refusals_total", count, why)
     yield Point("gaoler_execution_cpu_seconds_total", totals.cpu_seconds)
     yield Point("gaoler_execution_output_bytes_total", totals.output_bytes)
     yield Point("gaoler_execution_files_total", totals.files)

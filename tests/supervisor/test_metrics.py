@@ -167,6 +167,7 @@ def test_executions_are_told_by_door_language_and_outcome(watched: tuple[Daemon,
     assert grown("gaoler_executions_total", "http", "python", "exited") == 2
     assert grown("gaoler_executions_total", "http", "bash", "exited") == 1
     assert grown("gaoler_executions_total", "http", "other", "refused") == 1
+    assert grown("gaoler_refusals_total", "refused", "InvalidRequest") == 1
     assert grown("gaoler_limit_hits_total", "time") == 1
     assert grown("gaoler_execution_seconds_count") == 4
     for step in ("inputs", "admission", "cell", "code", "export"):
