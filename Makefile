@@ -83,7 +83,7 @@ dist: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	@$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
-	@for each in latency languages mcp waiting fairness neighbours transfer egress load soak; do $(VENV)/bin/python -m benchmarks.$$each --image-dir $(TEST_IMAGE_DIR) && echo || exit 1; done
+	@for each in latency languages mcp waiting fairness neighbours transfer egress load observing soak; do $(VENV)/bin/python -m benchmarks.$$each --image-dir $(TEST_IMAGE_DIR) && echo || exit 1; done
 	@$(VENV)/bin/python -m benchmarks.seccomp
 
 # A fleet on this machine beside an embedded daemon, and what a simulation makes of that for 10, 100 and 1 000 hosts. Minutes.

@@ -53,9 +53,9 @@ async def open_core(prepared: Prepared) -> AsyncIterator[Core]:
     settings = prepared.settings
     data = settings.state_path / "data"
     async with (
-        open_tracer(prepared, partial(counted_name, prepared.catalogue)) as tracer,
         open_stores(settings, prepared.dial, data) as stores,
         open_jailer(prepared.jailer.socket_path) as jailer,
+        open_tracer(prepared, partial(counted_name, prepared.catalogue)) as tracer,
         _open_network(prepared) as (network, rules),
         _open_pressure(prepared, jailer) as pressure,
     ):
