@@ -13,8 +13,9 @@ _HEAD = f"""\
 # Configuration
 
 Settings come from `{DEFAULT_FILE}` (or `--config FILE`), then from `GAOLER_*` variables, then from credentials of
-systemd (files of `$CREDENTIALS_DIRECTORY`, named as `redis.password`), then from flags. An unknown key or a bad value refuses to start and says what is allowed. `gaoler settings` shows the result, and where
-each value came from. This page is generated from the code by `docs/generate.py`.
+systemd (files of `$CREDENTIALS_DIRECTORY`, named as `redis.password`), then from flags. An unknown key or a bad value
+refuses to start and says what is allowed. `gaoler settings` shows the result, and where each value came from. This page
+is generated from the code by `docs/generate.py`.
 
 | setting | variable | default | what it is |
 |---|---|---|---|
