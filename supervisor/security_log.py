@@ -9,13 +9,15 @@ import json
 import logging
 from typing import Final
 
+from supervisor.logs.taken_apart import FIELDS
+
 log: Final = logging.getLogger("gaoler.security")
 
 
 def tell(event: str, **fields: object) -> None:
     """Write an event. Values with blanks or quotes are written as JSON strings, so that each field is one word."""
     told = " ".join(f"{name}={_word(value)}" for name, value in fields.items())
-    log.warning("event=%s %s", event, told)
+    log.warning("event=%s %s", event, told, extra={FIELDS: {"event": event, **fields}})
 
 
 def _word(value: object) -> str:

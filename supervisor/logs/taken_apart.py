@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 FIELD_CHARACTERS: Final = 1024
+FIELDS: Final = "gaoler_fields"
+"""An attribute of a record that says its fields itself, with ``event`` among them: ``extra={FIELDS: {...}}``."""
 _PIECE: Final = re.compile(
     r"(?:(?<![^\s(])(?P<key>[a-z][a-z_0-9]*)=)?%(?:(?P<percent>%)|(?P<form>[-#0 +]*[0-9]*(?:\.[0-9]+)?[a-zA-Z]))"
 )
@@ -43,12 +46,18 @@ def bounded(text: str, characters: int) -> str:
 
 def take_apart(record: logging.LogRecord) -> TakenApart:
     """Take a record apart that nobody has changed yet."""
+    said = getattr(record, FIELDS, None)
+    if isinstance(said, Mapping):
+        named = {
+            _OTHER_NAMES.get(str(key), str(key)): _value(value, "s") for key, value in said.items() if key != "event"
+        }
+        return TakenApart(printable(str(said.get("event", ""))), named)
     arguments = record.args if isinstance(record.args, tuple) else None
     if not isinstance(record.msg, str) or not arguments:
-        return TakenApart(_text(record.getMessage()))
+        return TakenApart(printable(record.getMessage()))
     pieces = [piece for piece in _PIECE.finditer(record.msg) if piece["percent"] is None]
     if len(pieces) != len(arguments):
-        return TakenApart(_text(record.getMessage()))
+        return TakenApart(printable(record.getMessage()))
     left = iter(arguments)
     fields: dict[str, Any] = {}
 
@@ -62,7 +71,7 @@ def take_apart(record: logging.LogRecord) -> TakenApart:
         return ""
 
     event = " ".join(_PIECE.sub(without, record.msg).split())
-    return TakenApart(_text(event), fields)
+    return TakenApart(printable(event), fields)
 
 
 def _value(value: object, form: str) -> Any:
@@ -72,7 +81,3 @@ def _value(value: object, form: str) -> Any:
     if isinstance(value, float):
         return float(f"%{form}" % value) if form[-1] in "fge" else value
     return bounded(printable(str(value)), FIELD_CHARACTERS)
-
-
-def _text(message: str) -> str:
-    return printable(message)

@@ -16,14 +16,13 @@ import pytest
 
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.policy import PACKAGED_POLICIES
-from tests.daemon import KEY, Daemon, end_daemons, eventually, spawn_daemon, started
+from tests.daemon import ADMIN_KEY, KEY, Daemon, end_daemons, eventually, spawn_daemon, started
 from tests.journal import fields
 from tests.mcp import initialize, post
 
 pytestmark = [pytest.mark.root, pytest.mark.own_host]
 
 OTHER_KEY = "another-key-of-callers-77"
-ADMIN_KEY = "the-operators-own-key-88"
 PLANTED = "PLANTED-XYZZY"
 FILE_BYTES = 65_536
 JOURNAL_HERE = """
@@ -48,7 +47,6 @@ class World:
             "LOG_BACKUP_COUNT": "2",
             "GAOLER_LOG_FILE_BYTES": str(FILE_BYTES),
             "API_KEYS": OTHER_KEY,
-            "MASTER_API_KEY": ADMIN_KEY,
             "MAX_EXECUTION_TIME": "1",
             "NSJAIL_BINARY": "/usr/bin/nsjail",
         }
@@ -96,7 +94,7 @@ def test_what_other_servers_names_were_read_as_is_said_once_at_start(world: Worl
     said = [each["event"] for each in world.records() if each["logger"] == "gaoler.serve"]
     assert "API_KEYS is read as api_keys; GAOLER_API_KEYS is its name here" in said
     assert [each for each in said if each.startswith("NSJAIL_BINARY is not read: ")]
-    assert len(said) == len(set(said)) == 8
+    assert len(said) == len(set(said)) == 7
 
 
 def test_the_jailer_speaks_in_the_same_log(world: World) -> None:
@@ -143,7 +141,12 @@ def test_keys_and_limits_of_other_servers_names_hold(world: World) -> None:
     assert answer.status == 200
     assert "1 s" in answer.json["stderr"] or "1.0 s" in answer.json["stderr"], answer.json
     assert world.daemon.request("GET", "/v1/files/none", key="no-such-key-at-all-99").status == 401
+    assert world.daemon.request("GET", "/v1/admin/egress", key=ADMIN_KEY).status == 200
+    assert world.daemon.request("GET", "/v1/admin/egress", key=OTHER_KEY).status == 403
     assert [each["credential"] for each in world.records() if each.get("credential") == "api_keys-1"]
+    told = [each for each in world.records() if each["logger"] == "gaoler.security"]
+    assert {"event", "address", "request_id"} <= set(told[-1])
+    assert told[-1]["event"] == "authentication_failed"
 
 
 def test_nothing_of_a_body_and_no_secret_is_in_anything_that_is_logged_at_debug_level(world: World) -> None:

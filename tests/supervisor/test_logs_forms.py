@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import trio
 
+from supervisor import security_log
 from supervisor.errors import ConfigurationError
 from supervisor.execution import SessionId
 from supervisor.logs.forms import ApartLimit, Hiding, HidingFormatter, json_form, line_form
@@ -110,6 +111,18 @@ def test_a_traceback_and_controls_stay_within_the_one_line(log: logging.Logger) 
     said = json.loads(line)
     assert "ValueError" in said["exception"]
     assert (said["name"], said["event"]) == ("\\x1b[31m\\u2028", "failed \\u202e")
+
+
+def test_a_security_event_has_its_fields_whatever_they_say(
+    log: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(security_log, "log", log)
+    lines = writing(log, json_form())
+    security_log.tell("authentication_failed", address="::1", count=3, reason='x" event=forged\n')
+    (line,) = lines()
+    said = json.loads(line)
+    assert (said["event"], said["address"], said["count"]) == ("authentication_failed", "::1", 3)
+    assert said["reason"] == 'x" event=forged\\n'
 
 
 def test_text_is_a_line_that_ends_with_what_it_was_written_for(log: logging.Logger) -> None:
