@@ -17,7 +17,8 @@ log: Final = logging.getLogger("gaoler.security")
 def tell(event: str, **fields: object) -> None:
     """Write an event. Values with blanks or quotes are written as JSON strings, so that each field is one word."""
     told = " ".join(f"{name}={_word(value)}" for name, value in fields.items())
-    log.warning("event=%s %s", event, told, extra={FIELDS: {"event": event, **fields}})
+    # Of the caller's line: the log is bounded by lines of code, and one event should not hide another.
+    log.warning("event=%s %s", event, told, stacklevel=2, extra={FIELDS: {"event": event, **fields}})
 
 
 def _word(value: object) -> str:
