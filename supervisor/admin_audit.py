@@ -112,6 +112,11 @@ class AdminAudit:
         with suppress(OSError):  # it is in the log of failed authentications too
             self._refused.write_line(_line(entry))
 
+    def reopen(self) -> None:
+        """Write to files of these names from now on, if somebody has moved or removed those that there were."""
+        self._acts.close()
+        self._refused.close()
+
     def write(self, entry: Entry) -> bool:
         """Write an act down, after those that could not be written before; say whether it was."""
         waiting = [*self.unwritten, entry]
@@ -136,7 +141,7 @@ class AdminAudit:
         Raises:
             OSError: a file cannot be read.
         """
-        paths = [Path(each.baseFilename) for each in self._wanted(which)]
+        paths = [each.path for each in self._wanted(which)]
         kept = [] if which == "refused" else [msgspec.to_builtins(each) for each in reversed(self.unwritten)]
 
         def look() -> list[dict[str, Any]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+import errno
 import os
 from collections.abc import Iterator
-from logging.handlers import RotatingFileHandler
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,14 +76,24 @@ def visible(text: str) -> str:
     return text if text.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
-class LineFile(RotatingFileHandler):
-    """Lines that are appended, in at most ``files`` files of ``file_bytes``.
+class LineFile:
+    """Lines that are appended: to ``path``, which is turned over to ``path.1`` and so on when it has grown.
 
-    Readable to the daemon's user only, whatever its umask: lines name who did what.
+    There are at most ``files`` of ``file_bytes``, at least two. Readable to the daemon's user only, whatever its umask:
+    lines name who did what. Not buffered: what a buffer could not write it would write later, once more.
+
+    Raises:
+        OSError: the file cannot be opened.
     """
 
     def __init__(self, path: Path, *, file_bytes: int, files: int) -> None:
-        super().__init__(path, maxBytes=file_bytes, backupCount=max(1, files - 1), encoding="utf-8")
+        self.path = path
+        self._file_bytes = file_bytes
+        self._older = max(1, files - 1)
+        self._torn = False
+        """The last line is not whole: a full disk took a part of it."""
+        self._fd: int | None = None
+        self._open()
 
     def write_line(self, text: str) -> None:
         """Write a line, and have it on the disk's way at once.
@@ -91,17 +101,35 @@ class LineFile(RotatingFileHandler):
         Raises:
             OSError: it could not be written, or only a part of it was.
         """
-        entry = logging.LogRecord("lines", logging.INFO, "", 0, text, None, None)
-        if self.shouldRollover(entry):
-            self.doRollover()
-        if self.stream is None:
-            self.stream = self._open()
-        self.stream.write(f"{text}\n")
-        self.stream.flush()
+        data = f"{text}\n".encode("utf-8", "backslashreplace")
+        fd = self._open()
+        size = os.fstat(fd).st_size
+        if size and size + len(data) > self._file_bytes:
+            fd = self._turn_over()
+        if self._torn:
+            data = b"\n" + data
+        written = os.write(fd, data)
+        self._torn = written != len(data)
+        if self._torn:
+            raise OSError(errno.ENOSPC, "only a part of a line was written")
 
-    def _open(self) -> Any:
-        return open(self.baseFilename, "a", encoding="utf-8", opener=_private)
+    def close(self) -> None:
+        """Close the file; another line would open it again."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
 
+    def _open(self) -> int:
+        if self._fd is None:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._fd = os.open(self.path, flags, 0o600)
+        return self._fd
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    def _turn_over(self) -> int:
+        for number in range(self._older, 0, -1):
+            newer = self.path if number == 1 else Path(f"{self.path}.{number - 1}")
+            with suppress(FileNotFoundError):
+                newer.rename(f"{self.path}.{number}")
+        self.close()
+        self._torn = False
+        return self._open()

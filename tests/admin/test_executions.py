@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,12 +27,6 @@ for _ in range(5):
 while True:
     time.sleep(1000)
 """
-
-
-@pytest.fixture(scope="module")
-def daemon(image_dir: Path) -> Iterator[Daemon]:
-    with daemon_with(image_dir, {"GAOLER_ADMIN_FOLLOWERS": "2"}) as running:
-        yield running
 
 
 def test_an_overview_tells_what_the_daemon_is_and_does(daemon: Daemon) -> None:

@@ -22,7 +22,7 @@ from supervisor.own_files import read_or_make_secret
 from supervisor.pressure import HostLimits, Pressure
 from supervisor.redis_link.link import open_redis
 from supervisor.settings_fleet import RedisSettings
-from supervisor.store import FileChange, QuotaExceeded, SessionRow, SessionStore, StoredPackages
+from supervisor.store import FileChange, Place, QuotaExceeded, SessionRow, SessionStore, StoredPackages, Wanted
 from supervisor.store.disk import DiskBlobs, open_blobs
 from supervisor.store.redis_sessions import RedisSessions
 from supervisor.store.sqlite import open_sqlite
@@ -288,3 +288,51 @@ def test_a_secret_is_kept_whole_and_half_a_one_is_refused(tmp_path: Path) -> Non
         path.write_bytes(broken)
         with pytest.raises(ConfigurationError, match="does not hold"):
             read_or_make_secret(path)
+
+
+async def test_sessions_of_all_owners_come_the_newest_first_page_after_page(sessions: SessionStore) -> None:
+    owners = [Owner("t", "user", "ann"), Owner("t", "agent", "ann"), Owner("u", "user", "ann"), Owner("t", "tenant")]
+    rows = [
+        SessionRow(SessionId(new_id()), owners[number % 4], float(number // 3), 100.0 + number) for number in range(24)
+    ]
+    for row in rows:
+        await sessions.put_session(row)
+    await sessions.put_session(SessionRow(SessionId(new_id()), OWNER, 50.0, 5.0))
+    wanted = sorted(rows, key=lambda each: (-each.created_at, each.id))
+
+    async def pages(filters: Wanted, limit: int) -> list[SessionRow]:
+        found: list[SessionRow] = []
+        after: Place | None = None
+        while part := await sessions.all_sessions(filters, 10.0, limit, after):
+            assert len(part) <= limit
+            found += [row for row, _ in part]
+            after = found[-1].created_at, found[-1].id
+        return found
+
+    for limit in (1, 7, 24, 100):
+        assert await pages(Wanted(), limit) == wanted
+    assert await pages(Wanted("t"), 5) == [each for each in wanted if each.owner.tenant == "t"]
+    assert await pages(Wanted("t", "ann"), 5) == [each for each in wanted if each.owner == owners[0]]
+    assert await pages(Wanted(None, "ann"), 5) == [each for each in wanted if each.owner in (owners[0], owners[2])]
+    assert await pages(Wanted("nobody"), 5) == []
+
+
+async def test_a_listing_goes_on_where_its_last_session_was_deleted(sessions: SessionStore) -> None:
+    rows = [SessionRow(SessionId(new_id()), OWNER, 1.0 + number // 4, 100.0) for number in range(12)]
+    for row in rows:
+        await sessions.put_session(row)
+    wanted = sorted(rows, key=lambda each: (-each.created_at, each.id))
+    for place, row in enumerate(wanted):
+        await sessions.delete_session(row.id)
+        found = await sessions.all_sessions(Wanted(), 10.0, 100, (row.created_at, row.id))
+        assert [each for each, _ in found] == wanted[place + 1 :]
+        await sessions.put_session(row)
+
+
+async def test_a_listing_says_what_sessions_hold(sessions: SessionStore) -> None:
+    row = session()
+    await sessions.put_session(row)
+    files = [StoredFile(FileId(new_id()), row.id, name, 7, "00", "text/plain", 1.0, 1.0) for name in ("a", "b")]
+    await sessions.change_files(row.id, FileChange(put=files), expires_at=100.0, max_files=9, max_bytes=99)
+    ((_, usage),) = await sessions.all_sessions(Wanted(), 10.0, 10)
+    assert (usage.files, usage.size_bytes) == (2, 14)
