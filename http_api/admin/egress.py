@@ -14,6 +14,7 @@ from http_api.admin.asked import asked_limit, asked_word, json_answer
 from http_api.body import read_capped
 from http_api.services import Door
 from supervisor.identity.credentials import Caller
+from supervisor.network.rule_files import RuleEntry
 
 MAX_RULES_BYTES = 1 << 20
 
@@ -29,7 +30,7 @@ class AllowBody(Struct, frozen=True, forbid_unknown_fields=True):
     """Body of ``POST /admin/egress/allow``: one rule more for a set."""
 
     set: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-    rule: dict[str, Any]
+    rule: RuleEntry
 
 
 async def egress(door: Door, _caller: Caller) -> Response:
@@ -58,5 +59,7 @@ async def log(door: Door, _caller: Caller) -> Response:
 async def allow(door: Door, _caller: Caller) -> Response:
     """Answer ``POST /admin/egress/allow``: the rule holds beside the others, before this answers."""
     body = schemas.decode(await read_capped(request, MAX_RULES_BYTES), AllowBody)
-    current_act().begin(f"{body.set} {msgspec.json.encode(body.rule).decode()}")
-    return json_answer(await door.administration.egress.allow(body.set, body.rule))
+    # As it was written: defaults that are not said say nothing.
+    said = {name: value for name, value in msgspec.to_builtins(body.rule).items() if value}
+    current_act().begin(f"{body.set} {msgspec.json.encode(said).decode()}")
+    return json_answer(await door.administration.egress.allow(body.set, said))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,14 +32,19 @@ class OwnEgress:
             NotFound: the policy does not name such a set.
             InvalidRequest: the rule is wrong.
         """
-        before = len(self.core.rules.sets[name].written.rule) if name in self.core.rules.sets else 0
         try:
             self.core.rules.add(name, rule)
         except InvalidRequest as error:
-            # Those before it held already: it is this one.
-            field = error.field.replace(f"rule[{before}]", "rule") if error.field else "rule"
-            raise InvalidRequest(error.message, field=field) from None
+            raise InvalidRequest(error.message, field=_field(error)) from None
         await self.core.network.reconfigure()
         applied = await self.core.network.settle()
         sets = rules_that_hold(self.core)["sets"]
         return {**next(each for each in sets if each["name"] == name), "applied": applied}
+
+
+def _field(error: InvalidRequest) -> str:
+    """Name the part of the rule that is wrong. The rules before it held already: it is this one."""
+    named = re.search(r": rule [^:]*: ([a-z]+): ", error.message)
+    if named is not None:
+        return f"rule.{named[1]}"
+    return "rule" if error.field is None or error.field.startswith("rule") else f"rule.{error.field}"

@@ -17,7 +17,7 @@ import trio
 
 from egress.allowlist import Rule
 from egress.control import Configure, Limits
-from supervisor.errors import ConfigurationError, InvalidRequest, NotFound
+from supervisor.errors import ConfigurationError, InvalidRequest, NotFound, StorageFull
 from supervisor.network import host_names
 from supervisor.network.presets import Preset
 from supervisor.network.rule_files import RuleSet, check_ports, compile_rules, decode_rules, read_rule_sets
@@ -121,6 +121,7 @@ class RulesInForce:
         Raises:
             NotFound: the policy does not name such a set.
             InvalidRequest: the rules are wrong.
+            StorageFull: they cannot be kept.
         """
         self._check_name(name)
         try:
@@ -130,7 +131,10 @@ class RulesInForce:
             self._check_means(made.rules)
         except ConfigurationError as error:
             raise InvalidRequest(error.message, field=error.field) from None
-        self._keep(name, msgspec.json.encode(made.written))
+        try:
+            self._keep(name, msgspec.json.encode(made.written))
+        except OSError as error:
+            raise StorageFull(f"the rules cannot be kept, the earlier ones hold: {error.strerror}") from None
         self._take(sets)
         return made
 

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.daemon import eventually
+from tests.admin.desk import ask, send
+from tests.daemon import ADMIN_KEY, eventually
 from tests.internet import OTHER_WEB, WEB, Online, online_daemon, open_internet
 
 pytestmark = pytest.mark.root
@@ -175,3 +177,63 @@ def test_a_followed_log_goes_on_as_it_happens(online: Online) -> None:
 def test_the_mcp_tool_explains_what_holds(online: Online) -> None:
     answer = gaoler(online, "egress", "explain", "http://www.example.org/")
     assert (answer.returncode, "does not allow port 80" in answer.stdout) == (1, True)
+
+
+def test_operators_see_what_was_refused_and_allow_it_with_what_is_suggested(online: Online) -> None:
+    session = online.execute(f"{CONNECT}print(connect('wanted.example.net'), connect('10.1.2.3'))")["session_id"]
+    records = [each for each in ask(online, "egress/log?verdict=refused")["records"] if each["session"] == session]
+    private, wanted = sorted(records, key=lambda each: str(each["host"]))
+    assert (wanted["host"], wanted["verdict"], wanted["code"]) == ("wanted.example.net", "refused", "host")
+    assert private["suggestion"] is None
+    assert wanted["suggestion"]["set"] == "e"
+    assert wanted["suggestion"]["rule"]["hosts"] == ["wanted.example.net"]
+    assert online.request("GET", "/v1/admin/egress/log?limit=1", key=ADMIN_KEY).json["records"][0]["time"] > 1e9
+    before = ask(online, "egress")["sets"][0]["rules"]
+    answer = send(online, "POST", "egress/allow", wanted["suggestion"])
+    assert (answer.status, answer.json["applied"]) == (200, True)
+    assert answer.json["rules"][: len(before)] == before
+    assert answer.json["rules"][-1]["hosts"] == ["wanted.example.net"]
+    # Allowed, and there is no such server.
+    assert reach(online, "wanted.example.net") != "403"
+    assert send(online, "DELETE", "egress/e").status == 200
+    assert reach(online, "wanted.example.net") == "403"
+
+
+def test_rules_that_operators_allow_at_once_all_hold(online: Online) -> None:
+    hosts = [f"h{number}.example.net" for number in range(8)]
+
+    def allow(host: str) -> int:
+        rule = {"hosts": [host], "reason": "one of several"}
+        return send(online, "POST", "egress/allow", {"set": "e", "rule": rule}).status
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(allow, hosts)) == {200}
+    (rules,) = (each["rules"] for each in ask(online, "egress")["sets"])
+    assert {host for each in rules for host in each["hosts"]} >= set(hosts)
+    assert send(online, "DELETE", "egress/e").status == 200
+
+
+@pytest.mark.parametrize(
+    ("rule", "field"),
+    [
+        ({}, "rule.reason"),
+        ({"hosts": ["a.example"]}, "rule.reason"),
+        ({"hosts": ["not a host"], "reason": "a reason of it"}, "rule.hosts"),
+        ({"hosts": ["a.example"], "reason": "a reason of it", "ports": [0]}, "rule.ports[0]"),
+        ({"hosts": ["a.example"], "reason": "a reason of it", "addresses": ["x"]}, "rule.addresses"),
+        ({"reason": "a reason of it"}, "rule"),
+        ({"hosts": ["a.example"], "reason": "a reason of it", "allow": True}, "rule"),
+        (
+            {"hosts": ["a.example"], "schemes": ["http"], "reason": "a reason of it", "credential": "none"},
+            "rule.credential",
+        ),
+    ],
+)
+def test_a_rule_that_is_wrong_is_refused_and_those_before_hold(
+    online: Online, rule: dict[str, object], field: str
+) -> None:
+    before = ask(online, "egress")
+    answer = send(online, "POST", "egress/allow", {"set": "e", "rule": rule})
+    assert answer.status == 400, answer.body
+    assert answer.json["field"] == field, answer.json
+    assert ask(online, "egress") == before
