@@ -53,22 +53,27 @@ class Exporter:
             await self._tracer.wait()
             if self._tracer.waiting < BATCH:
                 await trio.sleep(LINGER_SECONDS)
-            batch = self._tracer.take(BATCH)
-            try:
-                await self._deliver(batch, PAUSES)
-            except trio.Cancelled:
-                self._tracer.give_back(batch)
-                raise
+            await self._deliver(self._tracer.take(BATCH), PAUSES)
 
     async def finish(self) -> None:
         """Deliver what is left, within :data:`LAST_SECONDS` and without a second try."""
         with trio.CancelScope(shield=True), trio.move_on_after(LAST_SECONDS):
             while self._tracer.waiting:
                 await self._deliver(self._tracer.take(BATCH), ())
-        if self._tracer.waiting:
-            log.warning("the last spans were not delivered in time executions=%d", self._tracer.waiting)
+        left = self._tracer.take(self._tracer.waiting)
+        if left:
+            self._tracer.spans["lost"] += sum(each.spans for each in left)
+            log.warning("the last spans were not delivered in time executions=%d", len(left))
 
-    async def _deliver(self, batch: Sequence[Told], pauses: Sequence[float]) -> None:
+    async def _deliver(self, batch: list[Told], pauses: Sequence[float]) -> None:
+        """Deliver, or give up; cancelled, the batch is put back: whether it has arrived is not known, its ids stay."""
+        try:
+            await self._try(batch, pauses)
+        except trio.Cancelled:
+            self._tracer.give_back(batch)
+            raise
+
+    async def _try(self, batch: Sequence[Told], pauses: Sequence[float]) -> None:
         count = sum(each.spans for each in batch)
         kept, why, later = await self._attempt(batch, count)
         for pause in pauses:

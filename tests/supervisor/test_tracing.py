@@ -369,7 +369,9 @@ async def test_nobody_waits_for_a_slow_one_and_what_is_too_much_is_dropped_and_c
             go.set()
     finally:
         go.set()
-    assert tracer.spans["sent"] + tracer.waiting * 3 >= 3 * QUEUE
+    # On a busy machine not all of them go within the time at the end.
+    assert tracer.spans["sent"] + tracer.spans["lost"] == 3 * (QUEUE + 1)
+    assert tracer.spans["sent"] >= 3
 
 
 async def test_a_server_that_nobody_vouches_for_gets_nothing(quick: None, tmp_path: Path) -> None:
