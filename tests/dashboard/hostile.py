@@ -56,9 +56,9 @@ def hostile_answers() -> dict[str, Any]:
         **named("session", "tenant", "user", "kind", "host", "path", "verdict", "code", "reason"),
         "time": THEN,
         "port": 443,
-        "suggestion": {"set": NAME, "rule": {"hosts": [NAME], "reason": NAME}},
+        "suggestion": {"set": NAME, "rule": {"hosts": [NAME], "ports": [443], "reason": NAME}},
     }
-    rule = {**named("name", "credential"), "hosts": [NAME], "methods": [NAME], "schemes": [NAME]}
+    rule = {**named("name", "credential"), "hosts": [f"a{NAME}"], "methods": [NAME], "schemes": [NAME]}
     session = {
         **named("id", "tenant"),
         "owner": named("kind", "id"),

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.admin.desk import Running, ask
+from tests.admin.desk import Running, ask, send
 from tests.daemon import ADMIN_KEY, KEY, Daemon
 from tests.dashboard.desk import PARTS, Desk
 
@@ -141,6 +141,95 @@ def test_rules_are_edited_as_text_and_what_is_wrong_is_shown_where_it_stands(des
     desk.page.get_by_role("button", name="Go back").click()
     expect(main).to_contain_text("www.example.org")
     assert ask(watched, "egress")["sets"][0]["origin"] == "web.toml"
+
+
+def test_what_was_refused_can_be_allowed_from_where_it_is_shown(desk: Desk, watched: Daemon) -> None:
+    assert watched.execute(REFUSED, user="dora")["stdout"] == "403\n"
+    main = desk.enter("Network")
+    row = (
+        main.get_by_role("table", name="Refused connections").get_by_role("row").filter(has_text="new.example.org:443")
+    )
+    expect(row).to_contain_text("dora")
+    row.get_by_role("button", name="Allow new.example.org").click()
+    dialog = desk.page.get_by_role("dialog", name="Allow this")
+    expect(dialog).to_contain_text("new.example.org")
+    reason = dialog.get_by_label("Why this is allowed")
+    reason.fill("short")
+    dialog.get_by_role("button", name="Allow").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("reason")
+    desk.picture("allow")
+    reason.fill("the product needs it")
+    dialog.get_by_role("button", name="Allow").click()
+    expect(dialog).to_have_count(0)
+    expect(row).to_contain_text("allowed since")
+    (rules,) = ask(watched, "egress")["sets"]
+    assert [rule["hosts"] for rule in rules["rules"]] == [["www.example.org"], ["new.example.org"]]
+    assert rules["written"][1]["reason"] == "the product needs it"
+    send(watched, "DELETE", "egress/web")
+
+
+def test_a_key_is_made_shown_once_used_and_revoked(desk: Desk, watched: Daemon) -> None:
+    main = desk.enter("Keys")
+    main.get_by_role("button", name="New key").click()
+    dialog = desk.page.get_by_role("dialog", name="New key")
+    dialog.get_by_label("Name").fill("no spaces here")
+    dialog.get_by_role("button", name="Make it").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("name")
+    expect(dialog.get_by_label("Name")).to_have_attribute("aria-invalid", "true")
+    dialog.get_by_label("Name").fill("chat")
+    dialog.get_by_label("Tenant").fill("acme")
+    dialog.get_by_text("Limits of its own").click()
+    dialog.get_by_label("Limit of executions").fill("often")
+    dialog.get_by_role("button", name="Make it").click()
+    expect(dialog.get_by_label("Limit of executions")).to_have_attribute("aria-invalid", "true")
+    dialog.get_by_label("Limit of executions").fill("2/60")
+    dialog.get_by_role("button", name="Make it").click()
+    shown = desk.page.get_by_role("dialog", name="The new key")
+    key = shown.get_by_label("The key").inner_text()
+    assert watched.request("GET", "/v1/languages", key=key).status == 200
+    shown.get_by_role("button", name="I have it").click()
+    assert key not in desk.page.content()
+    row = main.get_by_role("table", name="Keys").get_by_role("row").filter(has_text="chat")
+    expect(row).to_contain_text("acme")
+    expect(row).to_contain_text("executions 2/60")
+    row.get_by_role("button", name="Revoke chat").click()
+    desk.page.get_by_role("button", name="Revoke it").click()
+    expect(row).to_have_count(0)
+    assert watched.request("GET", "/v1/languages", key=key).status == 401
+    main = desk.go("Audit")
+    acts = main.get_by_role("table", name="Acts of operators")
+    for act in ("key.make", "key.revoke"):
+        expect(
+            acts.get_by_role("row").filter(has_text=act).filter(has_text="chat").filter(has_text="done")
+        ).to_have_count(1)
+    assert key not in desk.page.content()
+
+
+def test_a_sessions_files_are_listed_and_it_is_deleted(desk: Desk, watched: Daemon) -> None:
+    name = "<b>bold</b> ünï.csv"
+    session = watched.upload((name, b"1,2"), user="emil").json["session_id"]
+    main = desk.enter("Sessions")
+    main.get_by_label("User").fill("emil")
+    main.get_by_role("button", name="Refresh").click()
+    rows = main.get_by_role("table", name="Sessions").locator("tbody").get_by_role("row")
+    expect(rows).to_have_count(1)
+    rows.get_by_role("button", name=f"Files of session {session}").click()
+    dialog = desk.page.get_by_role("dialog", name="Files of the session")
+    expect(dialog).to_contain_text(ask(watched, f"sessions/{session}")["file_list"][0]["name"])
+    assert dialog.locator("b").count() == 0
+    dialog.get_by_role("button", name="Close").click()
+    rows.get_by_role("button", name=f"Delete session {session}").click()
+    desk.page.get_by_role("button", name="Delete it").click()
+    expect(rows).to_have_count(0)
+    assert send(watched, "DELETE", f"sessions/{session}").status == 404
+
+
+def test_usage_is_summed_by_day_and_caller(desk: Desk, watched: Daemon) -> None:
+    watched.execute("print(1)", user="fred")
+    main = desk.enter("Usage")
+    row = main.get_by_role("table", name="Usage").get_by_role("row").filter(has_text="fred")
+    expect(row).to_contain_text("default")
+    expect(main.get_by_role("img")).to_have_attribute("aria-label", re.compile("in 30 days"))
 
 
 def test_a_key_that_no_longer_holds_signs_out(desk: Desk) -> None:

@@ -58,9 +58,11 @@ function clear(form) {
 }
 
 function mark(error, form) {
-  const input = error.field && form.elements.namedItem(error.field.split(/[.[]/)[0]);
+  // As `name`, or `rates.exec` for the input that is called rates-exec.
+  const input = error.field && (form.elements.namedItem(error.field.replaceAll(".", "-")) ?? form.elements.namedItem(error.field.split(/[.[]/)[0]));
   if (!(input instanceof HTMLElement)) return;
   input.setAttribute("aria-invalid", "true");
+  input.closest("details")?.setAttribute("open", "");
   input.focus();
 }
 

@@ -26,7 +26,7 @@ export function outcomePill({ outcome, detail }) {
 
 /** Say on whose behalf: the user if one was named, else the credential; then the tenant. */
 export function who({ tenant, user, credential }) {
-  return el("span", {}, el("span", { class: "cut" }, foreign(user ?? credential)), " ", el("span", { class: "muted small" }, foreign(tenant)));
+  return el("span", {}, el("span", { class: "cut" }, foreign(user || credential)), " ", el("span", { class: "muted small" }, foreign(tenant)));
 }
 
 export function short(id) {

@@ -5,7 +5,8 @@ import { moment } from "./format.js";
 import { polling } from "./polling.js";
 import { Table } from "./table.js";
 
-const KINDS = [["", "everything"], ["keys", "keys"], ["egress", "network rules"], ["executions", "executions"], ["sessions", "sessions"], ["workers", "workers"]];
+const KINDS = [["all", "everything"], ["acts", "acts of operators"], ["refused", "who was refused"]];
+const OUTCOME = { done: "good", begun: "", failed: "bad" };
 
 export const audit = {
   id: "audit",
@@ -18,17 +19,10 @@ export const audit = {
       { title: "From", show: ({ address }) => el("span", { class: "mono small" }, foreign(address ?? "")) },
       { title: "Act", show: ({ act }) => foreign(act) },
       { title: "On", kind: "wide", show: ({ target }) => el("span", { class: "mono small" }, foreign(target ?? "")) },
-      { title: "Outcome", show: ({ outcome }) => pill(outcome, ["done", "ok"].includes(outcome) ? "good" : "warn") },
-      { title: "Detail", kind: "wide", show: ({ detail }) => foreign(detail && typeof detail === "object" ? JSON.stringify(detail) : detail ?? "") },
-    ], { key: ({ key }) => key, empty: "Nobody has done anything.", bound: 300 });
-    const asking = polling(() => api.get("audit", { limit: 300, kind: kind.value }), ({ entries }) => {
-      const seen = new Map();
-      table.update(entries.map((entry) => {
-        const text = JSON.stringify(entry);
-        seen.set(text, (seen.get(text) ?? 0) + 1);
-        return { ...entry, key: `${text}${seen.get(text)}` };
-      }));
-    }, 15);
-    return { nodes: [head("Audit", field("About", kind), button("Refresh", asking.refresh)), asking.node, card("Acts of operators", table.node)], close: asking.close };
+      { title: "Outcome", show: ({ outcome }) => pill(outcome, OUTCOME[outcome] ?? "warn") },
+      { title: "Detail", kind: "wide", show: ({ detail }) => foreign(detail) },
+    ], { key: ({ id, time, act, outcome }) => JSON.stringify([id, time, act, outcome]), empty: "Nobody has done anything.", bound: 300 });
+    const asking = polling(() => api.get("audit", { limit: 300, kind: kind.value }), ({ entries }) => table.update(entries), 15);
+    return { nodes: [head("Audit", field("Show", kind), button("Refresh", asking.refresh)), asking.node, card("Acts of operators", table.node)], close: asking.close };
   },
 };

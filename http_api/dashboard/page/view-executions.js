@@ -85,7 +85,7 @@ function endedTable() {
 }
 
 function cancel(api, current) {
-  const named = () => `${plain(current().language)} of ${plain(current().user ?? current().credential)}`;
+  const named = () => `${plain(current().language)} of ${plain(current().user || current().credential)}`;
   const act = async () => {
     const done = await ask("Cancel this execution?",
       ["It is killed with everything that it has started, and its caller is told that an operator did it: ", foreign(named()), "."],
@@ -110,5 +110,5 @@ function details(current) {
       ["Trace", row.traceparent && el("code", {}, foreign(row.traceparent))],
     ]) });
   };
-  return button("Details", act, { class: "small", "aria-label": `Details of ${plain(current().language)} of ${plain(current().user ?? current().credential)}` });
+  return button("Details", act, { class: "small", "aria-label": `Details of ${plain(current().language)} of ${plain(current().user || current().credential)}` });
 }

@@ -51,9 +51,9 @@ async function create(api, changed) {
   const input = (name, attributes = {}) => el("input", { name, autocomplete: "off", spellcheck: "false", ...attributes });
   const rates = Object.entries(KINDS).map(([kind, word]) => field(`Limit of ${word}`, input(`rates-${kind}`, { placeholder: "calls/seconds, as 20/30" })));
   const body = [
-    field("Name", input("name", { required: true }), "Small letters, digits, - and _. Logs and the audit say it."),
-    field("Tenant", input("tenant"), "Empty: as the name. Tenants see nothing of each other."),
-    field("Tier", choice("tier", [["", "as the settings say"], ["nsjail", "nsjail"], ["microvm", "virtual machines"]])),
+    field("Name", input("name", { required: true }), "Letters, digits, dots, - and _. The logs and the audit call it so."),
+    field("Tenant", input("tenant"), "Empty: default. Tenants see nothing of each other."),
+    field("Tier", choice("tier", [["nsjail", "sandboxes"], ["microvm", "virtual machines"]])),
     field("It may operate: all that this page can do", input("admin", { type: "checkbox" })),
     el("details", {}, el("summary", {}, "Limits of its own"), ...rates),
   ];

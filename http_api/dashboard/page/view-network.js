@@ -15,6 +15,7 @@ export const network = {
   id: "network",
   title: "Network",
   open({ api }) {
+    let known = [];
     const state = el("p", { class: "muted" });
     const sets = makeRuleSets(api, () => rules.refresh());
     const rules = polling(() => api.get("egress"), (answer) => {
@@ -22,19 +23,20 @@ export const network = {
         ? `Sandboxes of this policy have a network. ${answer.connected ? "The proxy runs." : "The proxy does not run at the moment: nothing is reachable."}`
         : "The policy in force gives no sandbox a network.";
       sets.update(answer.sets ?? []);
+      known = answer.sets ?? [];
     }, REFRESH_SECONDS);
     const changed = () => {
       rules.refresh();
       log.refresh();
     };
-    const refused = refusedTable(api, changed);
-    const verdict = choice("verdict", [["all", "everything"], ["refused", "what was refused"], ["allowed", "what was allowed"]], () => log.refresh());
+    const refused = refusedTable(api, () => known, changed);
+    const verdict = choice("verdict", [["all", "everything"], ["refused", "what was refused"], ["allowed", "what was allowed"], ["failed", "what was allowed and did not work"]], () => log.refresh());
     const records = recordTable();
     const log = polling(async () => ({
       refusals: (await api.get("egress/log", { verdict: "refused", limit: REFUSALS })).records,
       latest: (await api.get("egress/log", { verdict: verdict.value, limit: 100 })).records,
     }), ({ refusals, latest }) => {
-      refused.update(grouped(refusals));
+      refused.update(grouped(refusals).map((each) => ({ ...each, allowed: allows(known, each) })));
       records.update(numbered(latest));
     }, REFRESH_SECONDS);
     const nodes = [
@@ -53,10 +55,19 @@ export function grouped(records) {
   for (const record of records) {
     const key = JSON.stringify([record.kind, record.host, record.port, record.code]);
     const group = groups.get(key);
-    if (group) group.times += 1;
-    else groups.set(key, { ...record, key, times: 1 });
+    // Those that came too often were only counted.
+    const times = 1 + (record.suppressed ?? 0);
+    if (group) group.times += times;
+    else groups.set(key, { ...record, key, times });
   }
   return [...groups.values()];
+}
+
+/** Say whether rules name this very host by now: so that nobody allows it a second time. */
+function allows(sets, { suggestion }) {
+  if (!suggestion) return false;
+  const { hosts, ports } = suggestion.rule;
+  return sets.some(({ rules = [] }) => rules.some((rule) => hosts.every((host) => rule.hosts?.includes(host)) && ports.every((port) => (rule.ports ?? [443]).includes(port))));
 }
 
 function numbered(records) {
@@ -72,28 +83,32 @@ function target({ host, port, path }) {
   return el("span", { class: "mono" }, foreign(host), port ? `:${port}` : "", path ? foreign(path) : null);
 }
 
-function refusedTable(api, changed) {
+function refusedTable(api, known, changed) {
   return new Table("Refused connections", [
     { title: "Where to", kind: "wide", show: target },
     { title: "Why not", kind: "wide", show: ({ code, reason }) => el("span", {}, foreign(reason || code)) },
     { title: "Who, the latest time", show: who },
     { title: "Times", kind: "number", show: ({ times }) => count(times) },
     { title: "Latest", show: ({ time }) => moment(time) },
-    { title: "What can be done", kind: "actions", make: (current) => allow(api, current, changed) },
-  ], { key: ({ key, suggestion }) => `${key}${Boolean(suggestion)}`, empty: "Nothing was refused.", bound: 100 });
+    { title: "What can be done", kind: "actions", make: (current) => allow(api, current, known, changed) },
+  ], { key: ({ key, suggestion, allowed }) => `${key}${Boolean(suggestion)}${allowed}`, empty: "Nothing was refused.", bound: 100 });
 }
 
-function allow(api, current, changed) {
+function allow(api, current, known, changed) {
+  if (current().allowed) return pill("allowed since", "good");
   if (!current().suggestion) return el("span", { class: "muted small" }, "no rule can allow it");
   return button("Allow this …", async () => {
     const { suggestion: { set, rule }, host } = current();
     const reason = el("input", { name: "reason", value: rule.reason ?? "", required: true, minlength: 8, maxlength: 500 });
-    const act = () => api.post("egress/allow", { set, rule: { ...rule, reason: reason.value.trim() } });
+    const names = known().map(({ name }) => name);
+    const sets = choice("set", (names.includes(set) ? names : [set]).map((name) => [name, plain(name)]));
+    sets.value = set;
+    const act = () => api.post("egress/allow", { set: sets.value, rule: { ...rule, reason: reason.value.trim() } });
     const { reason: _, ...said } = rule;
     const shown = Object.entries(said).map(([name, value]) => [name, el("code", {}, foreign([value].flat().join(", ")))]);
     const body = [
-      el("p", {}, "Every sandbox whose policy names the rules ", el("strong", {}, foreign(set)), " may do this from now on:"),
-      facts(shown), field("Why this is allowed", reason, "It is kept with the rule, for whoever asks later."),
+      el("p", {}, "Every sandbox whose policy names the set may do this from now on:"),
+      facts(shown), field("Set of rules", sets), field("Why this is allowed", reason, "It is kept with the rule, for whoever asks later."),
     ];
     const done = await openDialog({ title: "Allow this", body, word: "Allow", act });
     if (!done) return;
