@@ -21,6 +21,14 @@ PATIENCE_MS = 30_000.0
 PARTS = ("Overview", "Executions", "Sessions", "Network", "Keys", "Usage", "Workers", "Audit", "Health")
 SERIOUS = ("serious", "critical")
 
+REFUSED = """
+import socket
+with socket.create_connection(("127.0.0.1", 3128), 10) as sock:
+    sock.sendall(b"CONNECT new.example.org:443 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    print(sock.recv(4096).split()[1].decode())
+"""
+"""A program that wants to connect where it may not."""
+
 expect.set_options(timeout=PATIENCE_MS)
 
 

@@ -9,17 +9,11 @@ from playwright.sync_api import expect
 
 from tests.admin.desk import Running, ask, send
 from tests.daemon import ADMIN_KEY, KEY, Daemon
-from tests.dashboard.desk import PARTS, Desk
+from tests.dashboard.desk import PARTS, REFUSED, Desk
 
 pytestmark = pytest.mark.root
 
 ENDLESS = "import time\nprint('secret-' + 'output', flush=True)\ntime.sleep(600)"
-REFUSED = """
-import socket
-with socket.create_connection(("127.0.0.1", 3128), 10) as sock:
-    sock.sendall(b"CONNECT new.example.org:443 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
-    print(sock.recv(4096).split()[1].decode())
-"""
 
 
 @pytest.mark.parametrize(
