@@ -15,17 +15,18 @@ from tests.dashboard.desk import Desk, open_desk
 from tests.internet import NAME_SERVER
 
 CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = ("--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+"""As root it has no sandbox of its own; it sees no other page than ours. Whatever it may want of the world by itself, no name
+leads anywhere."""
 RULES = '[[rule]]\nname = "web"\nhosts = ["www.example.org"]\nreason = "the only one"\n'
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Debian's own. As root it has no sandbox of its own; it sees no other page than ours."""
+    """Debian's own."""
     assert Path(CHROMIUM).exists(), "there is no chromium: run 'make tools', which installs it"
-    # Whatever it may want to ask of the world by itself, no name leads anywhere.
-    arguments = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
 

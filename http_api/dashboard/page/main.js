@@ -25,7 +25,8 @@ let signedIn = null;
 /** What one signing in brings, and ends with it. */
 class Operator {
   constructor(key) {
-    this.api = new Api(key, (refusal) => signOut(`Signed out: ${refusal.message}`));
+    // An answer to who has signed out by then says nothing about who has signed in since.
+    this.api = new Api(key, (refusal) => signedIn === this && signOut(`Signed out: ${refusal.message}`));
     this.feed = new Feed(this.api);
     this.view = null;
     this.timers = [];

@@ -26,7 +26,7 @@ export const workers = {
 
 function worker(api, each, drains, changed) {
   const { name } = each;
-  const rows = Object.entries(each).filter(([key]) => key !== "name").map(([key, value]) => [TITLE[key] ?? key.replaceAll("_", " "), foreign(words(value, key))]);
+  const rows = Object.entries(each).filter(([key, value]) => key !== "name" && value !== "").map(([key, value]) => [TITLE[key] ?? key.replaceAll("_", " "), foreign(words(value, key))]);
   const drain = button("Drain", async () => {
     const done = await ask("Drain this worker?", ["It takes no new work, ends what it has, and stops: ", foreign(name), "."], "Drain it", () => api.post(`workers/${part(name)}/drain`));
     if (!done) return;
