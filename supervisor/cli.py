@@ -18,7 +18,7 @@ from supervisor.cli_doctor import doctor
 from supervisor.cli_egress import egress
 from supervisor.cli_fleet import fleet, workers
 from supervisor.cli_image import image
-from supervisor.cli_install import reload_command
+from supervisor.cli_install import install, reload_command, uninstall
 from supervisor.cli_languages import languages
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
 from supervisor.cli_run import run
@@ -327,3 +327,5 @@ main.add_command(image)
 main.add_command(fleet)
 main.add_command(workers)
 main.add_command(reload_command)
+main.add_command(install)
+main.add_command(uninstall)
