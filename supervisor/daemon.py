@@ -97,6 +97,8 @@ def start_reloads(
     reload.forget(left)
 
     async def work() -> None:
+        if prepared.certificate is not None:
+            prepared.certificate.read_again()
         core.rules.read()
         if prepared.policy.network == "egress":
             await core.network.reconfigure()

@@ -66,7 +66,6 @@ async def listen(
         kernel.install_seccomp(place.own_filter, all_threads=True)
         if place.certificate is not None:
             nursery.start_soon(place.certificate.watch)
-            nursery.start_soon(_await_reload, place.certificate)
         for address in bound:
             # On a line that programs can read too.
             log.info("listening on %s state_dir=%s", address, settings.state_dir)
@@ -103,14 +102,6 @@ def _handshakes(place: Place) -> Handshakes | None:
     return (
         None if place.certificate is None else Handshakes.of(place.certificate, tls.handshakes, tls.handshake_seconds)
     )
-
-
-async def _await_reload(certificate: Certificate) -> None:
-    """Have the certificate read again at SIGHUP, until cancelled."""
-    # As below: one that comes at the very end is not sent to ourselves again.
-    with suppress(PermissionError), trio.open_signal_receiver(signal.SIGHUP) as signals:
-        async for _ in signals:
-            certificate.read_again()
 
 
 async def await_signal(stop: trio.Event, hurry: trio.Event | None = None) -> None:

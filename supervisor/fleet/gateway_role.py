@@ -130,6 +130,8 @@ async def serve_gateway(prepared: GatewayPrepared, service: Service | None = Non
 
 async def _reload(gateway: Gateway, credentials: Credentials, left: Path) -> None:
     """Read anew what callers are told of rules, and by what they are known."""
+    if gateway.prepared.certificate is not None:
+        gateway.prepared.certificate.read_again()
     gateway.rules.read()
     told = reload.take_told(left)
     if told is not None:
