@@ -15,7 +15,7 @@ unexport GAOLER_TEST_MICROVM
 # The tests of sandboxes in virtual machines.
 MICROVM_TESTS ?= tests/microvm tests/contracts/test_backend.py
 
-.PHONY: run test lint types imports unit test-v2 test-microvm test-newcomer crash tools docs dist bench bench-scale bench-microvm fuzz lock clean
+.PHONY: run test lint types imports unit test-v2 test-microvm test-newcomer crash tools docs dist deb bench bench-scale bench-microvm fuzz lock clean
 
 run: $(VENV)/installed
 	@$(VENV)/bin/gaoler image build --state-dir $(STATE_DIR)
@@ -80,6 +80,10 @@ docs: $(VENV)/installed-dev
 # What a release consists of, in dist/: archives, lock file, bills of materials, checksums. The same bytes each time.
 dist: $(VENV)/installed-dev
 	@$(VENV)/bin/python deploy/release/archives.py --output dist
+
+# A Debian package of them, for this host's release of Debian.
+deb: dist
+	@$(VENV)/bin/python deploy/release/debian_package.py --release dist
 
 bench: $(VENV)/installed-dev
 	@$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all

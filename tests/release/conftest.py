@@ -49,7 +49,8 @@ def installed(release: Path) -> Iterator[Path]:
     try:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", place / "venv"], check=True)
         python = str(place / "venv" / "bin" / "python")
-        pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--disable-pip-version-check"]
+        pip = [sys.executable, "-m", "pip", "--python", python, "install", "-q"]
+        pip += ["--disable-pip-version-check", "--no-compile"]
         locked = release / f"gaoler-{__version__}-requirements.lock"
         wheel = release / f"gaoler-{__version__}-py3-none-any.whl"
         # Where packages come from is the host's to say: its environment is left as it is.
