@@ -91,7 +91,7 @@ def start_keeping(nursery: trio.Nursery, prepared: Prepared, core: Core) -> None
 def start_reloads(
     nursery: trio.Nursery, prepared: Prepared, core: Core, credentials: Credentials | None, service: Service
 ) -> None:
-    """From now on read rules and keys anew at SIGHUP. ``credentials``: of doors, if there are some."""
+    """From now on read rules, keys and the certificate anew at SIGHUP. ``credentials``: of doors, if there are some."""
     settings = prepared.settings
     left = reload.told_file(settings.state_path / "data", settings.fleet.role)
     reload.forget(left)

@@ -129,7 +129,7 @@ async def serve_gateway(prepared: GatewayPrepared, service: Service | None = Non
 
 
 async def _reload(gateway: Gateway, credentials: Credentials, left: Path) -> None:
-    """Read anew what callers are told of rules, and by what they are known."""
+    """Read anew what callers are told of rules, by what they are known, and the certificate."""
     if gateway.prepared.certificate is not None:
         gateway.prepared.certificate.read_again()
     gateway.rules.read()
