@@ -65,11 +65,13 @@ crash: $(VENV)/installed-dev tools
 
 # What tests use of Debian beside what the image brings: a C compiler for hostile programs, npm for LibreChat's client, a browser, and
 # an emulator for guests. Its virtiofsd is a part of qemu-system-common until Debian 12, a package of its own since then.
-# redis-tools has the server's program too (redis-check-rdb, by another name); redis-server would start a service.
+# redis-tools has the server's program too (redis-check-rdb, by another name); redis-server would start a service, and so
+# would prometheus, of which only promtool is wanted.
 tools:
 	@command -v gcc >/dev/null && command -v npm >/dev/null || { echo "Installing gcc, nodejs, npm ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install gcc libc6-dev nodejs npm; }
 	@command -v qemu-system-x86_64 >/dev/null && { test -x /usr/lib/qemu/virtiofsd || test -x /usr/libexec/virtiofsd; } || { echo "Installing qemu-system-x86 ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends qemu-system-x86 qemu-system-common $$(apt-cache search --names-only '^virtiofsd$$' | cut -d' ' -f1); }
 	@command -v redis-check-rdb >/dev/null || command -v redis-server >/dev/null || { echo "Installing redis-tools ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends redis-tools; }
+	@command -v promtool >/dev/null || test -x .cache/prometheus/promtool || { echo "Fetching promtool ..."; apt-get -qq update && mkdir -p .cache/prometheus && cd .cache/prometheus && apt-get -qq download prometheus && dpkg -x prometheus_*.deb package && mv package/usr/bin/promtool . && rm -r package prometheus_*.deb; }
 	@command -v shellcheck >/dev/null || { echo "Installing shellcheck ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends shellcheck; }
 	@command -v chromium >/dev/null || { echo "Installing chromium ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends chromium fonts-dejavu-core; }
 

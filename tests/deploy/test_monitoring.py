@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml  # type: ignore[import-untyped]
 
 from supervisor.activity.records import OUTCOMES
 from supervisor.activity.timeline import STEPS
 from supervisor.metrics.catalogue import FAMILIES
 from tests.deploy.reading import DEPLOY, ROOT
+from tests.promtool import needs_promtool, promtool
 
 RULES = DEPLOY / "prometheus" / "gaoler-rules.yml"
 DASHBOARD = DEPLOY / "grafana" / "gaoler.json"
@@ -30,9 +28,6 @@ _KNOWN = {
     "state": {"ready", "draining"},
     "what": {"cgroup", "process", "upload", "blob"},
 }
-needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not here: Debian's package prometheus has it"
-)
 
 
 def rules() -> list[dict[str, Any]]:
@@ -122,22 +117,19 @@ def test_the_page_of_figures_is_current() -> None:
 @needs_promtool
 def test_prometheus_takes_the_rules_and_the_scraping() -> None:
     for arguments in (
-        ["check", "rules", RULES],
-        ["check", "config", "--syntax-only", DEPLOY / "prometheus/scrape.yml"],
+        ("check", "rules", RULES),
+        ("check", "config", "--syntax-only", DEPLOY / "prometheus/scrape.yml"),
     ):
-        done = subprocess.run(
-            ["promtool", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+        status, said = promtool(*arguments)
+        assert status == 0, said
 
 
 @needs_promtool
 def test_the_rules_fire_when_they_should_and_not_before(tmp_path: Path) -> None:
     cases = (Path(__file__).parent / "alerts.yml").read_text()
     (tmp_path / "alerts.yml").write_text(cases.replace("RULES", str(RULES)))
-    command = ["promtool", "test", "rules", str(tmp_path / "alerts.yml")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
+    status, said = promtool("test", "rules", tmp_path / "alerts.yml")
+    assert status == 0, said
 
 
 @needs_promtool
@@ -151,8 +143,6 @@ def test_prometheus_can_read_every_expression_of_the_dashboard(tmp_path: Path) -
             made.append({"record": f"shown:{number}", "expr": expression})
     path = tmp_path / "shown.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "shown", "rules": made}]}))
-    done = subprocess.run(
-        ["promtool", "check", "rules", str(path)], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    status, said = promtool("check", "rules", path)
+    assert status == 0, said
     assert len(made) > 60

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from supervisor.metrics.catalogue import FAMILIES
 from tests.fleet_world import Fleet, run_fleet
 from tests.otlp_receiver import Receiver, facts, run_receiver
+from tests.promtool import needs_promtool, promtool
 
 pytestmark = pytest.mark.root
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -99,10 +98,7 @@ def test_every_role_tells_figures_of_its_own(fleet: Fleet) -> None:
         assert names <= set(FAMILIES), names - set(FAMILIES)
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not here: Debian's package prometheus has it")
+@needs_promtool
 def test_prometheus_own_linter_finds_nothing_in_a_gateway(fleet: Fleet) -> None:
     text = fleet.members["g1"].internal("metrics").body.decode()
-    done = subprocess.run(
-        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False, timeout=60
-    )
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert promtool("check", "metrics", given=text) == (0, "")

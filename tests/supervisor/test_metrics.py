@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from supervisor.metrics.sources import of_process, of_totals
 from supervisor.metrics.text import Buckets, Point, as_text
 from supervisor.rates import Rate, RateLimiter
 from tests.daemon import Daemon, daemon_with, eventually
+from tests.promtool import needs_promtool, promtool
 
 Figures = Mapping[tuple[str, ...], float]
 ANN = Principal("acme", "key", "ann")
@@ -190,12 +190,9 @@ def test_all_that_is_told_is_in_the_catalogue_and_good_for_prometheus(watched: t
 
 
 @pytest.mark.root
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not here: Debian's package prometheus has it")
+@needs_promtool
 def test_prometheus_own_linter_finds_nothing(watched: tuple[Daemon, str]) -> None:
-    done = subprocess.run(
-        ["promtool", "check", "metrics"], input=scrape(watched), capture_output=True, text=True, check=False, timeout=60
-    )
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert promtool("check", "metrics", given=scrape(watched)) == (0, "")
 
 
 @pytest.mark.root
