@@ -15,7 +15,7 @@ unexport GAOLER_TEST_MICROVM
 # The tests of sandboxes in virtual machines.
 MICROVM_TESTS ?= tests/microvm tests/contracts/test_backend.py
 
-.PHONY: run test lint types imports unit test-v2 test-microvm test-newcomer crash tools docs dist deb bench bench-scale bench-microvm fuzz lock clean
+.PHONY: run test lint types imports unit test-v2 test-systemd test-microvm test-newcomer crash tools docs dist deb bench bench-scale bench-microvm fuzz lock clean
 
 run: $(VENV)/installed
 	@$(VENV)/bin/gaoler image build --state-dir $(STATE_DIR)
@@ -43,6 +43,13 @@ test-v2: $(VENV)/installed-dev tools
 	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
 	$(VENV)/bin/python -m tests.guest.boot $(TEST_IMAGE_DIR) tests/contracts/test_join_equality.py \
 		tests/supervisor/test_privileges.py tests/containment/test_claims.py tests/deploy/test_rights.py -k 'join or privileges or rights or R1 or R2 or R3 or R9 or R10 or P1 or P3'
+
+# Boots Debian 13 and Debian 12 with systemd, installs Gaoler there as a service and does to it what operators and accidents
+# do. The disks are made once (minutes); then it is minutes for each. Not a part of the gate, which has what needs no boot.
+SUITES ?= trixie bookworm
+test-systemd: $(VENV)/installed-dev tools
+	@command -v mmdebstrap >/dev/null || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends mmdebstrap e2fsprogs; }
+	GAOLER_TEST_SYSTEMD="$(SUITES)" $(VENV)/bin/python -m pytest -v -s tests/systemd
 
 # The tests of virtual machines, which the gate runs too, on libkrun and KVM: the doctor says first what this host lacks. With
 # GAOLER_TEST_MICROVM=qemu on an emulated processor, as the gate has it where no machine boots.

@@ -4,7 +4,8 @@
 
 The environment is what the release's lock file and wheel give, for the Python of the host that this runs on, and so for
 its release of Debian; ``--environment`` takes one that was installed so already. The tool is dpkg's own, dpkg-deb;
-others (dh-virtualenv, fpm, nfpm) bring a tool chain of their own for what is one directory and a script. The package needs no network to be installed, starts nothing, and has no unit: ``gaoler install`` writes those.
+others (dh-virtualenv, fpm, nfpm) bring a tool chain of their own for what is one directory and a script. The package
+needs no network to be installed, starts nothing, and has no unit: ``gaoler install`` writes those.
 """
 
 from __future__ import annotations

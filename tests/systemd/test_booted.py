@@ -1,0 +1,148 @@
+"""Gaoler in a booted systemd, from ``gaoler install`` to ``gaoler uninstall``: ``make test-systemd``. Minutes.
+
+``GAOLER_TEST_SYSTEMD`` names the releases of Debian. Each is one emulated machine, for all tests of this file, which go
+through it in order: what an operator does in the life of an installation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor import __version__
+from tests.systemd.machine import Machine, booted
+from tests.systemd.root import build_wheel
+
+SUITES = os.environ.get("GAOLER_TEST_SYSTEMD", "").split()
+NEXT = f"{__version__}.post1"
+ASK = "/opt/gaoler/bin/python /given/in_guest.py"
+RUNNING = "systemctl is-active -q gaoler.service"
+GROUP = "/sys/fs/cgroup$(systemctl show -P ControlGroup gaoler.service)"
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(not SUITES, reason="boots machines with systemd for minutes: make test-systemd"),
+]
+
+
+@pytest.fixture(scope="module", params=SUITES or ["none"])
+def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
+    with tempfile.TemporaryDirectory(prefix="gt-wheels-") as scratch:
+        now, later = Path(scratch, "now"), Path(scratch, "later")
+        given = [
+            build_wheel(now),
+            build_wheel(later, NEXT),
+            Path(shutil.copy(Path(__file__).parent / "in_guest.py", scratch)),
+        ]
+        with booted(request.param, given) as running:
+            yield running
+
+
+def _pip(machine: Machine, version: str) -> None:
+    wheel = f"/given/gaoler-{version}-py3-none-any.whl"
+    machine.run(f"/opt/gaoler/bin/pip install -q --disable-pip-version-check --no-index --no-deps {wheel}")
+
+
+def _mcp(machine: Machine, code: str, session: str = "") -> dict[str, Any]:
+    result = json.loads(machine.run(f"{ASK} mcp '{code}' {session}").splitlines()[-1])
+    assert not result.get("isError"), result
+    return dict(result["structuredContent"])
+
+
+def _http(machine: Machine, body: str, *more: str) -> str:
+    return str(json.loads(machine.run(f"{ASK} http '{body}' {' '.join(more)}"))["stdout"])
+
+
+def test_it_is_installed_from_a_wheel_and_serves_over_both_doors_and_both_sockets(machine: Machine) -> None:
+    _pip(machine, __version__)
+    shown = machine.run("/opt/gaoler/bin/gaoler install --dry-run")
+    assert "+++ /etc/systemd/system/gaoler.service" in shown
+    machine.run("test ! -e /etc/systemd/system/gaoler.service && /opt/gaoler/bin/gaoler install --yes")
+    assert "199999" in machine.run("id gaoler")
+    machine.run("install -m 600 /dev/stdin /etc/credstore/gaoler.api_key <<< key-of-a-credential-0001")
+    machine.run("systemctl enable --now gaoler.socket gaoler.service")
+    assert machine.run("systemctl show -P StatusText gaoler.service").startswith("listening on ")
+    assert _http(machine, '{"lang": "py", "code": "print(6 * 7)"}') == "42\n"
+    assert _http(machine, '{"lang": "bash", "code": "echo by unix"}', "/run/gaoler/gaoler.sock") == "by unix\n"
+    assert "42" in json.dumps(_mcp(machine, "print(40 + 2)"))
+    version = machine.run("systemctl --version | head -1")
+    score = machine.run("systemd-analyze security gaoler.service --no-pager | tail -1")
+    print(f"{machine.suite}: {version.strip()}; systemd-analyze security: {score.strip()}")
+
+
+def test_a_reload_drops_no_request_and_says_what_needs_a_restart(machine: Machine) -> None:
+    before = machine.run("systemctl show -P MainPID gaoler.service")
+    machine.run("printf '[execution]\\nconcurrent = 3\\n' >> /etc/gaoler/gaoler.toml")
+    machine.run(f"""{ASK} http '{{"lang": "bash", "code": "sleep 8; echo through"}}' > /tmp/through & echo""")
+    machine.until("pgrep -f '^sleep 8' > /dev/null || grep -rqs . /tmp/through")
+    machine.run("systemctl reload gaoler.service")
+    machine.until("journalctl -u gaoler.service -o cat | grep -q 'only after a restart: execution.concurrent'")
+    machine.until("grep -q through /tmp/through")
+    machine.until(RUNNING)
+    assert machine.run("systemctl show -P MainPID gaoler.service") == before
+    # A file that is wrong is refused to who asks, and nothing else happens.
+    machine.run("cp /etc/gaoler/gaoler.toml /tmp/good; echo nonsense = 1 >> /etc/gaoler/gaoler.toml")
+    assert machine.attempt("systemctl reload gaoler.service")[0] != 0
+    machine.run("cp /tmp/good /etc/gaoler/gaoler.toml")
+    assert machine.run("systemctl show -P MainPID gaoler.service") == before
+
+
+def test_a_daemon_that_hangs_is_killed_by_the_watchdog_and_comes_back(machine: Machine) -> None:
+    machine.run("mkdir -p /run/systemd/system/gaoler.service.d")
+    machine.run("printf '[Service]\\nWatchdogSec=20\\n' > /run/systemd/system/gaoler.service.d/test.conf")
+    machine.run("systemctl daemon-reload && systemctl restart gaoler.service")
+    first = machine.run("systemctl show -P MainPID gaoler.service").strip()
+    machine.run(f"kill -STOP {first}")
+    machine.until("journalctl -u gaoler.service -o cat | grep -q 'Watchdog timeout'")
+    machine.until(f"{RUNNING} && test $(systemctl show -P NRestarts gaoler.service) = 1")
+    assert machine.run("systemctl show -P MainPID gaoler.service").strip() != first
+    assert _http(machine, '{"lang": "py", "code": "print(1)"}') == "1\n"
+    machine.run("rm -r /run/systemd/system/gaoler.service.d && systemctl daemon-reload")
+
+
+def test_a_daemon_that_is_killed_leaves_no_process_behind(machine: Machine) -> None:
+    machine.run("systemctl restart gaoler.service")
+    machine.run(f"""{ASK} http '{{"lang": "bash", "code": "sleep 100"}}' > /dev/null 2>&1 & echo""")
+    machine.until("pgrep -f '^sleep 100' > /dev/null")
+    machine.run(
+        f"find {GROUP} -name cgroup.procs -exec cat {{}} + | sort -n > /tmp/before; test $(wc -l < /tmp/before) -gt 5"
+    )
+    machine.run("kill -KILL $(systemctl show -P MainPID gaoler.service)")
+    machine.until("for pid in $(cat /tmp/before); do test ! -e /proc/$pid || exit 1; done", 60)
+    machine.until(f"{RUNNING} && test $(systemctl show -P NRestarts gaoler.service) = 1")
+    assert _http(machine, '{"lang": "py", "code": "print(2)"}') == "2\n"
+
+
+def test_stopping_lets_what_runs_end_and_a_session_goes_on_in_the_next_version(machine: Machine) -> None:
+    kept = _mcp(machine, "kept = 41")
+    session = str(kept.get("session") or kept["session_id"])
+    machine.run(f"""{ASK} http '{{"lang": "bash", "code": "sleep 6; echo ended"}}' > /tmp/ended & echo""")
+    machine.until("pgrep -f '^sleep 6' > /dev/null")
+    machine.run("systemctl stop gaoler.service")
+    assert machine.run("systemctl show -P Result gaoler.service").strip() == "success"
+    machine.until("grep -q ended /tmp/ended", 30)
+    assert "draining: 1 requests under way" in machine.run("journalctl -u gaoler.service -o cat")
+    # Nothing of it is left; a caller that comes now waits in the socket, and has the next version answer.
+    assert machine.run("pgrep -u 199999,200000-265535 || echo none").strip() == "none"
+    machine.run("rm -f /etc/systemd/system/gaoler.service")
+    _pip(machine, NEXT)
+    assert "+++ /etc/systemd/system/gaoler.service" in machine.run("/opt/gaoler/bin/gaoler install --yes")
+    assert "42" in json.dumps(_mcp(machine, "print(kept + 1)", session))
+    assert NEXT in machine.run("/opt/gaoler/bin/gaoler --version")
+
+
+def test_uninstalling_takes_the_units_away_and_leaves_the_state(machine: Machine) -> None:
+    machine.run("/opt/gaoler/bin/gaoler uninstall --yes")
+    assert machine.attempt("systemctl cat gaoler.service")[0] != 0
+    machine.run(
+        "test ! -e /etc/systemd/system/gaoler.socket && test -d /var/lib/gaoler/data && test -e /etc/gaoler/gaoler.toml"
+    )
+    assert machine.run("pgrep -u 199999 || echo none").strip() == "none"
+    machine.run("/opt/gaoler/bin/gaoler uninstall --purge --yes && test ! -e /var/lib/gaoler")
