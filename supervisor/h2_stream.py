@@ -10,6 +10,7 @@ from typing import Any, Final
 import trio
 from hypercorn.protocol.http_stream import HTTPStream
 
+from supervisor.places import Places
 from supervisor.strict_http import HEADER_LINES, TARGET_BYTES, RequestTasks, has_controls
 
 PIECE_BYTES: Final = 64 * 1024
@@ -50,6 +51,16 @@ def read_request(headers: Headers) -> tuple[int, bytes, bytes, Headers]:
     ):
         status = 400
     return status, method, target, [*((b"host", host) for host in hosts), *fields]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What streams take of the limits for connections, and how long they wait, in seconds for each 64 KiB."""
+
+    places: Places
+    key: str
+    body_seconds: float
+    send_seconds: float
 
 
 @dataclass(eq=False, slots=True)

@@ -24,9 +24,10 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import parse_socket_addr, repr_socket_addr, wrap_app
 
+from supervisor.h2_stream import Share
 from supervisor.handshake import Handshakes, TlsStream
 from supervisor.places import NoPlace, Place, Places, key_of
-from supervisor.strict_h2 import Share, StrictH2
+from supervisor.strict_h2 import StrictH2
 from supervisor.strict_http import RequestTasks, StrictHttp
 
 log: Final = logging.getLogger("gaoler.connections")

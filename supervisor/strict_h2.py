@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import trio
@@ -35,8 +34,8 @@ from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.http_stream import HTTPStream
 
 from supervisor.h2_meter import FRAME_BYTES, PER_REQUEST, PER_SENT, FrameMeter, TooMuch
-from supervisor.h2_stream import OF_CONNECTIONS, PIECE_BYTES, OneStream, Stream, read_request
-from supervisor.places import NoPlace, Places
+from supervisor.h2_stream import OF_CONNECTIONS, PIECE_BYTES, OneStream, Share, Stream, read_request
+from supervisor.places import NoPlace
 from supervisor.strict_http import HEADER_BYTES, RequestTasks
 
 log: Final = logging.getLogger("gaoler.connections")
@@ -56,16 +55,6 @@ class _Gone(Exception):
 class _Connection(H2Connection):
     # Until the client has acknowledged our settings this one holds.
     DEFAULT_MAX_HEADER_LIST_SIZE = HEADER_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What streams take of the limits for connections, and how long they wait, in seconds for each 64 KiB."""
-
-    places: Places
-    key: str
-    body_seconds: float
-    send_seconds: float
 
 
 class StrictH2:
