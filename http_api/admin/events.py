@@ -101,13 +101,13 @@ async def _pieces(administration: Administration, holds: Callable[[], bool]) -> 
     overview_at = trio.current_time() + OVERVIEW_SECONDS
     look_at = trio.current_time() + QUIET_SECONDS
     with administration.activity.follow() as told:
-        yield _snapshot(administration)
+        yield await _snapshot(administration)
         while not administration.stopping.is_set():
             event = await _next(told, administration.stopping, min(overview_at, look_at))
             if event is not None:
                 yield _event("execution", event)
                 if event.missed:
-                    yield _snapshot(administration)
+                    yield await _snapshot(administration)
             now = trio.current_time()
             if now >= look_at:
                 if not holds():
@@ -116,7 +116,7 @@ async def _pieces(administration: Administration, holds: Callable[[], bool]) -> 
                 yield b": still here\n\n"
             if now >= overview_at:
                 overview_at = now + OVERVIEW_SECONDS
-                yield _event("overview", administration.overview())
+                yield _event("overview", await administration.overview())
 
 
 async def _next(told: trio.MemoryReceiveChannel[Event], stopping: trio.Event, deadline: float) -> Event | None:
@@ -137,9 +137,9 @@ async def _next(told: trio.MemoryReceiveChannel[Event], stopping: trio.Event, de
     return found
 
 
-def _snapshot(administration: Administration) -> bytes:
+async def _snapshot(administration: Administration) -> bytes:
     running = administration.activity.running()[:MOST]
-    return _event("snapshot", {"overview": administration.overview(), "running": running})
+    return _event("snapshot", {"overview": await administration.overview(), "running": running})
 
 
 def _event(kind: str, data: Any) -> bytes:

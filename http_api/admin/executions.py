@@ -12,7 +12,7 @@ from supervisor.identity.credentials import Caller
 
 async def overview(door: Door, _caller: Caller) -> Response:
     """Answer ``GET /admin/overview``."""
-    return json_answer(door.administration.overview())
+    return json_answer(await door.administration.overview())
 
 
 async def health(door: Door, _caller: Caller) -> Response:

@@ -151,7 +151,7 @@ class Administration(Protocol):
     def audit(self) -> Audit:
         """The record of what operators do."""
 
-    def overview(self) -> dict[str, Any]:
+    async def overview(self) -> dict[str, Any]:
         """Say what this process is, and how much it has to do."""
 
     async def health(self) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Process(Protocol):
     def load(self) -> Load:
         """Say how much it has to do."""
 
-    def pools(self) -> Sequence[Pool]:
+    async def pools(self) -> Sequence[Pool]:
         """Say which cells wait."""
 
     async def checks(self) -> Sequence[Check]:
@@ -118,10 +118,10 @@ class Administration:
         """This process."""
         return self.means.process
 
-    def overview(self) -> dict[str, Any]:
+    async def overview(self) -> dict[str, Any]:
         """Say what this process is, and how much it has to do."""
         process = self.process
-        found = overview(process.about, process.load(), process.pools(), self.activity.totals, time.time())
+        found = overview(process.about, process.load(), await process.pools(), self.activity.totals, time.time())
         return {**found, "per_minute": self.minutes.counts()}
 
     async def health(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from supervisor.administration.egress_log import egress_log
 from supervisor.core import Core
-from supervisor.errors import InvalidRequest
+from supervisor.errors import InvalidRequest, NotFound
 from supervisor.operation import rules_that_hold
 
 
@@ -34,6 +34,8 @@ class OwnEgress:
         """
         try:
             self.core.rules.add(name, rule)
+        except NotFound as error:
+            raise NotFound(error.message, field="set") from None
         except InvalidRequest as error:
             raise InvalidRequest(error.message, field=_field(error)) from None
         await self.core.network.reconfigure()

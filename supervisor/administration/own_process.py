@@ -10,6 +10,7 @@ from typing import Any
 from supervisor import __version__
 from supervisor.administration.findings import Check, all_well
 from supervisor.administration.overview import About, Load, Pool, host_load
+from supervisor.administration.pool_figures import PoolFigures
 from supervisor.administration.processors import Processors
 from supervisor.core import Core, Prepared
 from supervisor.errors import GaolerError, Unsupported
@@ -18,7 +19,7 @@ from supervisor.execution import SessionId
 _ANY_SESSION = SessionId("-" * 21)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OwnProcess:
     """A :class:`supervisor.administration.administration.Process`."""
 
@@ -26,6 +27,10 @@ class OwnProcess:
     core: Core
     started_at: float = field(default_factory=time.time)
     processors: Processors = field(default_factory=Processors)
+    figures: PoolFigures = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.figures = PoolFigures(self.core.jailer, self.prepared.pools)
 
     @property
     def about(self) -> About:
@@ -52,9 +57,9 @@ class OwnProcess:
             **host_load(core.pressure),
         )
 
-    def pools(self) -> Sequence[Pool]:
-        """Say which cells wait."""
-        return [Pool(each.policy, each.profile, None, each.floor, each.ceiling) for each in self.prepared.pools]
+    async def pools(self) -> Sequence[Pool]:
+        """Say which cells wait; who asks within the same moment is told the same."""
+        return await self.figures.pools()
 
     async def workers(self) -> Sequence[dict[str, Any]]:
         """List the workers of the fleet; a daemon alone is its own."""

@@ -112,12 +112,16 @@ class UsageBook:
                         forgotten = self.today()
                 except GaolerError as error:
                     log.warning("what callers use is not kept yet: %s", error.message)
+                except Exception:
+                    # Named boundary: what is in Redis may be anybody's, and no daemon ends for want of a count.
+                    log.exception("what callers use cannot be kept")
         finally:
             with trio.move_on_after(LAST_FLUSH_SECONDS, shield=True):
                 try:
                     await self.flush()
-                except GaolerError as error:
-                    log.error("what callers used in the last seconds is lost: %s", error.message)
+                except Exception:
+                    # As above; and others have still to be closed.
+                    log.exception("what callers used in the last seconds is lost")
 
     async def between(self, first: str, last: str, tenant: str | None, limit: int) -> list[Used]:
         """Give what was used on these days and between them, the latest day first.
@@ -125,7 +129,10 @@ class UsageBook:
         Raises:
             GaolerError: the store does not answer.
         """
-        await self.flush()
+        try:
+            await self.flush()
+        except GaolerError as error:
+            log.warning("what callers use is not kept yet: %s", error.message)
         return await self._store.between(first, last, tenant, limit)
 
 

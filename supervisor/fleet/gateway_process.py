@@ -53,7 +53,7 @@ class GatewayProcess:
             cpu_percent=self.processors.percent(),
         )
 
-    def pools(self) -> Sequence[Pool]:
+    async def pools(self) -> Sequence[Pool]:
         """Say that it has no cells."""
         return ()
 

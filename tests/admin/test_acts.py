@@ -236,8 +236,9 @@ def test_every_act_is_written_down_and_who_was_refused(daemon: Daemon) -> None:
 
 def test_without_a_network_there_is_no_log_and_no_rule_to_change(daemon: Daemon) -> None:
     assert ask(daemon, "egress/log")["records"] == []
-    answer = send(daemon, "POST", "egress/allow", {"set": "packages", "rule": {"hosts": ["a.example"]}})
-    assert (answer.status, answer.json["field"]) == (404, "name")
+    rule = {"hosts": ["a.example"], "reason": "there is no set"}
+    answer = send(daemon, "POST", "egress/allow", {"set": "packages", "rule": rule})
+    assert (answer.status, answer.json["field"]) == (404, "set")
     for body, field in (({"set": "A"}, "set"), ({"set": "a"}, "rule"), ({"set": "a", "rule": []}, "rule")):
         answer = send(daemon, "POST", "egress/allow", body)
         assert (answer.status, answer.json["field"]) == (400, field)

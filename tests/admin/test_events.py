@@ -27,7 +27,7 @@ class Desk:
         self.followers = Followers(most)
         self.stopping = trio.Event()
 
-    def overview(self) -> dict[str, Any]:
+    async def overview(self) -> dict[str, Any]:
         return {"executions": sum(self.activity.totals.outcomes.values())}
 
 

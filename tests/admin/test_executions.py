@@ -39,6 +39,7 @@ def test_an_overview_tells_what_the_daemon_is_and_does(daemon: Daemon) -> None:
     assert found["load"]["running"] == 0
     assert found["load"]["memory_free_bytes"] > 0
     assert {each["profile"] for each in found["pools"]} == {None, "python"}
+    assert all(0 <= each["waiting"] <= each["ceiling"] for each in found["pools"])
     assert found["totals"]["outcomes"]["exited"] >= 1
     assert found["latencies"]["whole"]["p99"] >= found["latencies"]["whole"]["p50"] > 0
     assert (len(found["per_minute"]), sum(found["per_minute"])) == (60, found["totals"]["executions"])
