@@ -90,7 +90,7 @@ def test_a_gateway_without_a_master_key_says_so(gateway: Member, other: Member) 
 def test_rules_of_a_fleet_are_files(gateway: Member) -> None:
     for method, path, body in (
         ("GET", "egress/log", None),
-        ("POST", "egress/allow", {"set": "a", "rule": {"hosts": ["a.example"]}}),
+        ("POST", "egress/allow", {"set": "a", "rule": {"hosts": ["a.example"], "reason": "a reason of it"}}),
     ):
         answer = send(gateway.daemon, method, path, body)
         assert (answer.status, answer.json["error"]) == (409, "rules_are_files")
