@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
@@ -14,34 +13,28 @@ import msgspec
 
 from supervisor import __version__
 from supervisor.cli_attack import attack
+from supervisor.cli_completion import completion
 from supervisor.cli_doctor import doctor
 from supervisor.cli_egress import egress
+from supervisor.cli_executions import executions
 from supervisor.cli_fleet import fleet, workers
+from supervisor.cli_groups import InOrder
 from supervisor.cli_image import image
 from supervisor.cli_install import install, reload_command, uninstall
+from supervisor.cli_keys import keys
 from supervisor.cli_languages import languages
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
 from supervisor.cli_run import run
-from supervisor.errors import ConfigurationError, GaolerError
-from supervisor.execution import Tier
+from supervisor.cli_sessions import sessions
+from supervisor.cli_status import status
+from supervisor.errors import GaolerError
 from supervisor.settings import Settings
 from supervisor.settings_fleet import Role
-from supervisor.tier import TIERS
 
 if TYPE_CHECKING:
-    from supervisor.identity.keys import ApiKey
     from supervisor.roles import Ready
 
 log: Final = logging.getLogger("gaoler.serve")
-
-
-class InOrder(click.Group):
-    """Lists its commands in the order in which an operator meets them, not by the alphabet."""
-
-    def list_commands(self, _context: click.Context) -> list[str]:
-        """Give their names."""
-        first = ["serve", "run", "languages", "mcp", "image", "packages", "keys", "egress", "settings", "doctor"]
-        return [*(name for name in first if name in self.commands), *(set(self.commands) - set(first))]
 
 
 @click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,7 +43,7 @@ def main() -> None:
     """Run code nobody trusts, in sandboxes, for AI agents and chat users.
 
     Settings come from the settings file, then GAOLER_* variables, then flags; 'gaoler settings' shows the result.
-    Shell completion: eval "$(_GAOLER_COMPLETE=bash_source gaoler)" (or zsh_source, fish_source).
+    A first look: 'gaoler doctor', 'gaoler run', then 'gaoler serve' and 'gaoler status'. Each command has --help.
     """
 
 
@@ -186,103 +179,6 @@ def packages_list(state_dir: str | None, config: Path | None) -> None:
                 click.echo(f"{kind:8}{name}")
 
 
-@main.group()
-def keys() -> None:
-    """API keys of callers: named, each of a tenant, kept as hashes. Changes hold at once, also for a running daemon."""
-
-
-@keys.command("add")
-@click.argument("name")
-@click.option("--tenant", default="default", show_default=True, help="Whose sessions and files it reaches.")
-@click.option("--admin", is_flag=True, help="It may also change the rules of the network, and read the figures.")
-@click.option(
-    "--tier", type=click.Choice(TIERS), default="nsjail", show_default=True, help="Its executions have this at least."
-)
-@state_dir_option
-@config_option
-def keys_add(name: str, tenant: str, admin: bool, tier: Tier, state_dir: str | None, config: Path | None) -> None:
-    """Make a key and print it. It is shown this once."""
-    from supervisor.identity.keys import with_new_key
-
-    with plain_errors():
-        settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
-        if tier == "microvm" and not settings.microvm.enabled:
-            raise ConfigurationError("tier microvm is not switched on: set microvm.enabled first", field="tier")
-        click.echo(_change_keys(settings, lambda keys: with_new_key(keys, name, tenant, admin=admin, tier=tier)))
-
-
-@keys.command("list")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@state_dir_option
-@config_option
-def keys_list(as_json: bool, state_dir: str | None, config: Path | None) -> None:
-    """List the keys that were added: name, tenant, when. The one of the settings is not among them."""
-    from datetime import UTC, datetime
-
-    from rich.console import Console
-    from rich.table import Table
-
-    with plain_errors():
-        settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
-        rows = [
-            {
-                "name": key.name,
-                "tenant": key.tenant,
-                "admin": key.admin,
-                "tier": key.tier,
-                "created": datetime.fromtimestamp(key.created_at, UTC).isoformat("T", "seconds"),
-            }
-            for key in _read_keys(settings)
-        ]
-        if as_json:
-            click.echo(msgspec.json.format(msgspec.json.encode(rows)).decode())
-            return
-        table = Table("name", "tenant", "admin", "tier", "created", box=None, pad_edge=False)
-        for row in rows:
-            table.add_row(*(str(value) for value in row.values()))
-        Console().print(table)
-
-
-@keys.command("revoke")
-@click.argument("name")
-@state_dir_option
-@config_option
-def keys_revoke(name: str, state_dir: str | None, config: Path | None) -> None:
-    """Forget a key: the next request with it is refused."""
-    from supervisor.identity.keys import without_key
-
-    with plain_errors():
-        settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
-        _change_keys(settings, lambda keys: (without_key(keys, name), ""))
-
-
-def _change_keys(settings: Settings, work: Callable[[Sequence[ApiKey]], tuple[list[ApiKey], str]]) -> str:
-    """Change the keys where they are: in Redis, if the settings name one, else in the state directory."""
-    if settings.uses_redis:
-        from supervisor.fleet.shared_keys import change_keys
-
-        return change_keys(settings, work)
-    from supervisor.identity.keys import change_key_file
-
-    return change_key_file(_key_file(settings), settings.jailer.daemon_uid, work)
-
-
-def _read_keys(settings: Settings) -> Sequence[ApiKey]:
-    from supervisor.identity.keys import read_keys
-
-    if not settings.uses_redis:
-        return read_keys(_key_file(settings))
-    from supervisor.fleet.shared_keys import change_keys
-
-    return change_keys(settings, lambda keys: ([*keys], keys))
-
-
-def _key_file(settings: Settings) -> Path:
-    from supervisor.identity.keys import KEY_FILE
-
-    return settings.state_path / "data" / KEY_FILE
-
-
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @config_option
@@ -329,3 +225,8 @@ main.add_command(workers)
 main.add_command(reload_command)
 main.add_command(install)
 main.add_command(uninstall)
+main.add_command(keys)
+main.add_command(completion)
+main.add_command(status)
+main.add_command(executions)
+main.add_command(sessions)

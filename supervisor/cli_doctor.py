@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from supervisor.cli_completion import complete_language, complete_policies
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
 
 
@@ -20,8 +21,16 @@ from supervisor.cli_options import absolute, config_option, load_settings, plain
 )
 @click.option("--microvm", is_flag=True, help="Boot a virtual machine, or say what is missing for the tier microvm.")
 @click.argument("arguments", metavar="[ARG]...", nargs=-1, type=click.UNPROCESSED)
-@click.option("--language", help="With --seccomp: of PROGRAM. Default: by its extension; of a binary: C.")
-@click.option("--policy", help="With --seccomp: look at this policy instead of the one in force.")
+@click.option(
+    "--language",
+    shell_complete=complete_language,
+    help="With --seccomp: of PROGRAM. Default: by its extension; of a binary: C.",
+)
+@click.option(
+    "--policy",
+    shell_complete=complete_policies,
+    help="With --seccomp: look at this policy instead of the one in force.",
+)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @state_dir_option
 @config_option

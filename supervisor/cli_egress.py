@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from supervisor.cli_completion import complete_policies
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
 
 
@@ -26,7 +27,12 @@ def egress_presets(as_json: bool) -> None:
 
 @egress.command("explain")
 @click.argument("url")
-@click.option("--policy", metavar="NAME", help="Of policies/sandbox (default: the policy in force).")
+@click.option(
+    "--policy",
+    metavar="NAME",
+    shell_complete=complete_policies,
+    help="Of policies/sandbox (default: the policy in force).",
+)
 @state_dir_option
 @config_option
 def egress_explain(url: str, policy: str | None, state_dir: str | None, config: Path | None) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from supervisor.cli_completion import complete_language
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
-from supervisor.cli_run import complete_language
 from supervisor.errors import NotFound
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
-from click.shell_completion import CompletionItem
 
+from supervisor.cli_completion import complete_language
 from supervisor.cli_options import config_option, load_settings, plain_errors
 from supervisor.errors import InvalidRequest
 from supervisor.execution import Tier
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
     from supervisor.oneshot import Work
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
-
-def complete_language(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Offer the names of all languages, for a shell that completes."""
-    from supervisor.runtimes.catalogue import load_languages
-
-    return [CompletionItem(each.name, help=each.title) for each in load_languages() if each.name.startswith(incomplete)]
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
