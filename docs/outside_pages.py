@@ -19,8 +19,16 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FROM_OUTSIDE: Final = (
-    "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "policies/README.md", "examples"
-)  # fmt: skip
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "deploy/grafana",
+    "deploy/prometheus",
+    "examples",
+    "policies/README.md",
+    "systemd",
+)
 _LINK: Final = re.compile(r"(?<=\]\()(?![a-z]+:|#|/)(?P<path>[^)#\s]+)(?P<anchor>#[^)\s]*)?(?=\))")
 _CODE: Final = re.compile(r"^( *)```.*?^\1```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 
@@ -45,7 +53,7 @@ def from_outside() -> list[str]:
 def on_page_markdown(markdown: str, *, page: Page, files: Files, **_others: object) -> str:
     """Turn links between files of the repository into links between files of the site."""
     where = page.file.src_uri
-    if where not in FROM_OUTSIDE and not where.startswith("examples/"):
+    if where not in from_outside():
         where = f"docs/{where}"
     return redirect(markdown, where, {file.src_uri for file in files})
 
