@@ -127,6 +127,10 @@ def _export(tree: Path) -> None:
             continue
         target = tree / name
         target.parent.mkdir(parents=True, exist_ok=True)
+        if mode == "120000":
+            # setuptools follows it: in the archives are the files that it leads to.
+            target.symlink_to((ROOT / name).readlink())
+            continue
         shutil.copyfile(ROOT / name, target)
         target.chmod(0o755 if mode == "100755" else 0o644)
 
