@@ -75,9 +75,9 @@ class Credentials:
         self.on_refused: Callable[[], None] = lambda: None
         """Called for each request whose credential does not hold."""
 
-    def renew(self, default: ApiKey, tokens: Mapping[str, PublicKey], oauth: Mapping[str, OAuthKey]) -> None:
+    def renew(self, default: ApiKey | None, tokens: Mapping[str, PublicKey], oauth: Mapping[str, OAuthKey]) -> None:
         """Have other keys from now on, of the kinds that are asked for; requests that are under way go on."""
-        if self._keys is not None:
+        if self._keys is not None and default is not None:
             self._keys.renew(default)
         if self._tokens is not None:
             self._tokens.renew(tokens)

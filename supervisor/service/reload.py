@@ -35,6 +35,7 @@ class Told(Struct, frozen=True, forbid_unknown_fields=True):
     """What root has read for the daemon. Keys are public ones, PEM by id; of the API key there is only the hash."""
 
     api_key_sha256: str
+    """Empty: it stays as it is."""
     token_keys: dict[str, str]
     oauth_keys: dict[str, str]
     restart: list[str]
@@ -82,7 +83,8 @@ def renew(credentials: Credentials | None, told: Told) -> None:
     # Root has checked what kinds of keys they are.
     tokens = cast("dict[str, PublicKey]", _keys(told.token_keys))
     oauth = cast("dict[str, OAuthKey]", _keys(told.oauth_keys))
-    credentials.renew(ApiKey("default", "default", told.api_key_sha256), tokens, oauth)
+    default = ApiKey("default", "default", told.api_key_sha256) if told.api_key_sha256 else None
+    credentials.renew(default, tokens, oauth)
 
 
 def forget(path: Path) -> None:

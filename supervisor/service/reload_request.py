@@ -32,6 +32,8 @@ class Started(Struct, frozen=True, forbid_unknown_fields=True):
 
     salt: str
     values: dict[str, str]
+    given: list[str]
+    """Settings that came by a flag or a credential: who asks for a reload may not see these, and then says nothing."""
 
 
 def _file(settings: Settings) -> Path:
@@ -39,9 +41,14 @@ def _file(settings: Settings) -> Path:
 
 
 def _digests(loaded: Loaded, salt: str) -> dict[str, str]:
-    values = {key: repr(value).encode() for key, value in loaded.values.items() if loaded.origins[key] != "flag"}
+    given = _given(loaded)
+    values = {key: repr(value).encode() for key, value in loaded.values.items() if key not in given}
     values[POLICIES] = _of_policies(loaded.settings)
     return {key: hmac.digest(salt.encode(), value, hashlib.sha256).hex() for key, value in values.items()}
+
+
+def _given(loaded: Loaded) -> list[str]:
+    return sorted(key for key, origin in loaded.origins.items() if origin in ("flag", "credential"))
 
 
 def _of_policies(settings: Settings) -> bytes:
@@ -68,26 +75,37 @@ def note_start(loaded: Loaded) -> None:
         path.unlink(missing_ok=True)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
-            file.write(msgspec.json.encode(Started(salt, _digests(loaded, salt))))
+            file.write(msgspec.json.encode(Started(salt, _digests(loaded, salt), _given(loaded))))
     except OSError as error:
         raise ConfigurationError(f"state_dir: {error}", field="state_dir") from None
 
 
-def changed_since_start(loaded: Loaded) -> list[str]:
-    """Name what is other than at the start and needs a restart; flags of ``serve`` are not compared.
+def _started(loaded: Loaded) -> Started:
+    """Read with what the process has started.
 
     Raises:
         ConfigurationError: no process was started with this state directory.
     """
     try:
-        started = msgspec.json.decode(_file(loaded.settings).read_bytes(), type=Started)
+        return msgspec.json.decode(_file(loaded.settings).read_bytes(), type=Started)
     except (OSError, msgspec.DecodeError) as error:
         raise ConfigurationError(
             f"no daemon of role {loaded.settings.fleet.role} was started with {loaded.settings.state_dir}: {error}",
             field="state_dir",
         ) from None
+
+
+def changed_since_start(loaded: Loaded, started: Started) -> list[str]:
+    """Name what is other than at the start and needs a restart; flags and credentials are not compared."""
     now = _digests(loaded, started.salt)
     return sorted(key for key, value in started.values.items() if key not in RENEWED and now.get(key, value) != value)
+
+
+def _key_digest(loaded: Loaded, started: Started) -> str:
+    """Give the hash of the API key; nothing where it was given at the start and is not seen now: then it stays."""
+    if "api_key" in started.given and loaded.origins["api_key"] not in ("flag", "credential"):
+        return ""
+    return digest_of(read_or_make_key(loaded.settings, loaded.settings.state_path / KEY_FILE)[0])
 
 
 def request_reload(loaded: Loaded, pid: int) -> list[str]:
@@ -97,10 +115,10 @@ def request_reload(loaded: Loaded, pid: int) -> list[str]:
         ConfigurationError: something is wrong; the daemon was told nothing, and nothing has changed.
     """
     settings = loaded.settings
-    restart = changed_since_start(loaded)
+    started = _started(loaded)
+    restart = changed_since_start(loaded, started)
     oauth = load_oauth_keys(Path(settings.mcp.oauth_jwks)) if settings.mcp.authorization_server else {}
-    key, _made = read_or_make_key(settings, settings.state_path / KEY_FILE)
-    told = Told(digest_of(key), as_text(read_token_keys(settings)), as_text(oauth), restart)
+    told = Told(_key_digest(loaded, started), as_text(read_token_keys(settings)), as_text(oauth), restart)
     path = told_file(settings.state_path / "data", settings.fleet.role)
     leave_file(path, msgspec.json.encode(told), settings.jailer.daemon_uid)
     try:

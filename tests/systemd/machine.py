@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,8 +36,11 @@ class Machine:
 
     def attempt(self, script: str) -> tuple[int, str]:
         """Run a script; give its status and what it printed."""
+        began = time.monotonic()
         print(json.dumps({"script": script}), file=self.port, flush=True)
         answer = json.loads(self.port.readline())
+        # Emulated machines are slow: who waits for these tests sees what they do.
+        print(f"[{self.suite} {time.monotonic() - began:5.1f} s, status {answer['status']}] {script[:100]}", flush=True)
         return answer["status"], answer["output"]
 
     def until(self, condition: str, seconds: int = 240) -> None:

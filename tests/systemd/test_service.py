@@ -158,6 +158,10 @@ def test_a_reload_takes_other_keys_and_rules_and_says_what_needs_a_restart(manag
     assert daemon.try_execute("print(1)").status == 401
     assert _executes(daemon, other)
     assert any("only after a restart: execution.concurrent" in line for line in daemon.lines())
+    # Who does not see the credentials that were there at the start changes no key.
+    assert _reload(managed, credentials=False).returncode == 0
+    eventually(lambda: sum("reloaded" in line for line in daemon.lines()) == 2)
+    assert _executes(daemon, other)
     # What is wrong is said to who asks, and changes nothing.
     managed.settings.write_text("nonsense = 1\n")
     assert _reload(managed).returncode == 78
@@ -170,11 +174,9 @@ def _executes(daemon: Daemon, key: str) -> bool:
     return daemon.request("POST", "/v1/exec", body, {"Content-Type": "application/json"}, key=key).status == 200
 
 
-def _reload(managed: Managed) -> subprocess.CompletedProcess[str]:
-    environment = {
-        "PATH": os.environ["PATH"],
-        "CREDENTIALS_DIRECTORY": str(managed.daemon.state_dir / "credentials"),
-    }
+def _reload(managed: Managed, *, credentials: bool = True) -> subprocess.CompletedProcess[str]:
+    place = {"CREDENTIALS_DIRECTORY": str(managed.daemon.state_dir / "credentials")} if credentials else {}
+    environment = {"PATH": os.environ["PATH"], **place}
     command = [*GAOLER, "reload", "--pid", str(managed.daemon.process.pid), "--config", str(managed.settings)]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
 
