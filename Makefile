@@ -35,7 +35,7 @@ imports: $(VENV)/installed-dev
 
 unit: $(VENV)/installed-dev tools
 	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all $(TEST_GROUPS) $(TEST_MICROVM)
-	GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) GAOLER_TEST_MICROVM=$(GAOLER_TEST_MICROVM) $(VENV)/bin/python -m pytest
+	GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) GAOLER_TEST_MICROVM=$(GAOLER_TEST_MICROVM) $(VENV)/bin/python -m tests.gate
 
 # Boots a virtual machine with cgroup v2 and runs there what depends on cgroups. Minutes; not a part of the gate.
 test-v2: $(VENV)/installed-dev tools

@@ -47,6 +47,7 @@ def test_a_mistake_in_the_settings_is_one_line_and_status_78() -> None:
 
 
 @pytest.mark.root
+@pytest.mark.whole_host
 def test_run_gives_output_files_and_exit_code_of_the_program(image_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("a\n1\n2\n")
     program = tmp_path / "p.py"
@@ -72,6 +73,7 @@ def test_run_gives_output_files_and_exit_code_of_the_program(image_dir: Path, tm
 
 
 @pytest.mark.root
+@pytest.mark.whole_host
 def test_doctor_tries_everything_and_leaves_nothing(image_dir: Path) -> None:
     before = {path for mount in set(mount_points().values()) for path in mount.iterdir()}
     done = gaoler("doctor", "--json", GAOLER_IMAGE_DIR=str(image_dir))

@@ -1,0 +1,105 @@
+"""The whole suite, folder by folder, on as many processors as there are: ``python -m tests.gate``.
+
+Most tests wait for processes of their own, so one pytest leaves half of a machine idle. Each folder is one pytest, whose
+output is shown when it ends; what looks at the whole host comes last, alone. Arguments are passed on to each.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+TESTS: Final = Path(__file__).parent
+ALONE: Final = "whole_host"
+"""The marker of tests beside which nothing else may run."""
+LONGEST_FIRST: Final = (
+    "fleet",
+    "containment",
+    "supervisor",
+    "languages",
+    "http_api",
+    "mcp_server",
+    "microvm",
+    "clients",
+)
+"""What begins late and lasts long would leave the other processors idle at the end."""
+NOTHING_COLLECTED: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One pytest that has ended."""
+
+    name: str
+    code: int
+    seconds: float
+    said: str
+
+    @property
+    def failed(self) -> bool:
+        """Something in it did not hold."""
+        return self.code not in (0, NOTHING_COLLECTED)
+
+
+def parts() -> list[str]:
+    """Name the folders and single files that hold tests, those that take long first."""
+    found = sorted(path.name for path in TESTS.iterdir() if path.is_dir() and any(path.rglob("test_*.py")))
+    first = [name for name in LONGEST_FIRST if name in found]
+    return [
+        *first,
+        *(name for name in found if name not in first),
+        *sorted(path.name for path in TESTS.glob("test_*.py")),
+    ]
+
+
+def run(name: str, targets: list[str], marker: str, more: list[str]) -> Run:
+    """Run one pytest to its end."""
+    began = time.monotonic()
+    command = [sys.executable, "-m", "pytest", "-m", marker, "-o", f"cache_dir=.cache/pytest/{name}", *more, *targets]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
+    )
+    return Run(name, done.returncode, time.monotonic() - began, done.stdout)
+
+
+def show(ended: Run, lock: threading.Lock) -> None:
+    """Print what it said: all of it if something failed, else how it ended."""
+    with lock:
+        print(f"\n=== tests/{ended.name}: {ended.seconds:.0f} s, status {ended.code}", flush=True)
+        lines = ended.said.rstrip().splitlines()
+        print(
+            "\n".join(lines if ended.failed else [line for line in lines if line.startswith("SKIPPED")] + lines[-1:]),
+            flush=True,
+        )
+
+
+def main(more: list[str]) -> int:
+    """Run everything; give the status for the shell."""
+    began, lock, ended = time.monotonic(), threading.Lock(), []
+    workers = max(2, min(8, len(os.sched_getaffinity(0))))
+
+    def one(name: str) -> None:
+        done = run(name, [str(TESTS / name)], f"not {ALONE}", more)
+        show(done, lock)
+        ended.append(done)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(one, parts()))
+    alone = run("alone", [str(TESTS)], ALONE, more)
+    show(alone, lock)
+    ended.append(alone)
+    failed = [each.name for each in ended if each.failed]
+    print(f"\n{len(ended)} parts on {workers} processors in {time.monotonic() - began:.0f} s")
+    print(f"FAILED: {', '.join(sorted(failed))}" if failed else "all passed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
