@@ -26,6 +26,7 @@ from supervisor.cli_languages import languages
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
 from supervisor.cli_run import run
 from supervisor.cli_sessions import sessions
+from supervisor.cli_shell import shell
 from supervisor.cli_status import status
 from supervisor.errors import GaolerError
 from supervisor.settings import Settings
@@ -215,6 +216,7 @@ def settings(as_json: bool, config: Path | None) -> None:
 
 
 main.add_command(run)
+main.add_command(shell)
 main.add_command(languages)
 main.add_command(attack)
 main.add_command(egress)

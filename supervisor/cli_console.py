@@ -95,6 +95,27 @@ def print_line(value: object) -> None:
     sys.stdout.flush()
 
 
+@contextmanager
+def passing_line() -> Iterator[Callable[[str], None]]:
+    """Give what shows a person, in a line that goes again, what is being done. Nothing where there is no terminal.
+
+    No thread draws it: who is told may start processes.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _what: None
+        return
+
+    def tell(what: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{visible(what)} ...")
+        sys.stderr.flush()
+
+    try:
+        yield tell
+    finally:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+
 def visible(text: object) -> str:
     """Give a text that strangers may have written, without what a terminal would obey."""
     return "".join(each if each.isprintable() else "?" for each in str(text))

@@ -1,0 +1,82 @@
+"""A real terminal, with a command in it, and somebody who types."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import struct
+import termios
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.daemon import PATIENCE_SECONDS, ROOT
+
+COLUMNS, LINES = 100, 30
+
+
+class Terminal:
+    """Use as a context manager; whatever runs in it then ends with it."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], cwd: Path = ROOT) -> None:
+        self.text = ""
+        self._read_to = 0
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            try:
+                os.chdir(cwd)
+                os.execvpe(command[0], list(command), dict(environment))
+            finally:
+                os._exit(127)
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        # Closing it hangs up on all that have it.
+        os.close(self.fd)
+        if self.pid:
+            os.kill(self.pid, 9)
+            os.waitpid(self.pid, 0)
+
+    def type(self, text: str) -> None:
+        os.write(self.fd, text.encode())
+
+    def until(self, wanted: str) -> str:
+        """Read until this has come after what was waited for before; give what came."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (at := self.text.find(wanted, self._read_to)) < 0:
+            ready, _, _ = select.select([self.fd], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"{wanted!r} did not come after {self.text[self._read_to :][-4000:]!r}"
+            self.text += self._read()
+        found, self._read_to = self.text[self._read_to : at + len(wanted)], at + len(wanted)
+        return found
+
+    def _read(self) -> str:
+        try:
+            data = os.read(self.fd, 65_536)
+        except OSError:
+            data = b""
+        assert data, f"it ended: {self.text[self._read_to :][-4000:]!r}"
+        return data.decode("utf-8", "replace")
+
+    def end(self) -> int:
+        """Wait for the command's end; give its status."""
+        while True:
+            try:
+                data = os.read(self.fd, 65_536)
+            except OSError:
+                break
+            if not data:
+                break
+            self.text += data.decode("utf-8", "replace")
+        _, status = os.waitpid(self.pid, 0)
+        self.pid = 0
+        return os.waitstatus_to_exitcode(status)
+
+    def attributes(self) -> list[object]:
+        """How the terminal is set."""
+        return termios.tcgetattr(self.fd)
