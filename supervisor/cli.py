@@ -28,6 +28,7 @@ from supervisor.cli_run import run
 from supervisor.cli_sessions import sessions
 from supervisor.cli_shell import shell
 from supervisor.cli_status import status
+from supervisor.cli_top import top
 from supervisor.errors import GaolerError
 from supervisor.settings import Settings
 from supervisor.settings_fleet import Role
@@ -230,5 +231,6 @@ main.add_command(uninstall)
 main.add_command(keys)
 main.add_command(completion)
 main.add_command(status)
+main.add_command(top)
 main.add_command(executions)
 main.add_command(sessions)

@@ -1,0 +1,1 @@
+"""``gaoler top``: executions as they happen, on a terminal."""
