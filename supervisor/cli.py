@@ -23,6 +23,7 @@ from supervisor.cli_image import image
 from supervisor.cli_install import install, reload_command, uninstall
 from supervisor.cli_keys import keys
 from supervisor.cli_languages import languages
+from supervisor.cli_logs import logs
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
 from supervisor.cli_run import run
 from supervisor.cli_sessions import sessions
@@ -232,5 +233,6 @@ main.add_command(keys)
 main.add_command(completion)
 main.add_command(status)
 main.add_command(top)
+main.add_command(logs)
 main.add_command(executions)
 main.add_command(sessions)

@@ -33,15 +33,16 @@ def egress_presets(as_json: bool) -> None:
     shell_complete=complete_policies,
     help="Of policies/sandbox (default: the policy in force).",
 )
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
 @state_dir_option
 @config_option
-def egress_explain(url: str, policy: str | None, state_dir: str | None, config: Path | None) -> None:
+def egress_explain(url: str, policy: str | None, as_json: bool, state_dir: str | None, config: Path | None) -> None:
     """Say whether a sandbox could reach URL, by which rule, or why not. Nothing is connected to."""
     from supervisor import egress_commands
 
     with plain_errors():
         settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
-        sys.exit(0 if egress_commands.explain_url(settings, url, policy) else 1)
+        sys.exit(0 if egress_commands.explain_url(settings, url, policy, as_json=as_json) else 1)
 
 
 @egress.command("log")
@@ -66,12 +67,15 @@ def egress_log(
 @egress.command("suggest")
 @click.option("--session", metavar="ID", help="Only what this session was refused.")
 @click.option("--hours", type=float, default=24.0, show_default=True, help="How far to look back.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
 @state_dir_option
 @config_option
-def egress_suggest(session: str | None, hours: float, state_dir: str | None, config: Path | None) -> None:
+def egress_suggest(
+    session: str | None, hours: float, as_json: bool, state_dir: str | None, config: Path | None
+) -> None:
     """Print the rules that would have allowed what was refused. Read them before you take them."""
     from supervisor import egress_commands
 
     with plain_errors():
         settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
-        egress_commands.suggest_rules(settings, session, hours)
+        egress_commands.suggest_rules(settings, session, hours, as_json=as_json)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import re
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,8 +27,10 @@ from supervisor.network.rule_files import read_rule_sets
 from supervisor.policy import load_policies
 from supervisor.prepare import policy_directory
 from supervisor.settings import Settings
+from supervisor.turned_over import read_lines
 
-FOLLOW_SECONDS: Final = 0.25
+ALL_LINES: Final = 10_000_000
+"""More than are kept."""
 _SIGNS: Final = {"allowed": "ok     ", "refused": "REFUSED", "failed": "failed "}
 _SUGGESTED: Final = frozenset({"host", "port", "scheme", "address", "method", "path"})
 """Codes of refusals that a rule would mend; the others are tricks, or broken."""
@@ -47,7 +48,7 @@ def presets(*, as_json: bool) -> None:
     Console().print(table)
 
 
-def explain_url(settings: Settings, url: str, name: str | None) -> bool:
+def explain_url(settings: Settings, url: str, name: str | None, *, as_json: bool = False) -> bool:
     """Print whether a sandbox could reach ``url``; say so.
 
     Raises:
@@ -64,6 +65,9 @@ def explain_url(settings: Settings, url: str, name: str | None) -> bool:
         sets = read_rule_sets(source.directory, source.given, source.presets, source.names)
         rules = tuple(rule for each in policy.egress for rule in sets[each].rules)
     answer = explain(policy, rules, url)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
+        return answer.allowed
     click.echo(f"{'allowed' if answer.allowed else 'refused'}: {answer.reason}")
     click.echo(f"  -> {answer.advice}")
     return answer.allowed
@@ -88,23 +92,20 @@ def show_log(settings: Settings, wish: LogWish) -> None:
     Raises:
         ConfigurationError: there is none.
     """
-    path = _audit_path(settings)
-    lines = _read_all(path)
-    if wish.follow:
-        lines = itertools.chain(lines, _following(path))
     try:
-        for line in lines:
+        for line in read_lines(_audit_path(settings), ALL_LINES, follow=wish.follow):
             entry = _decoded(line)
             if entry is None or (wish.session is not None and entry.get("session") != wish.session):
                 continue
             if wish.refused_only and entry.get("verdict") == "allowed":
                 continue
-            click.echo(line.rstrip("\n") if wish.as_json else _in_words(entry))
+            click.echo(line if wish.as_json else _in_words(entry))
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return
 
 
-def suggest_rules(settings: Settings, session: str | None, hours: float) -> None:
+def suggest_rules(settings: Settings, session: str | None, hours: float, *, as_json: bool = False) -> None:
     """Print rules for what was refused.
 
     Raises:
@@ -113,13 +114,21 @@ def suggest_rules(settings: Settings, session: str | None, hours: float) -> None
     since = datetime.fromtimestamp(time.time() - hours * 3600, UTC).isoformat("T", "milliseconds")
     wanted: Counter[tuple[str, str, int]] = Counter()
     opened: dict[tuple[str, str, int], str] = {}
-    for line in _read_all(_audit_path(settings)):
+    for line in read_lines(_audit_path(settings), ALL_LINES, follow=False):
         entry = _decoded(line)
         if entry is None or entry.get("verdict") != "refused" or str(entry.get("time", "")) < since:
             continue
         if session is not None and entry.get("session") != session:
             continue
         _count(entry, wanted, opened)
+    if as_json:
+        rules = [
+            {"hosts": [host], "schemes": [scheme], "ports": [port], "refused": count}
+            | ({"address": opened[host, scheme, port]} if (host, scheme, port) in opened else {})
+            for (host, scheme, port), count in wanted.most_common()
+        ]
+        click.echo(msgspec.json.format(msgspec.json.encode({"rules": rules})).decode())
+        return
     if not wanted:
         click.echo("Nothing was refused that a rule would allow.", err=True)
         return
@@ -171,47 +180,6 @@ def _audit_path(settings: Settings) -> Path:
         f"there is no network audit in {settings.state_dir}: the policy has no network, or nothing used it",
         field="state_dir",
     )
-
-
-def _read_all(path: Path) -> Iterator[str]:
-    """Give all lines that are kept, the oldest first."""
-    older = [each for each in path.parent.glob(f"{path.name}.*") if re.fullmatch(r"\.[0-9]{1,6}", each.suffix)]
-    older.sort(key=lambda each: -int(each.suffix[1:]))
-    for each in (*older, path):
-        try:
-            with each.open(encoding="utf-8", errors="replace") as file:
-                yield from file
-        except OSError as error:
-            raise ConfigurationError(f"the audit cannot be read: {error}", field="state_dir") from None
-
-
-def _following(path: Path) -> Iterator[str]:
-    """Give lines as they are written, also when the file is turned over."""
-    file = path.open(encoding="utf-8", errors="replace")
-    try:
-        file.seek(0, os.SEEK_END)
-        rest = ""
-        while True:
-            piece = file.readline()
-            if piece.endswith("\n"):
-                yield rest + piece
-                rest = ""
-                continue
-            rest += piece
-            if _was_turned_over(path, file.fileno()):
-                file.close()
-                file, rest = path.open(encoding="utf-8", errors="replace"), ""
-                continue
-            time.sleep(FOLLOW_SECONDS)
-    finally:
-        file.close()
-
-
-def _was_turned_over(path: Path, fd: int) -> bool:
-    try:
-        return path.stat().st_ino != os.fstat(fd).st_ino
-    except FileNotFoundError:
-        return False
 
 
 def _decoded(line: str) -> dict[str, Any] | None:

@@ -1,0 +1,141 @@
+"""``gaoler logs``: the daemon's log where the settings have it go, and the record of what operators did."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import click
+
+from supervisor.cli_console import console, json_option, moment, no_color_option, operating_errors, visible
+from supervisor.cli_options import absolute, config_option, load_settings, state_dir_option
+from supervisor.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from supervisor.settings import Settings
+
+_STYLES: Final = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
+_HEAD: Final = ("time", "level", "logger", "event")
+
+
+@click.command()
+@click.option("--follow", "-f", is_flag=True, help="Go on as lines come, until Ctrl-C.")
+@click.option(
+    "--lines", "-n", type=click.IntRange(0, 1_000_000), default=50, show_default=True, help="The latest so many."
+)
+@click.option("--audit", is_flag=True, help="What operators did, instead: who, from where, what, with what outcome.")
+@click.option(
+    "--unit", default="gaoler.service", show_default=True, help="Of systemd, where the log goes to its journal."
+)
+@json_option
+@no_color_option
+@state_dir_option
+@config_option
+def logs(
+    *, follow: bool, lines: int, audit: bool, unit: str, as_json: bool, state_dir: str | None, config: Path | None
+) -> None:
+    """Show the daemon's log: the file of the settings (log.file), else systemd's journal.
+
+    With --json one object a line; of a log of plain text {"line": ...}. No daemon has to run.
+    """
+    with operating_errors():
+        settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
+        if audit:
+            from supervisor.admin_audit import ACTS_FILE
+
+            path = settings.state_path / "data" / ACTS_FILE
+            _print_all(path, lines, follow=follow, form=_as_kept if as_json else _act_in_words)
+        elif settings.log.file:
+            form = _of_log(settings, as_json=as_json)
+            _print_all(Path(settings.log.file), lines, follow=follow, form=form)
+        else:
+            _become_journalctl(unit, lines, follow=follow, as_json=as_json)
+
+
+def _print_all(path: Path, most: int, *, follow: bool, form: Callable[[str], str]) -> None:
+    from supervisor.turned_over import read_lines
+
+    out = console()
+    for line in read_lines(path, most, follow=follow):
+        text = form(line)
+        if out.is_terminal and form is not _as_kept:
+            level = next((each for each in _STYLES if f" {each} " in text[:48]), "")
+            out.print(text, style=_STYLES.get(level, ""), soft_wrap=True)
+        else:
+            click.echo(text)
+            sys.stdout.flush()
+
+
+def _of_log(settings: Settings, *, as_json: bool) -> Callable[[str], str]:
+    is_json = settings.log.format == "json"
+    if as_json:
+        return _as_kept if is_json else _as_object
+    return _record_in_words if is_json else visible
+
+
+def _as_kept(line: str) -> str:
+    return line
+
+
+def _as_object(line: str) -> str:
+    import msgspec
+
+    return msgspec.json.encode({"line": line}).decode()
+
+
+def _decoded(line: str) -> Mapping[str, Any]:
+    import msgspec
+
+    try:
+        return msgspec.json.decode(line, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {}
+
+
+def _record_in_words(line: str) -> str:
+    """Give a record of the JSON form as the form for people has it."""
+    record = _decoded(line)
+    if not record:
+        return visible(line)
+    rest = (f"{name}={value}" for name, value in record.items() if name not in (*_HEAD, "exception"))
+    text = " ".join([*(str(record.get(name, "")) for name in _HEAD), *rest])
+    exception = "".join(f"\n{visible(each)}" for each in str(record.get("exception", "")).splitlines())
+    return visible(text) + exception
+
+
+def _act_in_words(line: str) -> str:
+    entry = _decoded(line)
+    if not entry:
+        return visible(line)
+    return visible("  ".join(_act_parts(entry)))
+
+
+def _act_parts(entry: Mapping[str, Any]) -> Iterator[str]:
+    when = entry.get("time")
+    yield moment(when) if isinstance(when, int | float) else ""
+    yield f"{entry.get('who', '')} ({entry.get('address', '')})"
+    for name in ("act", "target", "outcome", "detail"):
+        if entry.get(name):
+            yield str(entry[name])
+
+
+def _become_journalctl(unit: str, most: int, *, follow: bool, as_json: bool) -> NoReturn:
+    """Have journalctl(1) show it, in our place.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    program = shutil.which("journalctl")
+    if program is None:
+        raise ConfigurationError(
+            "the log goes to the standard error of whoever started the daemon, and there is no journal here: "
+            "set log.file to have it in a file",
+            field="log.file",
+        )
+    arguments = [program, f"--unit={unit}", f"--lines={most}", f"--output={'json' if as_json else 'short-iso'}"]
+    sys.stdout.flush()
+    os.execv(program, [*arguments, *(["--follow"] if follow else ["--no-pager"])])
