@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -36,6 +37,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--tier", type=click.Choice(TIERS), help="Of the sandbox, if the settings do not ask for a higher one.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Kill it after so long; shortens the policy's limit.")
+@click.option("--watch", is_flag=True, help="Run it again when it or one of its files changes, until Ctrl-C.")
 @config_option
 def run(
     *,
@@ -49,6 +51,7 @@ def run(
     output: Path | None,
     tier: Tier | None,
     timeout: float | None,
+    watch: bool,
     config: Path | None,
 ) -> None:
     """Run one program in a sandbox, without a server. The exit code is the program's."""
@@ -56,7 +59,9 @@ def run(
     from supervisor.request_rules import check_arguments, check_environment
     from supervisor.runtimes.catalogue import language_of, load_languages
 
-    with plain_errors():
+    if watch:
+        _watch(source, (*files, *sources), stdin)
+    with plain_errors(), _interruptible():
         loaded = load_settings(config, {})
         name = Path(source.name).name
         work = oneshot.Work(
@@ -72,6 +77,34 @@ def run(
         )
         work = _with_program(work, name, source.read())
         sys.exit(oneshot.run(loaded.settings, work, output))
+
+
+def _watch(source: BinaryIO, files: Sequence[Path], stdin: BinaryIO | None) -> None:
+    """Run the same command without --watch, again and again; never returns."""
+    import trio
+
+    from supervisor.run_again import run_again_and_again, watched
+
+    opened = [source, *([] if stdin is None else [stdin])]
+    if any(each.name == "<stdin>" for each in opened):
+        raise click.UsageError("--watch wants files: a pipe can be read only once")
+    # As it was typed: click has shown that it can be read.
+    arguments = sys.argv[1:]
+    arguments.remove("--watch")
+    try:
+        trio.run(run_again_and_again, arguments, watched([*(each.name for each in opened), *files]))
+    except* KeyboardInterrupt:
+        pass
+    sys.exit(130)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """End quietly at Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _with_program(work: Work, name: str, content: bytes) -> Work:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 import trio
@@ -190,8 +191,7 @@ def attempt(
             _child(make, action, write_end, filtered=not writable)
         os.close(write_end)
         with os.fdopen(read_end, "rb") as pipe:
-            payload = pipe.read()
-        os.waitpid(pid, 0)
+            payload = _awaited(pipe, pid)
     finally:
         if os.geteuid() == 0:
             remove_subtree(state)
@@ -203,9 +203,23 @@ def attempt(
     return payload[1:]
 
 
+def _awaited(pipe: BinaryIO, pid: int) -> bytes:
+    """Give what the child reports; interrupted, end it before that goes on."""
+    try:
+        payload = pipe.read()
+    except KeyboardInterrupt:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    os.waitpid(pid, 0)
+    return payload
+
+
 def _child(make: Callable[[], Prepared], action: Action, write_end: int, *, filtered: bool) -> None:
     """Never returns. What became of it goes into the pipe: a byte that says whether it is a reason, and the rest."""
     answer = b""
+    # Ctrl-C is the parent's, which kills us and cleans up: the kernel takes along everything that hangs on us.
+    os.setsid()
     try:
         configure_logging("WARNING")
         prepared = make()
