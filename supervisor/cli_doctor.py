@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from supervisor.cli_completion import complete_language, complete_policies
+from supervisor.cli_console import passing_line
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
 
 
@@ -59,19 +60,25 @@ def doctor(
         if microvm:
             from supervisor import doctor_microvm
 
-            report = doctor_microvm.examine(loaded.settings)
+            with passing_line() as tell:
+                tell("booting a virtual machine")
+                report = doctor_microvm.examine(loaded.settings)
             click.echo(doctor_microvm.as_json(report) if as_json else doctor_microvm.as_text(report))
             sys.exit(0 if report.usable else 1)
         if program is not None:
             from supervisor import doctor_seccomp
 
-            found = doctor_seccomp.examine(loaded.settings, doctor_seccomp.Wish(program, arguments, language, policy))
+            with passing_line() as tell:
+                tell("running it in logging mode")
+                wish = doctor_seccomp.Wish(program, arguments, language, policy)
+                found = doctor_seccomp.examine(loaded.settings, wish)
             click.echo(doctor_seccomp.as_json(found) if as_json else doctor_seccomp.as_text(found))
             sys.exit(1 if found.killed else 0)
         if arguments or language or policy:
             raise click.UsageError("arguments, --language and --policy belong to --seccomp PROGRAM")
         from supervisor import doctor as examination
 
-        findings = examination.examine(loaded.settings)
+        with passing_line() as tell:
+            findings = examination.examine(loaded.settings, lambda what: tell(f"trying {what}"))
         click.echo(examination.as_json(findings) if as_json else examination.as_text(findings))
         sys.exit(1 if any(finding.status == "fail" for finding in findings) else 0)

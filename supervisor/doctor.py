@@ -47,8 +47,8 @@ class Finding(msgspec.Struct, frozen=True):
     fix: str = ""
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """Try everything that a daemon needs. Leaves the host as it was."""
+def examine(settings: Settings, tell: Callable[[str], None] = lambda _what: None) -> list[Finding]:
+    """Try everything that a daemon needs. Leaves the host as it was. ``tell`` is told what is being tried."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
         _root,
         _kernel,
@@ -66,7 +66,11 @@ def examine(settings: Settings) -> list[Finding]:
     )
     if settings.fleet.role == "gateway":
         checks = (_policies, _disk, _stores)
-    return [finding for check in checks for finding in check(settings)]
+    findings: list[Finding] = []
+    for check in checks:
+        tell(check.__name__.strip("_").replace("_", " "))
+        findings += check(settings)
+    return findings
 
 
 def as_text(findings: list[Finding]) -> str:
