@@ -16,7 +16,10 @@ from tests.supervisor.test_cli import gaoler
 
 def test_commands_are_listed_in_the_order_in_which_they_are_met() -> None:
     text = gaoler("--help").stdout
-    places = [text.index(f"\n  {name} ") for name in ("serve", "run", "languages", "mcp", "image", "doctor", "attack")]
+    places = [
+        text.index(f"\n  {name} ")
+        for name in ("doctor", "image", "serve", "run", "mcp", "keys", "status", "languages", "attack")
+    ]
     assert places == sorted(places)
 
 
