@@ -27,7 +27,7 @@ class HostView:
     files: frozenset[str]
     """Entries of the directories for temporary files that do."""
     orphans: frozenset[str]
-    """Processes of a sandbox's id that no keeper stands above."""
+    """Processes of a sandbox's id that no keeper stands above; a connector has its daemon there."""
 
     def changes(self, later: HostView) -> list[str]:
         """Say what is there now and was not; empty if nothing is."""
@@ -66,6 +66,8 @@ def _ipc(kind: str, ids: range) -> list[str]:
 
 
 def _is_kept(pid: int) -> bool:
+    if process_name(pid) == "gaoler-connect" and parent(pid) > 1:
+        return True
     while pid > 1:
         if process_name(pid) == "gaoler-keeper":
             return True

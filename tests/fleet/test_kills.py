@@ -36,8 +36,8 @@ SETTINGS: Final = {
 }
 HONEST: Final = {"execution_lost", "rate_limited", "store_unavailable", "broken"}
 FINAL: Final = {"done", "failed", "lost", "cancelled", "expired"}
-FIXED: Final = {"ledger", "workers", "gateways", "watch", "due", "pools", "fence-number"}
-"""Keys that are there once; all others have to end by themselves, or belong to a session, which the sweeper ends."""
+FIXED: Final = {"ledger", "workers", "gateways", "watch", "due", "pools", "fence-number", "made", "usage", "usage_days"}
+"""Keys that are there once, or once a day for as long as ``usage.days`` says; all others have to end by themselves, or belong to a session, which the sweeper ends."""
 OF_SESSIONS: Final = {
     "session",
     "files",
