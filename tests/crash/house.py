@@ -16,7 +16,17 @@ from tests.crash import world
 from tests.crash.scenes import CUT, Act, Scene
 from tests.daemon import Daemon, end_daemons, eventually, spawn_daemon, start_daemon, wait_listening
 
-DATA: Final = frozenset({"gaoler.sqlite", "gaoler.sqlite-wal", "gaoler.sqlite-shm", "blobs", "hint_key"})
+DATA: Final = frozenset(
+    {
+        "gaoler.sqlite",
+        "gaoler.sqlite-wal",
+        "gaoler.sqlite-shm",
+        "blobs",
+        "hint_key",
+        "admin.jsonl",
+        "admin-refused.jsonl",
+    }
+)
 
 
 class House:
@@ -70,7 +80,13 @@ class House:
         """Of a running daemon in which nothing runs: the host holds what it has to, and no more."""
         eventually(lambda: world.leaves(self.state) == [])
         assert str(self.state) not in Path("/proc/self/mountinfo").read_text()
-        assert set(os.listdir(self.state)) - {"api_key"} == {"data", "lock", "root", "run", "test.log"}
+        assert set(os.listdir(self.state)) - {"admin_key", "api_key", "started-all.json"} == {
+            "data",
+            "lock",
+            "root",
+            "run",
+            "test.log",
+        }
         assert os.listdir(self.state / "root") == []
         assert set(os.listdir(self.state / "data")) == DATA
         assert os.listdir(self.state / "run") == ["jailer.sock"]
