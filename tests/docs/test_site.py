@@ -98,4 +98,4 @@ def test_the_readme_names_only_what_exists() -> None:
 def test_no_page_names_the_machine_it_was_written_on() -> None:
     for path in PAGES:
         text = path.read_text(encoding="utf-8")
-        assert "/work/" not in text, path
+        assert f"{ROOT}/" not in text, path
