@@ -205,6 +205,8 @@ class FaultProxy:
             if cut:
                 return
             if self.stall == "answer":
+                # The server has done what was asked: only who asked does not hear of it.
+                await trio.lowlevel.wait_readable(server.socket)
                 await self._hang()
             if self.lost_answers:
                 self.lost_answers -= 1

@@ -160,9 +160,11 @@ class Interpreter:
                 await self.send(order, [*stdio, error_write])
             finally:
                 os.close(error_write)
-            self._control.close()
             async with trio.lowlevel.FdStream(os.dup(error_read)) as errors:
                 message = await errors.receive_some(4096)
+            if not self._has_heard():
+                raise InterpreterBroken("it ended before it took its order")
+            self._control.close()
         except BaseException:
             self.close()
             raise
@@ -173,6 +175,13 @@ class Interpreter:
             self.close()
             raise LaunchError(f"{arguments[0]}: {message.decode('utf-8', 'replace')}")
         return self.process
+
+    def _has_heard(self) -> bool:
+        """Say whether it took its last job: one that is being killed has its socket for a moment more, and takes none."""
+        try:
+            return bool(os.read(self._control.fileno(), 64))
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Let go of the socket and the pidfd. Idempotent."""

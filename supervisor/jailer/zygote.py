@@ -199,6 +199,8 @@ def _become_standby(zygote: Zygote, request: Request, fds: list[int]) -> None:
     payload, fds, _flags, _address = socket.recv_fds(orders, MAX_PACKET_BYTES, 4, socket.MSG_CMSG_CLOEXEC)
     if not payload:
         os._exit(0)
+    # Whoever was killed while it waited does not say this, and somebody else executes what it was given.
+    orders.send(b'{"heard": true}')
     order = json.loads(payload)
     # Everything above 2, this socket and the pipe for errors too, is closed by the execve.
     arrange_descriptors((fds[0], fds[1], fds[2]), [])

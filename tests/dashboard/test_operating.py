@@ -182,6 +182,7 @@ def test_a_key_is_made_shown_once_used_and_revoked(desk: Desk, watched: Daemon) 
     key = shown.get_by_label("The key").inner_text()
     assert watched.request("GET", "/v1/languages", key=key).status == 200
     shown.get_by_role("button", name="I have it").click()
+    expect(shown).to_have_count(0)
     assert key not in desk.page.content()
     row = main.get_by_role("table", name="Keys").get_by_role("row").filter(has_text="chat")
     expect(row).to_contain_text("acme")

@@ -1,0 +1,45 @@
+"""A process that waits for its program and is killed before it takes it: nothing counts as executed."""
+
+from __future__ import annotations
+
+import os
+import socket
+from subprocess import Popen
+
+import pytest
+import trio
+import trio.testing
+
+from supervisor.jailer.interpreters import Interpreter, InterpreterBroken, control_pair
+from supervisor.jailer.launcher import Process
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["killed", "executes"])
+async def test_an_order_counts_when_it_was_taken(heard: bool) -> None:
+    """A process that was killed keeps its socket for a moment: it can be sent to, and its end looks like an execve."""
+    ours, theirs = control_pair()
+    standby = Interpreter(Process(1), trio.socket.from_stdlib_socket(ours))
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    with Popen(["sleep", "60"], pass_fds=[theirs.fileno()]) as dying:  # noqa: ASYNC220
+
+        async def end() -> None:
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            if heard:
+                received, fds, _flags, _address = socket.recv_fds(theirs, 1 << 18, 4)
+                assert b"/bin/true" in received
+                theirs.send(b"{}")
+                for fd in fds:
+                    os.close(fd)
+            theirs.close()
+            dying.kill()
+
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(end)
+                if heard:
+                    assert await standby.become(["/bin/true"], {}, (null, null, null), "none") is standby.process
+                else:
+                    with pytest.raises(InterpreterBroken):
+                        await standby.become(["/bin/true"], {}, (null, null, null), "none")
+    standby.close()
+    os.close(null)
