@@ -177,7 +177,7 @@ class Interpreter:
         return self.process
 
     def _has_heard(self) -> bool:
-        """Say whether it took its last job: one that is being killed has its socket for a moment more, and takes none."""
+        """Say whether it took its last job: who is being killed has its socket a moment longer."""
         try:
             return bool(os.read(self._control.fileno(), 64))
         except OSError:

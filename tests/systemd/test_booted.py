@@ -86,7 +86,9 @@ def test_it_is_installed_from_a_wheel_and_serves_over_both_doors_and_both_socket
 def test_a_reload_drops_no_request_and_says_what_needs_a_restart(machine: Machine) -> None:
     before = machine.run("systemctl show -P MainPID gaoler.service")
     machine.run("printf '[execution]\\nconcurrent = 3\\n' >> /etc/gaoler/gaoler.toml")
-    machine.run(f"""{ASK} http '{{"lang": "bash", "code": "sleep 8; echo through"}}' > /tmp/through 2> /dev/null & echo""")
+    machine.run(
+        f"""{ASK} http '{{"lang": "bash", "code": "sleep 8; echo through"}}' > /tmp/through 2> /dev/null & echo"""
+    )
     machine.until("pgrep -f '^sleep 8' > /dev/null || grep -rqs . /tmp/through")
     machine.run("systemctl reload gaoler.service")
     machine.until("journalctl -u gaoler.service -o cat | grep -q 'only after a restart: execution.concurrent'")
