@@ -135,8 +135,12 @@ def _is_this_host(prefix: Path) -> bool:
 
 
 def _stop(prefix: Path) -> None:
-    if _is_this_host(prefix):
-        _run("systemctl", "disable", "--now", *_UNITS)
+    from supervisor.service.installing import PLACES
+
+    # systemd refuses all of them for one that it does not know, as when it is done a second time.
+    present = [unit for unit in _UNITS if (prefix / PLACES[unit]).exists()]
+    if present and _is_this_host(prefix):
+        _run("systemctl", "disable", "--now", *present)
 
 
 def _purge(doomed: Sequence[Path], prefix: Path) -> None:

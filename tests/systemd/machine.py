@@ -46,7 +46,7 @@ class Machine:
     def until(self, condition: str, seconds: int = 240) -> None:
         """Wait until a command in the machine succeeds."""
         status, output = self.attempt(
-            f"for i in $(seq {seconds}); do if {condition}; then exit 0; fi; sleep 1; done; "
+            f"for i in $(seq {seconds}); do if ({condition}); then exit 0; fi; sleep 1; done; "
             "systemctl status gaoler.service --no-pager; journalctl -u gaoler.service --no-pager -o cat -n 40; exit 1"
         )
         assert status == 0, f"{condition}\n{output}"

@@ -173,10 +173,10 @@ def build_wheel(target: Path, version: str | None = None) -> Path:
         else:
             shutil.copy(source, copy)
     if version is not None:
-        project = copy / "pyproject.toml"
-        project.write_text(
-            re.sub(r'^version = ".*"$', f'version = "{version}"', project.read_text(), count=1, flags=re.MULTILINE)
-        )
+        stated = copy / "supervisor" / "__init__.py"
+        text, count = re.subn(r'(?m)^__version__ = ".*"$', f'__version__ = "{version}"', stated.read_text())
+        assert count == 1, stated
+        stated.write_text(text)
     _run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(target), str(copy)])
     shutil.rmtree(copy)
     return max(target.glob("*.whl"), key=lambda path: path.stat().st_mtime_ns)

@@ -23,7 +23,15 @@ from tests.systemd.root import build_wheel
 SUITES = os.environ.get("GAOLER_TEST_SYSTEMD", "").split()
 NEXT = f"{__version__}.post1"
 ASK = "/opt/gaoler/bin/python /given/in_guest.py"
+DROP_INS = "/etc/systemd/system/gaoler.service.d"
 RUNNING = "systemctl is-active -q gaoler.service"
+KEY_FILE = """
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+key = Ed25519PrivateKey.generate().public_key()
+print(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode())
+"""
+KEY_UNIT = "[Service]\nLoadCredential=chat.pem:/etc/gaoler/chat.pem\nEnvironment=GAOLER_JWT_PUBLIC_KEY=%%d/chat.pem\n"
 GROUP = "/sys/fs/cgroup$(systemctl show -P ControlGroup gaoler.service)"
 
 pytestmark = [
@@ -72,6 +80,9 @@ def test_it_is_installed_from_a_wheel_and_serves_over_both_doors_and_both_socket
     machine.run("test ! -e /etc/systemd/system/gaoler.service && /opt/gaoler/bin/gaoler install --yes")
     assert "199999" in machine.run("id gaoler")
     machine.run("install -m 600 /dev/stdin /etc/credstore/gaoler.api_key <<< key-of-a-credential-0001")
+    # A key that is a file, in the credentials' directory: by its path.
+    machine.run(f"/opt/gaoler/bin/python -c '{KEY_FILE}' | install -m 600 /dev/stdin /etc/gaoler/chat.pem")
+    machine.run(f"install -d {DROP_INS} && printf '{KEY_UNIT}' > {DROP_INS}/key.conf && systemctl daemon-reload")
     machine.run("systemctl enable --now gaoler.socket gaoler.service")
     assert machine.run("systemctl show -P StatusText gaoler.service").startswith("listening on ")
     _await_sandboxes(machine)
@@ -132,7 +143,7 @@ def test_a_daemon_that_is_killed_leaves_no_process_behind(machine: Machine) -> N
 
 
 def test_stopping_lets_what_runs_end_and_a_session_goes_on_in_the_next_version(machine: Machine) -> None:
-    kept = _mcp(machine, "kept = 41")
+    kept = _mcp(machine, 'kept = 41; print(1, file=open("kept.txt", "w"))')
     session = str(kept.get("session") or kept["session_id"])
     machine.run(f"""{ASK} http '{{"lang": "bash", "code": "sleep 6; echo ended"}}' > /tmp/ended 2> /dev/null & echo""")
     machine.until("pgrep -f '^sleep 6' > /dev/null")
@@ -142,10 +153,12 @@ def test_stopping_lets_what_runs_end_and_a_session_goes_on_in_the_next_version(m
     assert "draining: 1 requests under way" in machine.run("journalctl -u gaoler.service -o cat")
     # Nothing of it is left; a caller that comes now waits in the socket, and has the next version answer.
     assert machine.run("pgrep -u 199999,200000 || echo none").strip() == "none"
+    assert machine.run("find /sys/fs/cgroup/gaoler.slice -name 'jail-*' | wc -l; ip netns list | wc -l") == "0\n0\n"
+    assert machine.run("grep -c -e nsjail -e gaoler/run /proc/1/mountinfo || true").strip() == "0"
     machine.run("rm -f /etc/systemd/system/gaoler.service")
     _pip(machine, NEXT)
     assert "+++ /etc/systemd/system/gaoler.service" in machine.run("/opt/gaoler/bin/gaoler install --yes")
-    assert "42" in json.dumps(_mcp(machine, "print(kept + 1)", session))
+    assert "42" in json.dumps(_mcp(machine, 'print(kept + int(open("kept.txt").read()))', session))
     assert NEXT in machine.run("/opt/gaoler/bin/gaoler --version")
 
 
