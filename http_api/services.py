@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from http_api.admin.services import Administration
 from supervisor.execution import (
-    ExecutionRequest,
-    ExecutionResult,
     FileId,
-    Listener,
     Owner,
     Principal,
     SessionId,
     SessionInfo,
     StoredFile,
 )
+from supervisor.execution_protocols import Executor, Programs
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.operators import Operators
 from supervisor.language_view import Languages
-from supervisor.tool_calls import Leg, ProgramRequest, ToolResult
 
 
 class Rates(Protocol):
@@ -34,43 +31,6 @@ class Rates(Protocol):
         Raises:
             Busy: it is one too many.
         """
-
-
-class Executor(Protocol):
-    """Runs code."""
-
-    async def execute(
-        self,
-        request: ExecutionRequest,
-        listener: Listener | None = None,
-        on_admitted: Callable[[], None] | None = None,
-    ) -> ExecutionResult:
-        """Run a request to its end; cancelling kills. ``listener`` is told output as it is produced.
-
-        ``on_admitted`` is called when it has got its place: from then on it will not be refused for lack of one.
-
-        Raises:
-            GaolerError: a refusal or our own fault.
-        """
-
-
-class Programs(Protocol):
-    """Programs that call their caller's tools."""
-
-    async def start(self, request: ProgramRequest, on_admitted: Callable[[], None] | None = None) -> Leg:
-        """Run up to the first calls, or the end; cancelling ends the program."""
-
-    async def resume(
-        self,
-        principal: Principal,
-        token: str,
-        results: Sequence[ToolResult],
-        on_admitted: Callable[[], None] | None = None,
-    ) -> Leg:
-        """Go on with results."""
-
-    async def cancel(self, principal: Principal, request_id: str) -> bool:
-        """End what the caller has started under this name."""
 
 
 class Files(Protocol):

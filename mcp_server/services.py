@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from supervisor.execution import (
-    ExecutionRequest,
-    ExecutionResult,
     FileId,
-    Listener,
     Owner,
     Principal,
     SessionId,
@@ -19,10 +16,10 @@ from supervisor.execution import (
     StoredFile,
     Tier,
 )
+from supervisor.execution_protocols import Executor, Programs
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.derived import DerivedIds
 from supervisor.language_view import Languages
-from supervisor.tool_calls import Leg, ProgramRequest, ToolResult
 from supervisor.views import (
     BytesPart,
     FileView,
@@ -44,28 +41,6 @@ class Rates(Protocol):
         Raises:
             Busy: it is one too many.
         """
-
-
-class Executor(Protocol):
-    """Runs code."""
-
-    async def execute(
-        self,
-        request: ExecutionRequest,
-        listener: Listener | None = None,
-        on_admitted: Callable[[], None] | None = None,
-    ) -> ExecutionResult:
-        """Run a request to its end; cancelling kills. ``listener`` is told output as it is produced."""
-
-
-class Programs(Protocol):
-    """Programs that call their caller's tools."""
-
-    async def start(self, request: ProgramRequest) -> Leg:
-        """Run up to the first calls, or the end; cancelling ends the program."""
-
-    async def resume(self, principal: Principal, token: str, results: Sequence[ToolResult]) -> Leg:
-        """Go on with results."""
 
 
 class Sessions(Protocol):

@@ -13,7 +13,7 @@ from hypercorn.typing import ASGIFramework
 
 from http_api.app import create_app
 from http_api.internal import PREFIX
-from http_api.services import Door, DoorSettings, Executor, Health, Operation, Programs
+from http_api.services import Door, DoorSettings, Health, Operation
 from mcp_server.server import open_server
 from mcp_server.services import Assistants, Processes, Rates
 from mcp_server.services import Door as McpDoor
@@ -32,6 +32,7 @@ from supervisor.assistants import as_picture
 from supervisor.background import Background
 from supervisor.core import Core, Prepared
 from supervisor.execution import SessionId
+from supervisor.execution_protocols import Executor, Programs
 from supervisor.file_tools import FileTools
 from supervisor.files import FileService
 from supervisor.identity.attempts import AttemptRules, Attempts

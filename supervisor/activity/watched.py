@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from supervisor.activity.activity import Activity, Running
 from supervisor.activity.records import Door
@@ -18,40 +18,10 @@ from supervisor.execution import (
     Usage,
     new_id,
 )
+from supervisor.execution_protocols import Executor, Programs
 from supervisor.tool_calls import CallsWanted, Leg, ProgramRequest, ToolResult
 
 _STOPPED: Final = "An operator of this server has ended this execution."
-
-
-class Executor(Protocol):
-    """Runs code, as :class:`supervisor.executor.Executor`."""
-
-    async def execute(
-        self,
-        request: ExecutionRequest,
-        listener: Listener | None = None,
-        on_admitted: Callable[[], None] | None = None,
-    ) -> ExecutionResult:
-        """Run a request to its end; cancelling kills."""
-
-
-class Programs(Protocol):
-    """Programs with tools, as :class:`supervisor.programmatic.Programs`."""
-
-    async def start(self, request: ProgramRequest, on_admitted: Callable[[], None] | None = None) -> Leg:
-        """Run up to the first calls, or the end; cancelling ends the program."""
-
-    async def resume(
-        self,
-        principal: Principal,
-        token: str,
-        results: Sequence[ToolResult],
-        on_admitted: Callable[[], None] | None = None,
-    ) -> Leg:
-        """Go on with results."""
-
-    async def cancel(self, principal: Principal, request_id: str) -> bool:
-        """End what the caller has started under this name."""
 
 
 class WatchedExecutor:

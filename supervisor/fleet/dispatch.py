@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from supervisor.activity.watched import Executor, Programs
 from supervisor.assistants import Assistants
 from supervisor.background import Background
 from supervisor.errors import NotFound
 from supervisor.execution import SessionId, StoredFile
+from supervisor.execution_protocols import Executor, Programs
 from supervisor.fleet.messages import (
     Ask,
     CancelProgram,
