@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from supervisor.metrics.catalogue import FAMILIES
-from supervisor.settings import DEFAULT_FILE, leaves
 from supervisor.settings_aliases import Theirs
+from supervisor.settings_loading import DEFAULT_FILE, leaves
 from supervisor.settings_theirs import ROWS
 
 _HEAD = f"""\

@@ -190,7 +190,7 @@ def settings(as_json: bool, config: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from supervisor.settings import leaves
+    from supervisor.settings_loading import leaves
 
     with plain_errors():
         # As a daemon reads them, names of other servers too.

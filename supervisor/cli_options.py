@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from supervisor.errors import ConfigurationError, GaolerError
-from supervisor.settings import Loaded, load, process_environment
+from supervisor.settings_loading import Loaded, load, process_environment
 
 EXIT_CONFIGURATION = 78
 
@@ -30,7 +30,7 @@ def plain_errors() -> Iterator[None]:
 
 
 def load_settings(config: Path | None, flags: dict[str, Any], *, serving: bool = False) -> Loaded:
-    """Read the settings of file, environment and these flags; ``serving`` as in :func:`supervisor.settings.load`."""
+    """Read the settings of file, environment and flags; ``serving`` as in :func:`supervisor.settings_loading.load`."""
     return load(file=config, environment=process_environment(), flags=flags, serving=serving)
 
 

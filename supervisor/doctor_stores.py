@@ -27,8 +27,9 @@ from supervisor.doctor import Finding
 from supervisor.errors import ConfigurationError
 from supervisor.network.authority import HOST_AUTHORITIES
 from supervisor.prepare_remote import read_remote_files
-from supervisor.settings import Settings, check_fleet
+from supervisor.settings import Settings
 from supervisor.settings_fleet import RedisSettings, S3Settings
+from supervisor.settings_rules import check_fleet
 
 OLDEST_REDIS: Final = (7, 0)
 PART_BYTES: Final = 5 << 20

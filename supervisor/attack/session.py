@@ -30,7 +30,8 @@ from supervisor.jailer.cgroup_subtree import mount_points
 from supervisor.policy import Policy, load_profiles
 from supervisor.prepare import find_image, find_languages, policy_directory, read_policy
 from supervisor.runtimes.catalogue import load_languages
-from supervisor.settings import Loaded, Settings
+from supervisor.settings import Settings
+from supervisor.settings_loading import Loaded
 from supervisor.tier import is_below
 from supervisor.tiers_in_force import tiers_in_force
 

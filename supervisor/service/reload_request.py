@@ -20,7 +20,8 @@ from supervisor.own_files import read_or_make_key
 from supervisor.policy import PACKAGED_POLICIES
 from supervisor.prepare import KEY_FILE, read_token_keys
 from supervisor.service.reload import Told, as_text, leave_file, told_file
-from supervisor.settings import Loaded, Settings
+from supervisor.settings import Settings
+from supervisor.settings_loading import Loaded
 
 RENEWED: Final = frozenset({"api_key"})
 POLICIES: Final = "policies"

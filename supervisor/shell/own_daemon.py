@@ -23,7 +23,9 @@ from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.logs.opened import configure_logging
 from supervisor.roles import prepare_role
 from supervisor.service.given import Service
-from supervisor.settings import McpSettings, RatesSettings, Settings, TlsSettings, on_this_host_alone, quieter
+from supervisor.settings import Settings, on_this_host_alone, quieter
+from supervisor.settings_doors import McpSettings, TlsSettings
+from supervisor.settings_operation import RatesSettings
 
 DOOR: Final = "door"
 _OFF: Final = RatesSettings(exec="off", upload="off", download="off", listing="off")

@@ -27,7 +27,7 @@ NO_RIGHTS = [
 ]
 PREPARE = """
 from supervisor.prepare_gateway import prepare_gateway
-from supervisor.settings import load, process_environment
+from supervisor.settings_loading import load, process_environment
 prepared = prepare_gateway(load(file=None, environment=process_environment(), flags={}).settings)
 print("prepared", prepared.settings.fleet.role, prepared.signing_key[0])
 prepared.connector.close()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from supervisor.doctor import Finding, examine
-from supervisor.settings import load
+from supervisor.settings_loading import load
 from tests.daemon import ROOT
 
 

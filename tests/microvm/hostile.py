@@ -24,7 +24,7 @@ from supervisor.microvm.guard import Patience
 from supervisor.microvm.machine_plan import MachinePlan
 from supervisor.microvm.preparation import MachineWish, microvm_plan
 from supervisor.policy import MountEntry, Policy
-from supervisor.settings import MicrovmSettings
+from supervisor.settings_sandboxes import MicrovmSettings
 
 PLACE: Final = "/mnt"
 BOOT_SECONDS: Final = 5.0

@@ -22,7 +22,7 @@ from supervisor.microvm import places
 from supervisor.microvm.machine_plan import MachinePlan
 from supervisor.microvm.preparation import MachineWish, microvm_plan
 from supervisor.policy import PACKAGED_POLICIES, MountEntry, Policy
-from supervisor.settings import MicrovmSettings
+from supervisor.settings_sandboxes import MicrovmSettings
 
 HERE: Final = Path(__file__).resolve().parent
 PLACE: Final = "/mnt"

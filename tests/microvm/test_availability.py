@@ -15,7 +15,9 @@ from supervisor.microvm.availability import missing, why_not
 from supervisor.microvm.findings import HostFacts, Node
 from supervisor.microvm.krun import NEEDED
 from supervisor.microvm.probe import Probe, judge
-from supervisor.settings import MicrovmSettings, Settings, load
+from supervisor.settings import Settings
+from supervisor.settings_loading import load
+from supervisor.settings_sandboxes import MicrovmSettings
 from tests.supervisor.test_cli import gaoler
 
 ON = MicrovmSettings(enabled=True)

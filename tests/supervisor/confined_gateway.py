@@ -13,7 +13,7 @@ from pathlib import Path
 from supervisor.errors import ConfigurationError
 from supervisor.jailer import kernel
 from supervisor.prepare_gateway import prepare_gateway
-from supervisor.settings import load
+from supervisor.settings_loading import load
 
 
 def outcome(attempt: Callable[[], object]) -> str:

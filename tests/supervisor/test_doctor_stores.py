@@ -13,7 +13,8 @@ import trustme
 
 from supervisor.doctor import Finding, as_text, examine
 from supervisor.doctor_stores import examine_stores
-from supervisor.settings import Settings, load
+from supervisor.settings import Settings
+from supervisor.settings_loading import load
 from tests.redis_server import RedisServer, Tls, free_port, redis_server, run_cluster, run_redis, run_sentinel
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 

@@ -15,7 +15,8 @@ from supervisor.attack.case import Broken, Case
 from supervisor.attack.cases import image as own_cases
 from supervisor.attack.programs import program_cases
 from supervisor.doctor import examine
-from supervisor.settings import Settings, load
+from supervisor.settings import Settings
+from supervisor.settings_loading import load
 from tests.containment.test_attack import run_at_twin
 from tests.containment.test_claims import target_of
 from tests.contracts.test_join_equality import PROBE, WHAT

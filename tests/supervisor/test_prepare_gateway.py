@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from supervisor.errors import ConfigurationError
 from supervisor.prepare_remote import read_remote_files
-from supervisor.settings import load
+from supervisor.settings_loading import load
 from tests.daemon import ROOT
 
 pytestmark = pytest.mark.root

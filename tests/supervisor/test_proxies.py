@@ -9,7 +9,7 @@ import pytest
 from supervisor.addresses import PREFIX_KEY
 from supervisor.errors import ConfigurationError
 from supervisor.proxies import BehindProxies, TrustedProxies
-from supervisor.settings import load
+from supervisor.settings_loading import load
 
 TRUSTED = "10.0.0.0/8,2001:db8::/32,unix"
 

@@ -35,7 +35,7 @@ from supervisor.jailer.pool_size import PoolSize
 from supervisor.names import check_name, name_fault
 from supervisor.policy import PACKAGED_POLICIES, load_policies
 from supervisor.pressure import HostLimits, Pressure
-from supervisor.settings import leaves, load
+from supervisor.settings_loading import leaves, load
 from supervisor.wording import explanation
 
 ANN, BOB, NOBODY = (Principal("t", "key", user) for user in ("ann", "bob", None))

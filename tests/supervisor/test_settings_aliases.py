@@ -10,8 +10,8 @@ import pytest
 
 from supervisor.errors import ConfigurationError
 from supervisor.policy import load_policies
-from supervisor.settings import Loaded, leaves, load
 from supervisor.settings_aliases import Theirs
+from supervisor.settings_loading import Loaded, leaves, load
 from supervisor.settings_theirs import ROWS
 
 KEY = "a-key-of-sixteen-and-more"

@@ -14,7 +14,8 @@ from supervisor.identity.keys import KEY_FILE, KeyRing, add_key, read_keys
 from supervisor.policy import Policy, load_policies
 from supervisor.prepare import read_policy
 from supervisor.runtimes.catalogue import load_languages
-from supervisor.settings import Settings, load
+from supervisor.settings import Settings
+from supervisor.settings_loading import load
 from supervisor.tier import TIERS, TierRules, check_startable, highest, is_below, state_label, state_tier
 from supervisor.tiers_in_force import tiers_in_force
 

@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from supervisor.errors import ConfigurationError
-from supervisor.settings import Settings, TlsSettings, load
+from supervisor.settings import Settings
+from supervisor.settings_doors import TlsSettings
+from supervisor.settings_loading import load
 from supervisor.tls import TlsFiles, open_certificate, shown_directories
 
 

@@ -40,8 +40,8 @@ from supervisor.execution import (
     Usage,
 )
 from supervisor.request_context import begin_request, current_request
-from supervisor.settings import load
 from supervisor.settings_fleet import RedisSettings, S3Settings
+from supervisor.settings_loading import load
 from supervisor.settings_tracing import TracingSettings
 from supervisor.tracing import exporter
 from supervisor.tracing.exporter import open_tracing
