@@ -139,7 +139,9 @@ def _open(door: Door, handler: Handler) -> Handler:
 
 async def _begin() -> None:
     headers = request.headers
-    g.request_id = begin_request(headers.get("X-Request-Id"), headers.get("traceparent")).request_id
+    # By RFC 9110 several headers of a list are one.
+    state = ",".join(headers.getlist("tracestate"))
+    g.request_id = begin_request(headers.get("X-Request-Id"), headers.get("traceparent"), state).request_id
     g.started = time.monotonic()
     g.credential = "-"
     g.keeps_connection = False

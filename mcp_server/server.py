@@ -75,10 +75,14 @@ _LEVELS: Final[tuple[LoggingLevel, ...]] = (
 _Context = ServerRequestContext[Any, Any]
 
 
-def _trace_of(params: CallToolRequestParams) -> str | None:
-    """Give the client's place in its own trace, if the call itself says it: it is nearer than the request around it."""
-    given = None if params.meta is None else params.meta.get("traceparent")
-    return given if isinstance(given, str) else None
+def _trace_of(params: CallToolRequestParams, visit: Visit) -> tuple[str | None, str | None]:
+    """Give the client's place in its own trace, and what that carries.
+
+    If the call itself says its place, that is nearer than the request around it, whose state belongs to another place.
+    """
+    said = params.meta or {}
+    place, state = (each if isinstance(each, str) else None for each in map(said.get, ("traceparent", "tracestate")))
+    return (place, state) if place else (visit.traceparent, visit.tracestate)
 
 
 class Handlers:
@@ -109,7 +113,7 @@ class Handlers:
         if entry is None:
             raise MCPError(INVALID_PARAMS, f"there is no tool {params.name[:100]!r}: tools/list has them")
         visit = self._visit(context)
-        begin_request(visit.request_id, _trace_of(params) or visit.traceparent)
+        begin_request(visit.request_id, *_trace_of(params, visit))
         call = Call(self._door, self._recent, visit, context)
         started = trio.current_time()
         result = await self._guarded(call, entry, params.arguments or {})

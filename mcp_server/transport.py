@@ -135,7 +135,9 @@ class McpApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         headers = Headers(scope=scope)
-        request = begin_request(headers.get("x-request-id"), headers.get("traceparent"))
+        # By RFC 9110 several headers of a list are one.
+        state = ",".join(headers.getlist("tracestate"))
+        request = begin_request(headers.get("x-request-id"), headers.get("traceparent"), state)
         send = _named(send, request.request_id)
         if scope["path"].startswith(METADATA):
             await self._metadata(scope, send)
@@ -200,8 +202,8 @@ class McpApp:
         held = f"conversation {conversation}" if conversation else f"connection {session}" if session else None
         # The call itself is worked on by a task of its session's.
         request = current_request()
-        named, trace = (request.request_id, request.traceparent) if request is not None else (None, None)
-        return Visit(principal, held, self._base_url(scope, headers), Exchange(), named, trace)
+        said = (request.request_id, request.traceparent, request.tracestate) if request is not None else ()
+        return Visit(principal, held, self._base_url(scope, headers), Exchange(), *said)
 
     def _base_url(self, scope: Scope, headers: Mapping[str, str]) -> str:
         if self._door.settings.public_url:

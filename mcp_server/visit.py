@@ -35,6 +35,7 @@ class Visit:
     request_id: str | None = None
     """The client's name for its request, and its place in its own trace: as sent, for logs and traces only."""
     traceparent: str | None = None
+    tracestate: str | None = None
 
     def default_session(self, ids: DerivedIds) -> SessionId | None:
         """Name the session of this conversation: the same for each call, another's for nobody."""

@@ -10,16 +10,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from supervisor.execution import SessionId, new_id
+from supervisor.tracing.trace_context import read_tracestate
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """A request at a door. ``traceparent``: the client's place in its own trace, by W3C; empty: it has none."""
+    """A request at a door. ``traceparent``: the client's place in its own trace, by W3C; empty: it has none.
+
+    ``tracestate``: what others noted of that trace. It has been checked, and is to be passed on as it is.
+    """
 
     request_id: str
     traceparent: str = ""
+    tracestate: str = ""
 
 
 _current: Final[ContextVar[RequestContext | None]] = ContextVar("gaoler_request", default=None)
@@ -28,24 +33,29 @@ _current: Final[ContextVar[RequestContext | None]] = ContextVar("gaoler_request"
 _session: Final[ContextVar[SessionId | None]] = ContextVar("gaoler_session", default=None)
 
 
-def begin_request(request_id: str | None, traceparent: str | None = None) -> RequestContext:
+def begin_request(
+    request_id: str | None, traceparent: str | None = None, tracestate: str | None = None
+) -> RequestContext:
     """Have this task, and what it starts from now on, work for a request.
 
     An id of the caller's is taken if it is 1 to 128 characters of ``A-Za-z0-9._-``; otherwise one is made. What
-    ``traceparent`` says is checked by whoever reads it.
+    ``traceparent`` says is checked by whoever reads it; a ``tracestate`` that breaks the standard is dropped here.
     """
     given = request_id if request_id is not None and _REQUEST_ID.fullmatch(request_id) else new_id()
-    context = RequestContext(given, (traceparent or "")[:256])
+    context = RequestContext(given, (traceparent or "")[:256], read_tracestate(tracestate or ""))
     _current.set(context)
     _session.set(None)
     return context
 
 
 @contextmanager
-def under(traceparent: str) -> Iterator[None]:
-    """Have what this task asks of others, in the block, lie under another place of the trace than its client's."""
+def under(traceparent: str, tracestate: str = "") -> Iterator[None]:
+    """Have what this task asks of others, in the block, lie under another place of the trace than its client's.
+
+    ``tracestate``: that of this place, checked.
+    """
     context = _current.get()
-    token = _current.set(RequestContext("" if context is None else context.request_id, traceparent))
+    token = _current.set(RequestContext("" if context is None else context.request_id, traceparent, tracestate))
     try:
         yield
     finally:

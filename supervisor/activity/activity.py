@@ -143,10 +143,11 @@ class Activity:
             began_at=time.time(),
         )
         running = self._running[record.id] = Running(record, watch_steps())
-        place = None if self._tracer is None else self._tracer.begin(record.traceparent)
+        state = context.tracestate if context else ""
+        place = None if self._tracer is None else self._tracer.begin(record.traceparent, state)
         self._tell("began", record)
         try:
-            with nullcontext() if place is None else under(place.traceparent):
+            with nullcontext() if place is None else under(place.traceparent, place.state):
                 yield running
         except trio.Cancelled:
             running.end_as("cancelled")

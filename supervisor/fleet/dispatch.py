@@ -94,7 +94,7 @@ async def perform(services: Services, ask: Ask, say: Say) -> Reply:
         GaolerError: what the objects behind raise.
     """
     if isinstance(ask, Execute | StartProgram | ResumeProgram):
-        begin_request(ask.origin.request_id, ask.origin.traceparent)
+        begin_request(ask.origin.request_id, ask.origin.traceparent, ask.origin.tracestate)
     return await _WORK[type(ask)](services, ask, say)
 
 

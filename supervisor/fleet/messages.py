@@ -47,6 +47,7 @@ class Origin(Struct, frozen=True, forbid_unknown_fields=True):
 
     request_id: Annotated[str, Meta(max_length=128)] = ""
     traceparent: Annotated[str, Meta(max_length=256)] = ""
+    tracestate: Annotated[str, Meta(max_length=512)] = ""
 
 
 class Execute(Message, frozen=True, tag="execute"):

@@ -87,7 +87,9 @@ def _is(reply: Reply, kind: type[_T]) -> _T:
 def _origin() -> Origin:
     """Say for which request something is asked, so that what the worker writes and tells of it belongs to that."""
     context = current_request()
-    return Origin() if context is None else Origin(context.request_id, context.traceparent)
+    if context is None:
+        return Origin()
+    return Origin(context.request_id, context.traceparent, context.tracestate)
 
 
 @dataclass(frozen=True, slots=True)

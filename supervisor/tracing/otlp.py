@@ -65,7 +65,7 @@ def _step(place: Place, number: int, step: tuple[str, float, float], offset: flo
     name, began, ended = step
     # The same at each try: a receiver that has taken it already, and whose answer was lost, sees that it is no other.
     own = hashlib.sha256(f"{place.span} {number}".encode()).hexdigest()[: 2 * _SPAN_OF_STEP]
-    below = Place(place.trace, own, sampled=True, parent=place.span)
+    below = Place(place.trace, own, sampled=True, parent=place.span, state=place.state)
     return _span(below, name, Span.SPAN_KIND_INTERNAL, began + offset, ended + offset, {})
 
 
@@ -81,6 +81,7 @@ def _span(
         trace_id=bytes.fromhex(place.trace),
         span_id=bytes.fromhex(place.span),
         parent_span_id=bytes.fromhex(place.parent),
+        trace_state=place.state,
         # The low byte is W3C's flags: it is sampled, or it would not be here.
         flags=1,
         name=name,

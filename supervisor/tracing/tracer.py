@@ -51,9 +51,9 @@ class Tracer:
         self.exports: Counter[str] = Counter(taken=0, refused=0, failed=0)
         """Batches; ``failed``: tries that found nobody, or somebody who could not now."""
 
-    def begin(self, traceparent: str) -> Place:
-        """Give an execution its place, below its client's."""
-        return place_below(traceparent, self._ratio)
+    def begin(self, traceparent: str, tracestate: str = "") -> Place:
+        """Give an execution its place, below its client's. ``tracestate``: as its request's context has it."""
+        return place_below(traceparent, self._ratio, tracestate)
 
     def end(self, place: Place, record: ExecutionRecord, began: float, steps: list[Step]) -> None:
         """Take an execution that has ended; never waits, never raises."""

@@ -44,9 +44,11 @@ def figures(fleet: Fleet, name: str) -> dict[tuple[str, ...], float]:
 
 def test_the_workers_span_lies_below_the_gateways_and_that_below_the_clients(fleet: Fleet, receiver: Receiver) -> None:
     headers = {"Content-Type": "application/json", "traceparent": f"00-{TRACE}-{SPAN}-01", "X-Request-Id": "r-9"}
+    headers["tracestate"] = "congo=t61rcWkgMzE,rojo=1"
     body = b'{"lang": "py", "code": "print(1)"}'
     assert fleet.front().request("POST", "/v1/exec", body, headers).status == 200
     spans = receiver.wait(TRACE, executions=2)
+    assert {each.trace_state for each in spans} == {"congo=t61rcWkgMzE,rojo=1"}
     by_door = {facts(each)["gaoler.door"]: each for each in spans if each.name == "execution"}
     gateway, worker = by_door["http"], by_door["worker"]
     assert gateway.parent_span_id.hex() == SPAN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import socket
 import ssl
@@ -16,6 +17,8 @@ from typing import cast
 import pytest
 import trio
 import trustme
+from hypothesis import example, given
+from hypothesis import strategies as st
 from mcp_types import RequestParamsMeta
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
@@ -39,13 +42,14 @@ from supervisor.execution import (
     SessionId,
     Usage,
 )
+from supervisor.fleet.messages import Origin
 from supervisor.request_context import begin_request, current_request
 from supervisor.settings_fleet import RedisSettings, S3Settings
 from supervisor.settings_loading import load
 from supervisor.settings_tracing import TracingSettings
 from supervisor.tracing import exporter
 from supervisor.tracing.exporter import open_tracing
-from supervisor.tracing.trace_context import place_below, read_traceparent
+from supervisor.tracing.trace_context import MAX_MEMBERS, MAX_STATE, place_below, read_traceparent, read_tracestate
 from supervisor.tracing.tracer import QUEUE, Tracer
 from tests.daemon import Daemon, daemon_with, eventually
 from tests.mcp import connected
@@ -53,6 +57,7 @@ from tests.otlp_receiver import Receiver, facts, run_receiver, say, whole
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PARENT = f"00-{TRACE}-{SPAN}-01"
+STATE = "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"
 SESSION = SessionId("s" * 21)
 REQUEST = ExecutionRequest(Principal("acme", "key-of-acme", "ann@example.org"), "python", "print('only for ann')")
 
@@ -109,6 +114,97 @@ def test_the_ratio_is_for_roots_and_a_client_decides_for_its_own() -> None:
     assert place_below(f"00-{TRACE}-{SPAN}-00", 1.0).traceparent.endswith("-00")
 
 
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("", ""),
+        (STATE, STATE),
+        ("a=b , \tc=d", "a=b,c=d"),
+        ("a=b,,c=d,", "a=b,c=d"),
+        ("fw529a3039@dt=FfD_,0t@a=x y-z", "fw529a3039@dt=FfD_,0t@a=x y-z"),
+        ("a= b", "a= b"),
+        (f"{'k' * 256}={'v' * 255}", f"{'k' * 256}={'v' * 255}"),
+        (f"a={'v' * 256}", f"a={'v' * 256}"),
+        (",".join(f"k{n}=v" for n in range(MAX_MEMBERS)), ",".join(f"k{n}=v" for n in range(MAX_MEMBERS))),
+    ],
+)
+def test_what_a_trace_carries_is_read(text: str, read: str) -> None:
+    assert read_tracestate(text) == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a",
+        "a=",
+        "=b",
+        "a=b\x00",
+        "A=b",
+        "1=b",
+        "a =b",
+        "a=b\r\nX-Evil: 1",
+        "a=\x1b[31m",
+        "a=b,\ud800=c",
+        "a=é",
+        "a=b,a=c",
+        "a@b@c=d",
+        f"{'k' * 257}=v",
+        f"a={'v' * 257}",
+        f"a@{'s' * 15}=v",
+        f"{'t' * 242}@s=v",
+        ",".join(f"k{n}=v" for n in range(MAX_MEMBERS + 1)),
+        "," * MAX_MEMBERS,
+        f"{STATE},{'x' * MAX_STATE}=1",
+        "a=b" + " " * MAX_STATE,
+        STATE + "\xa0",
+    ],
+)
+def test_what_breaks_the_grammar_is_dropped_whole(text: str) -> None:
+    assert read_tracestate(text) == ""
+    assert read_tracestate(f"good=1,{text}") == ""
+
+
+KEYS = st.one_of(
+    st.from_regex(r"\A[a-z][a-z0-9_*/-]{0,20}\Z"),
+    st.from_regex(r"\A[a-z0-9][a-z0-9_*/-]{0,9}@[a-z][a-z0-9_*/-]{0,13}\Z"),
+)
+VALUES = st.text([chr(each) for each in range(0x20, 0x7F) if chr(each) not in ",="], max_size=8).map(lambda v: f"{v}!")
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=MAX_MEMBERS), st.sampled_from(["", " ", "\t ", " ,"]))
+def test_what_the_grammar_makes_is_passed_on_in_its_order_or_is_too_long(members: dict[str, str], gap: str) -> None:
+    said = f"{gap},{gap}".join(f"{key}={value}" for key, value in members.items())
+    fits = len(said) <= MAX_STATE and said.count(",") < MAX_MEMBERS
+    assert read_tracestate(said) == (",".join(f"{key}={value}" for key, value in members.items()) if fits else "")
+
+
+@given(st.one_of(st.text(max_size=600), st.text(["a", "1", "@", "=", ",", " ", "\t", "\n", "\x7f", "é"], max_size=40)))
+@example("a=b\n")
+@example("a=b,\n")
+def test_whatever_comes_nothing_leaves_that_the_grammar_does_not_make(text: str) -> None:
+    read = read_tracestate(text)
+    assert len(read) <= MAX_STATE
+    assert read == read_tracestate(read)
+    members = read.split(",") if read else []
+    assert len(members) <= MAX_MEMBERS
+    keys = [each.partition("=")[0] for each in members]
+    assert len(keys) == len(set(keys))
+    for member in members:
+        key, equals, value = member.partition("=")
+        assert equals
+        assert value
+        assert all(" " <= each <= "~" for each in value)
+        assert set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-*/@")
+        assert key.count("@") <= 1
+    # It goes to workers in a message, whose limits it has to keep.
+    assert begin_request("r", PARENT, text).tracestate == Origin("r", PARENT, read).tracestate
+
+
+def test_what_a_trace_carries_goes_with_its_place_and_never_without() -> None:
+    assert place_below(PARENT, 0.0, STATE).state == STATE
+    assert place_below("nonsense", 1.0, STATE).state == ""
+
+
 def test_a_receiver_is_dialled_where_the_settings_say_and_nowhere_else() -> None:
     allowed = named_places(RedisSettings(), S3Settings(), "https://Spans.example.org/otlp")
     assert allowed.places == {("spans.example.org", 443)}
@@ -145,12 +241,14 @@ class Inner:
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
         self.seen: list[str] = []
+        self.states: list[str] = []
 
     async def execute(
         self, request: ExecutionRequest, listener: Listener | None = None, on_admitted: object = None
     ) -> ExecutionResult:
         context = current_request()
         self.seen.append("" if context is None else context.traceparent)
+        self.states.append("" if context is None else context.tracestate)
         steps().passed("admission")
         await trio.lowlevel.checkpoint()
         steps().passed("code")
@@ -184,8 +282,8 @@ async def settled(condition: Callable[[], bool]) -> None:
     await trio.to_thread.run_sync(eventually, condition)
 
 
-async def execute(tracer: Tracer, inner: Inner, traceparent: str = PARENT) -> None:
-    begin_request("client-7", traceparent)
+async def execute(tracer: Tracer, inner: Inner, traceparent: str = PARENT, tracestate: str = STATE) -> None:
+    begin_request("client-7", traceparent, tracestate)
     await WatchedExecutor(inner, Activity(tracer=tracer), "http").execute(REQUEST)
 
 
@@ -196,6 +294,8 @@ async def test_an_execution_is_told_with_its_steps_below_its_clients_span(quick:
     span = whole(receiver.spans)
     assert (span.trace_id.hex(), span.parent_span_id.hex(), span.kind) == (TRACE, SPAN, Span.SPAN_KIND_SERVER)
     assert inner.seen == [f"00-{TRACE}-{span.span_id.hex()}-01"]
+    assert inner.states == [STATE]
+    assert {each.trace_state for each in receiver.spans} == {STATE}
     assert facts(span) == {
         "gaoler.door": "http",
         "gaoler.kind": "code",
@@ -233,6 +333,15 @@ async def test_nothing_is_told_of_who_it_was_and_what_ran(quick: None, receiver:
         await execute(tracer, Inner())
     for secret in (b"only for ann", b"ann@", b"key-of-acme", b"acme", SESSION.encode(), b"12345"):
         assert secret not in receiver.bodies[0], secret
+
+
+async def test_what_a_broken_place_carries_is_told_to_nobody(quick: None, receiver: Receiver) -> None:
+    inner = Inner()
+    async with tracing(receiver.url) as tracer:
+        await execute(tracer, inner, "nonsense")
+        await execute(tracer, inner, PARENT, f"{STATE},\x1b]0;title\x07=1")
+    assert inner.states == ["", ""]
+    assert {each.trace_state for each in receiver.spans} == {""}
 
 
 async def test_what_a_client_does_not_keep_is_not_told_but_its_place_is_passed_on(receiver: Receiver) -> None:
@@ -409,7 +518,7 @@ def traced(image_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.mark.root
 def test_a_daemon_tells_of_an_execution_over_tls_by_its_connector(traced: tuple[Daemon, Receiver]) -> None:
     daemon, receiver = traced
-    headers = {"Content-Type": "application/json", "traceparent": PARENT, "X-Request-Id": "r-1"}
+    headers = {"Content-Type": "application/json", "traceparent": PARENT, "X-Request-Id": "r-1", "tracestate": STATE}
     body = b'{"lang": "py", "code": "print(1)"}'
     assert daemon.request("POST", "/v1/exec", body, headers).status == 200
     daemon.execute("print('below the ratio, which is none')")
@@ -418,24 +527,49 @@ def test_a_daemon_tells_of_an_execution_over_tls_by_its_connector(traced: tuple[
     assert span.parent_span_id.hex() == SPAN
     assert (facts(span)["gaoler.language"], facts(span)["gaoler.request_id"]) == ("python", "r-1")
     assert {each.name for each in found} == {"execution", *STEPS}
+    assert {each.trace_state for each in found} == {STATE}
     assert receiver.heads[0]["authorization"] == "Bearer a-token-for-the-receiver"
     assert {each.trace_id.hex() for each in receiver.spans} == {TRACE}
     assert "a-token-for-the-receiver" not in daemon.log_path.read_text()
 
 
-def placed(traceparent: str) -> RequestParamsMeta:
-    return cast("RequestParamsMeta", {"traceparent": traceparent})
+@pytest.mark.root
+def test_several_headers_of_state_are_one_and_a_hostile_one_costs_only_itself(
+    traced: tuple[Daemon, Receiver],
+) -> None:
+    daemon, receiver = traced
+    body = b'{"lang": "py", "code": "print(1)"}'
+    for trace, states in (("4" * 32, ["a=1", "b=2"]), ("5" * 32, ["a=1", "B=2"]), ("6" * 32, ["a=1,a=1"])):
+        client = http.client.HTTPConnection(daemon.address, timeout=60)
+        client.putrequest("POST", "/v1/exec")
+        given = {"Content-Type": "application/json", "X-API-Key": daemon.api_key, "Content-Length": str(len(body))}
+        for name, value in (given | {"traceparent": f"00-{trace}-{SPAN}-01"}).items():
+            client.putheader(name, value)
+        for state in states:
+            client.putheader("tracestate", state)
+        client.endheaders(body)
+        assert client.getresponse().status == 200
+        client.close()
+        assert {each.trace_state for each in receiver.wait(trace)} == {"a=1,b=2" if trace[0] == "4" else ""}
+
+
+def placed(traceparent: str, **more: str) -> RequestParamsMeta:
+    return cast("RequestParamsMeta", {"traceparent": traceparent, **more})
 
 
 @pytest.mark.root
 async def test_a_call_of_a_tool_says_its_place_in_meta_or_by_its_header(traced: tuple[Daemon, Receiver]) -> None:
     daemon, receiver = traced
     in_meta, in_header = "1" * 32, "2" * 32
-    async with connected(daemon, headers={"traceparent": f"00-{in_header}-{SPAN}-01"}) as agent:
+    headers = {"traceparent": f"00-{in_header}-{SPAN}-01", "tracestate": "of=header"}
+    async with connected(daemon, headers=headers) as agent:
         arguments = {"code": "print(1)", "language": "python"}
-        await agent.client.call_tool("execute_code", arguments, meta=placed(f"00-{in_meta}-{SPAN}-01"))
+        await agent.client.call_tool(
+            "execute_code", arguments, meta=placed(f"00-{in_meta}-{SPAN}-01", tracestate=STATE)
+        )
         await agent.client.call_tool("execute_code", arguments, meta=placed("nonsense"))
         await agent.client.call_tool("execute_code", arguments)
-    for trace in (in_meta, in_header):
+    for trace, state in ((in_meta, STATE), (in_header, "of=header")):
         span = whole(await trio.to_thread.run_sync(receiver.wait, trace))
         assert (facts(span)["gaoler.door"], span.parent_span_id.hex()) == ("mcp", SPAN)
+        assert span.trace_state == state
