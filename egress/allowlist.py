@@ -87,6 +87,8 @@ class Refusal:
     what: str
     why: str
     ask_for: str = ""
+    rule: Rule | None = None
+    """The first of those that allow all that was looked at before; none if no rule names the host."""
 
     def text(self) -> str:
         """Say it as a model understands it: what, why, and what to do instead."""
@@ -140,26 +142,48 @@ def decide(rules: Sequence[Rule], ask: Ask, where: str = "this sandbox") -> Rule
     """Find the rule that allows it, or say why none does. ``where`` names whose rules these are."""
     left = [rule for rule in rules if any(host_matches(ask.host, pattern) for pattern in rule.hosts)]
     suggestion = suggest(ask)
+
+    def lacks(code: str, what: str, nearest: Rule) -> Refusal:
+        why = f"rule {nearest.name} does not allow {what}"
+        return Refusal(code, str(ask), why, suggestion, nearest)
+
     if not left:
         reason = f"no rule of {where} allows the host {ask.host.text}"
         return Refusal("host", str(ask), reason if rules else f"{where} allows no host at all", suggestion)
     left, before = [rule for rule in left if ask.port in rule.ports], left
     if not left:
-        return Refusal("port", str(ask), f"rule {before[0].name} does not allow port {ask.port}", suggestion)
+        return lacks("port", f"port {ask.port}", before[0])
     if ask.scheme is not None:
         left, before = [rule for rule in left if ask.scheme in rule.schemes], left
         if not left:
-            return Refusal("scheme", str(ask), f"rule {before[0].name} does not allow {ask.scheme}", suggestion)
+            return lacks("scheme", ask.scheme, before[0])
     if ask.method is not None:
         left, before = [rule for rule in left if not rule.methods or ask.method in rule.methods], left
         if not left:
-            return Refusal("method", str(ask), f"rule {before[0].name} does not allow {ask.method}", suggestion)
+            return lacks("method", ask.method, before[0])
     if ask.path is not None:
         path = ask.path
         left, before = [rule for rule in left if not rule.paths or path_matches(path, rule.paths)], left
         if not left:
-            return Refusal("path", str(ask), f"rule {before[0].name} does not allow this path", suggestion)
+            return lacks("path", "this path", before[0])
     return left[0]
+
+
+def decide_request(rules: Sequence[Rule], ask: Ask, where: str = "this sandbox") -> Rule | Refusal:
+    """Find the rule that allows a whole request, as the doors do: of its connection, then of what is seen in it.
+
+    What is in TLS is seen only where the rule of the connection looks into it: else its method and path are anybody's.
+    """
+    if ask.scheme == "https":
+        found = decide(rules, connection_of(ask), where)
+        if isinstance(found, Refusal) or not found.intercept:
+            return found
+    return decide(rules, ask, where)
+
+
+def connection_of(ask: Ask) -> Ask:
+    """Give what is known of a request while only its connection is there."""
+    return Ask(ask.host, ask.port, ask.scheme)
 
 
 def suggest(ask: Ask) -> str:

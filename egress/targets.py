@@ -110,9 +110,15 @@ def path_matches(path: str, prefixes: tuple[str, ...]) -> bool:
 
     A path that a server could understand as another one lies nowhere: dot segments, encoded slashes, empty segments.
     """
-    plain = path.partition("?")[0]
-    if _AMBIGUOUS.search(plain) or _ESCAPE.search(plain):
+    if is_ambiguous(path):
         return False
+    plain = path.partition("?")[0]
     return any(
         plain == prefix or plain.startswith(prefix if prefix.endswith("/") else f"{prefix}/") for prefix in prefixes
     )
+
+
+def is_ambiguous(path: str) -> bool:
+    """Say whether a server could understand a path as another one; its query does not count."""
+    plain = path.partition("?")[0]
+    return _AMBIGUOUS.search(plain) is not None or _ESCAPE.search(plain) is not None

@@ -33,16 +33,23 @@ def egress_presets(as_json: bool) -> None:
     shell_complete=complete_policies,
     help="Of policies/sandbox (default: the policy in force).",
 )
+@click.option("--method", metavar="NAME", help="Of the HTTP request, as GET (default: whichever).")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @state_dir_option
 @config_option
-def egress_explain(url: str, policy: str | None, as_json: bool, state_dir: str | None, config: Path | None) -> None:
-    """Say whether a sandbox could reach URL, by which rule, or why not. Nothing is connected to."""
+def egress_explain(
+    *, url: str, policy: str | None, method: str | None, as_json: bool, state_dir: str | None, config: Path | None
+) -> None:
+    """Say whether a sandbox could reach URL, by which rule, or what no rule allows. Nothing is connected to.
+
+    The path counts where a rule sees it: of http, and of https that it looks into.
+    """
     from supervisor import egress_commands
 
     with plain_errors():
         settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
-        sys.exit(0 if egress_commands.explain_url(settings, url, policy, as_json=as_json) else 1)
+        wish = egress_commands.Explained(url, policy, method)
+        sys.exit(0 if egress_commands.explain_url(settings, wish, as_json=as_json) else 1)
 
 
 @egress.command("log")

@@ -48,28 +48,42 @@ def presets(*, as_json: bool) -> None:
     Console().print(table)
 
 
-def explain_url(settings: Settings, url: str, name: str | None, *, as_json: bool = False) -> bool:
-    """Print whether a sandbox could reach ``url``; say so.
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What to explain. ``policy``: by name (``None``: the one in force); ``method``: of a request (``None``: any)."""
+
+    url: str
+    policy: str | None = None
+    method: str | None = None
+
+
+def explain_url(settings: Settings, wish: Explained, *, as_json: bool = False) -> bool:
+    """Print whether a sandbox could reach a URL; say so.
 
     Raises:
         ConfigurationError: there is no such policy, or a rule is wrong.
-        InvalidRequest: it is no URL.
+        InvalidRequest: it is no URL, or no method.
     """
     policies = load_policies(policy_directory(settings))
-    policy = policies.get(name or settings.execution.policy)
+    policy = policies.get(wish.policy or settings.execution.policy)
     if policy is None:
-        raise ConfigurationError(f"there is no policy {name!r}; there are: {', '.join(policies)}", field="policy")
+        known = ", ".join(policies)
+        raise ConfigurationError(f"there is no policy {wish.policy!r}; there are: {known}", field="policy")
     rules: tuple[Any, ...] = ()
     if policy.network == "egress":
         source = rule_source(settings, policy, read_presets(os.environ, Path.home()), {})
         sets = read_rule_sets(source.directory, source.given, source.presets, source.names)
         rules = tuple(rule for each in policy.egress for rule in sets[each].rules)
-    answer = explain(policy, rules, url)
+    answer = explain(policy, rules, wish.url, wish.method)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
         return answer.allowed
     click.echo(f"{'allowed' if answer.allowed else 'refused'}: {answer.reason}")
-    click.echo(f"  -> {answer.advice}")
+    if answer.missing is None:
+        click.echo(f"  -> {answer.advice}")
+    else:
+        click.echo(f"  missing: {answer.missing}")
+        click.echo(f"  -> to allow it, write: {answer.write}")
     return answer.allowed
 
 

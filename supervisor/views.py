@@ -116,11 +116,18 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class NetworkAnswer:
-    """Whether a sandbox may reach an address, why, and what to ask the operator for."""
+    """Whether a sandbox may reach an address, why, and what to ask the operator for.
+
+    ``rule``: the one that allows it, or that comes nearest; ``missing``: the code of what
+    no rule allows first; ``write``: what the operator would write.
+    """
 
     allowed: bool
     reason: str
     advice: str
+    rule: str | None = None
+    missing: str | None = None
+    write: str = ""
 
 
 def parents(name: str) -> list[str]:

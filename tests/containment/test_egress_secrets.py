@@ -5,12 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
+from supervisor.network.explain import explain
+from supervisor.network.rule_files import RuleFile, compile_rules
+from supervisor.policy import load_policies
 from tests.containment.test_egress import PRELUDE
 from tests.daemon import eventually
 from tests.internet import OTHER_WEB, WEB, Hit, Internet, Online, online_daemon, open_internet
@@ -81,9 +87,9 @@ def online(image_dir: Path, internet: Internet, tmp_path_factory: pytest.TempPat
 
 FETCH = """
 import urllib.error, urllib.request
-def fetch(url, data=None, **headers):
+def fetch(url, data=None, method=None, **headers):
     try:
-        answer = urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=10)
+        answer = urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=10)
         return answer.status, answer.read().decode("latin-1")
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode("latin-1")
@@ -146,6 +152,36 @@ for method, path, host in (("PUT", "/v1/ok", "vault.example.org"), ("GET", "/v1/
     )
     assert result["stdout"] == "403 403\n403\n400\n400\n", result["stderr"]
     assert online.internet.hits == []
+
+
+ASKED = (
+    ("GET", "https://vault.example.org/v1/ok"),
+    ("GET", "https://vault.example.org/ok"),
+    ("GET", "https://vault.example.org/v1%2fok"),
+    ("PUT", "https://vault.example.org/v1/ok"),
+    ("GET", "http://vault.example.org/v1/ok"),
+    ("PUT", "https://other.example.org/ok"),
+    ("GET", "http://api.example.org/ok"),
+    ("GET", "https://api.example.org/ok"),
+    ("GET", "https://nobody.example.org/v1/ok"),
+)
+
+
+def test_what_is_explained_is_what_the_proxy_does(online: Online) -> None:
+    written = msgspec.convert(tomllib.loads(RULES), RuleFile)
+    rules = compile_rules("s", written, {}, "s.toml").rules
+    explained = [explain(load_policies()["packages"], rules, url, method) for method, url in ASKED]
+    result = run(online, f"for method, url in {ASKED!r}: fetch(url, method=method)")
+    lines = [line for line in online.audit() if line["session"] == result["session_id"]]
+    # What was never a connection is recorded by its host; each is asked for once.
+    got = {(line.get("path"), line.get("method"), line["host"], line["port"]): line for line in lines}
+    for (method, url), answer in zip(ASKED, explained, strict=True):
+        parts = urlsplit(url)
+        port = 443 if parts.scheme == "https" else 80
+        seen = (parts.path, method, parts.hostname, port)
+        nameless = (None, None, parts.hostname, 53)
+        line = got.get(seen) or got.get(nameless) or got[None, None, parts.hostname, port]
+        assert (line["verdict"] == "refused", line.get("code")) == (not answer.allowed, answer.missing), (url, line)
 
 
 @pytest.mark.parametrize("where", ["http://api.example.org", "https://vault.example.org/v1"])

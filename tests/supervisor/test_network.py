@@ -218,7 +218,77 @@ def test_it_says_what_could_be_reached_and_why(url: str, allowed: bool, said: st
     assert answer.advice
 
 
-@pytest.mark.parametrize("url", ["", "https://", "https://a b/", "https://a:99999/", "gopher://a.org", "x" * 3000])
+LOOKING = Rule("x/vault", ("v.example.org",), methods=("GET", "POST"), paths=("/v1", "/public/"), intercept=True)
+PLAIN = Rule("x/plain", ("p.example.org",), ("http",), (80,), paths=("/api",))
+BLIND = Rule("x/blind", ("b.example.org",))
+
+
+@pytest.mark.parametrize(
+    ("url", "method", "missing", "rule", "said"),
+    [
+        ("https://v.example.org/v1", None, None, "x/vault", "rule x/vault allows it; methods: GET, POST"),
+        ("https://v.example.org/v1/a?u=https://other.example/", "get", None, "x/vault", "rule x/vault allows it"),
+        ("https://v.example.org/v10", None, "path", "x/vault", "this path, only /v1, /public/ and what lies below"),
+        ("https://v.example.org", None, "path", "x/vault", "(host, port, scheme and method it allows)"),
+        ("https://v.example.org/v1/../etc", "GET", "path", "x/vault", "dot segments"),
+        ("https://v.example.org/v1%2f..", None, "path", "x/vault", "encoded slashes"),
+        ("https://v.example.org/v1", "PUT", "method", "x/vault", "only GET, POST (host, port and scheme it allows)"),
+        ("http://v.example.org/v1", None, "port", "x/vault", "port 80 (the host it allows)"),
+        ("http://p.example.org/api/x", "PUT", None, "x/plain", "allows it"),
+        ("http://p.example.org?q", None, "path", "x/plain", "only /api and what lies below"),
+        ("https://b.example.org/any/path", "PUT", None, "x/blind", "it does not look into TLS, so any method and path"),
+        ("https://b.example.org:444/", None, "port", "x/blind", "does not allow port 444"),
+        ("https://n.example.org/v1", None, "host", None, "allows the host n.example.org"),
+    ],
+)
+def test_paths_and_methods_are_judged_where_the_proxy_sees_them(
+    url: str, method: str | None, missing: str | None, rule: str | None, said: str
+) -> None:
+    answer = explain(online(), [LOOKING, PLAIN, BLIND], url, method)
+    assert (answer.missing, answer.rule, answer.allowed) == (missing, rule, missing is None), answer
+    assert said in answer.reason, answer
+    assert bool(answer.write) == (missing is not None)
+
+
+def test_what_an_operator_would_write_allows_it() -> None:
+    path = explain(online(), [LOOKING], 'https://v.example.org/v2/"q"?x=1')
+    assert path.write == 'paths = ["/v1", "/public/", "/v2/\\"q\\""] in rule x/vault'
+    written = tomllib.loads(path.write.partition(" in rule")[0])["paths"]
+    assert explain(
+        online(), [msgspec.structs.replace(LOOKING, paths=tuple(written))], 'https://v.example.org/v2/"q"'
+    ).allowed
+    assert explain(online(), [LOOKING], "https://v.example.org/v1", "PUT").write.startswith(
+        'methods = ["GET", "POST", "PUT"]'
+    )
+    assert "no rule with paths can allow it" in explain(online(), [LOOKING], "https://v.example.org/v1//x").write
+
+
+def test_the_connections_rule_says_whether_a_path_is_seen_and_any_rule_may_then_allow_it() -> None:
+    everything = Rule("x/all", ("*.example.org",))
+    assert explain(online(), [LOOKING, everything], "https://v.example.org/v9").rule == "x/all"
+    assert explain(online(), [everything, LOOKING], "https://v.example.org/v9", "PUT").rule == "x/all"
+
+
+@pytest.mark.parametrize("method", ["TRACE", "", "GE T", "GET\n"])
+def test_what_is_no_method_is_refused_by_its_name(method: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        asked("https://a.org/", method)
+    assert caught.value.field == "method"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://a.org/a b",
+        "https://a.org/\u00fc",
+        "",
+        "https://",
+        "https://a b/",
+        "https://a:99999/",
+        "gopher://a.org",
+        "x" * 3000,
+    ],
+)
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidRequest):
         asked(url)
