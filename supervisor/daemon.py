@@ -12,10 +12,12 @@ import trio
 from hypercorn.typing import ASGIFramework
 
 from http_api.internal import create_internal_app
+from supervisor.callers import access_of, attempt_counter, identities, rate_limiter
 from supervisor.core import Core, Prepared
-from supervisor.doors import Front, access_of, attempt_counter, identities, open_application, own_front, rate_limiter
+from supervisor.doors import open_application
 from supervisor.errors import SandboxFailed
 from supervisor.files import run_sweeper
+from supervisor.front import Front, own_front
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.keys import ApiKey
 from supervisor.jailer.setup import JailerHandle

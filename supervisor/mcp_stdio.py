@@ -24,10 +24,12 @@ from mcp_server.bridge import open_bridge
 from mcp_server.server import open_server
 from mcp_server.visit import Visit
 from supervisor import __version__
+from supervisor.callers import anonymous_credentials, rate_limiter
 from supervisor.core import Prepared
-from supervisor.doors import anonymous_credentials, mcp_door, own_front, rate_limiter
+from supervisor.doors import mcp_door
 from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.execution import Principal
+from supervisor.front import own_front
 from supervisor.jailer import kernel
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.logs.opened import configure_logging

@@ -15,8 +15,8 @@ from supervisor import __version__
 from supervisor.activity.watched import WatchedExecutor, WatchedPrograms
 from supervisor.assistants import Assistants
 from supervisor.background import Background
+from supervisor.callers import rate_rules
 from supervisor.core import Core, Prepared
-from supervisor.doors import rate_rules
 from supervisor.fleet.changes import Changes
 from supervisor.fleet.delivery import open_deliveries
 from supervisor.fleet.dispatch import Services

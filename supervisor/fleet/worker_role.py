@@ -9,9 +9,9 @@ import trio
 from hypercorn.typing import ASGIFramework
 
 from http_api.internal import create_internal_app
+from supervisor.callers import attempt_counter
 from supervisor.core import Prepared
 from supervisor.daemon import start_keeping, start_reloads
-from supervisor.doors import attempt_counter
 from supervisor.fleet.membership import Member, open_member, open_worker
 from supervisor.listening import Place, await_signal, listen, stop_soon
 from supervisor.own_core import open_core
