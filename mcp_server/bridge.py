@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import ssl
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -49,8 +50,9 @@ TIMEOUT: Final = httpx2.Timeout(30.0, read=None)
 class Remote:
     """The connection to the daemon, made anew when it has been lost. :meth:`run` is its task."""
 
-    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> None:
         self._url = url
+        self._tls = tls
         # One conversation for this process, also over a restart of the daemon.
         self._headers = {**headers, CONVERSATION_HEADER: headers.get(CONVERSATION_HEADER) or secrets.token_urlsafe(12)}
         self._client: Client | None = None
@@ -66,7 +68,8 @@ class Remote:
         while True:
             self._lost = trio.Event()
             try:
-                async with httpx2.AsyncClient(headers=self._headers, timeout=TIMEOUT) as http:
+                trust = True if self._tls is None else self._tls
+                async with httpx2.AsyncClient(headers=self._headers, timeout=TIMEOUT, verify=trust) as http:
                     transport = streamable_http_client(self._url, http_client=http)
                     async with Client(
                         transport, mode="legacy", logging_callback=self._log, message_handler=self._notify, cache=None
@@ -210,13 +213,17 @@ class Bridge:
 
 
 @asynccontextmanager
-async def open_bridge(url: str, headers: Mapping[str, str], version: str) -> AsyncIterator[Server[Any]]:
+async def open_bridge(
+    url: str, headers: Mapping[str, str], version: str, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Server[Any]]:
     """Have a server for the block that passes everything on to the daemon at ``url``.
+
+    ``tls``: whom to trust, and the certificate to show; ``None``: what the client does by itself.
 
     Raises:
         MCPError: it cannot be reached, or does not let us in.
     """
-    remote = Remote(url, headers)
+    remote = Remote(url, headers, tls)
     bridge = Bridge(remote)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(remote.run)

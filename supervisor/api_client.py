@@ -25,10 +25,24 @@ MAX_ANSWER_BYTES: Final = 64 << 20
 MAX_LINE_BYTES: Final = 8 << 20
 """Of an event of a stream."""
 _PIECE_BYTES: Final = 65_536
+_ASKED_FOR: Final = frozenset({"TLSV13_ALERT_CERTIFICATE_REQUIRED", "TLSV1_ALERT_CERTIFICATE_REQUIRED"})
+_NOT_TAKEN: Final = {
+    "TLSV1_ALERT_UNKNOWN_CA": "no authority that it trusts has signed it",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it has expired",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED": "it was revoked",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it says not why",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it is broken",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "it is not for clients",
+}
+"""What a server says of its client's certificate, in OpenSSL's words. Source: RFC 8446, 6.2."""
 
 
 class NotRunning(GaolerError):
     """Nobody answers where the daemon should be."""
+
+
+class NoCertificate(GaolerError):
+    """Who answers asks for a certificate of its client, and was shown none that it takes."""
 
 
 class Refused(GaolerError):
@@ -79,6 +93,7 @@ class Api:
 
         Raises:
             NotRunning: nobody answers.
+            NoCertificate: a certificate is asked for, and not shown.
             Refused: the daemon says no.
             GaolerError: what comes is no answer of a daemon.
         """
@@ -97,7 +112,7 @@ class Api:
         """Give an answer whose head says that all is well; leaving the block hangs up.
 
         Raises:
-            NotRunning, Refused, GaolerError: as :meth:`ask`.
+            NotRunning, NoCertificate, Refused, GaolerError: as :meth:`ask`.
         """
         stream = await self._connect()
         try:
@@ -111,7 +126,7 @@ class Api:
                     raise _refusal(answer.status, await answer.whole(MAX_ANSWER_BYTES))
                 yield answer
             except (trio.BrokenResourceError, ssl.SSLError) as error:
-                raise NotRunning(f"{self.place.shown} hung up: {error}") from None
+                raise _broken(self.place, error, f"{self.place.shown} hung up") from None
         finally:
             # Whether it ends with a farewell concerns nobody: all that counts was framed.
             await trio.aclose_forcefully(stream)
@@ -135,8 +150,7 @@ class Api:
             self.trusted(stream)
         except (trio.BrokenResourceError, ssl.SSLError, ssl.CertificateError) as error:
             await trio.aclose_forcefully(stream)
-            cause = error.__cause__ or error
-            raise NotRunning(f"no HTTPS with {place.shown}: {cause}") from None
+            raise _broken(place, error, f"no HTTPS with {place.shown}") from None
         except BaseException:
             await trio.aclose_forcefully(stream)
             raise
@@ -216,6 +230,17 @@ class Answer:
                     kind = value.decode("utf-8", "replace")
                 elif name == b"data":
                     yield kind, msgspec.json.decode(value)
+
+
+def _broken(place: Place, error: Exception, what: str) -> GaolerError:
+    """Say why a connection broke. With TLS 1.3 it stands before a server says that it wanted a certificate."""
+    cause = error.__cause__ or error
+    reason = cause.reason if isinstance(cause, ssl.SSLError) else ""
+    if reason in _ASKED_FOR:
+        return NoCertificate(f"{place.shown} asks its clients for certificates, and was shown none")
+    if reason in _NOT_TAKEN:
+        return NoCertificate(f"{place.shown} does not take the certificate that it was shown: {_NOT_TAKEN[reason]}")
+    return NotRunning(f"{what}: {cause}")
 
 
 def _cause(error: OSError) -> str:

@@ -14,6 +14,7 @@ import msgspec
 from supervisor import __version__
 from supervisor.cli_attack import attack
 from supervisor.cli_completion import completion
+from supervisor.cli_console import url_option
 from supervisor.cli_doctor import doctor
 from supervisor.cli_egress import egress
 from supervisor.cli_executions import executions
@@ -118,7 +119,7 @@ def _show_key(settings: Settings, ready: Ready) -> None:
 
 
 @main.command()
-@click.option("--url", metavar="URL", help="Of a running daemon (default: where the settings say that one listens).")
+@url_option
 @click.option("--user", metavar="ID", help="Speak for this user: its sessions and files.")
 @click.option("--embedded", is_flag=True, help="Do not look for a daemon; sessions then end with this process. Root.")
 @state_dir_option

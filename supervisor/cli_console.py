@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 import msgspec
 
-from supervisor.cli_options import EXIT_CONFIGURATION, plain_errors
+from supervisor.cli_options import EXIT_CONFIGURATION, path_setting, plain_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,11 +29,31 @@ ANSWER_SECONDS: Final = 30.0
 """Longest wait for one answer of a daemon."""
 _COLOURLESS: Final = "gaoler.colourless"
 _T = TypeVar("_T")
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
-url_option = click.option(
+_url_option = click.option(
     "--url", metavar="URL", help="Of a running daemon (default: where the settings say that one listens)."
 )
+_client_cert_option = click.option(
+    "--client-cert",
+    metavar="FILE",
+    expose_value=False,
+    callback=path_setting("tls.client_certificate"),
+    help="Show this certificate (PEM) to a daemon that asks for one (default: tls.client_certificate).",
+)
+_client_key_option = click.option(
+    "--client-key",
+    metavar="FILE",
+    expose_value=False,
+    callback=path_setting("tls.client_key"),
+    help="Its private key (default: tls.client_key, else in the same file).",
+)
+
+
+def url_option(command: _F) -> _F:
+    """Have a command say which daemon it asks, and with which certificate: ``url`` is given to it, the rest noted."""
+    return _url_option(_client_cert_option(_client_key_option(command)))
 
 
 def _note_colourless(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -152,7 +172,7 @@ def duration(seconds: float) -> str:
 @contextmanager
 def operating_errors() -> Iterator[None]:
     """Show what went wrong between us and a daemon as a line that says what to do next, and end with its status."""
-    from supervisor.api_client import NotRunning, Refused
+    from supervisor.api_client import NoCertificate, NotRunning, Refused
     from supervisor.running_daemon import NoKey
 
     with plain_errors():
@@ -162,6 +182,10 @@ def operating_errors() -> Iterator[None]:
             click.echo(f"gaoler: {error.message}", err=True)
             click.echo("  -> start it ('gaoler serve', 'systemctl start gaoler'), or name it with --url", err=True)
             sys.exit(EXIT_NOT_RUNNING)
+        except NoCertificate as error:
+            click.echo(f"gaoler: {error.message}", err=True)
+            click.echo(_SHOW_ONE, err=True)
+            sys.exit(EXIT_NO_RIGHT)
         except NoKey as error:
             click.echo(f"gaoler: {error.message}", err=True)
             sys.exit(EXIT_NO_RIGHT)
@@ -179,6 +203,10 @@ def operating_errors() -> Iterator[None]:
             sys.exit(0)
 
 
+_SHOW_ONE: Final = (
+    "  -> show one of an authority that it trusts: --client-cert FILE and --client-key FILE, or tls.client_certificate "
+    "and tls.client_key"
+)
 _ADVICE: Final = {
     401: "  -> the key does not hold: set GAOLER_ADMIN_KEY, or run it with sudo where the daemon keeps its own",
     403: "  -> the key is no operator's: use the master key, or one made by 'gaoler keys add NAME --admin'",

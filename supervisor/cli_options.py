@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -14,6 +14,7 @@ from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.settings_loading import Loaded, load, process_environment
 
 EXIT_CONFIGURATION = 78
+_FLAGS: Final = "gaoler.flags"
 
 
 @contextmanager
@@ -30,8 +31,23 @@ def plain_errors() -> Iterator[None]:
 
 
 def load_settings(config: Path | None, flags: dict[str, Any], *, serving: bool = False) -> Loaded:
-    """Read the settings of file, environment and flags; ``serving`` as in :func:`supervisor.settings_loading.load`."""
-    return load(file=config, environment=process_environment(), flags=flags, serving=serving)
+    """Read the settings of file, environment and these flags; ``serving`` as in :func:`supervisor.settings_loading.load`.
+
+    With what :func:`path_setting` has noted.
+    """
+    context = click.get_current_context(silent=True)
+    noted = {} if context is None else context.meta.get(_FLAGS, {})
+    return load(file=config, environment=process_environment(), flags={**noted, **flags}, serving=serving)
+
+
+def path_setting(key: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
+    """Give the callback of an option that says where the file of a setting is, as seen from here."""
+
+    def note(context: click.Context, _parameter: click.Parameter, path: str | None) -> None:
+        if path is not None:
+            context.meta.setdefault(_FLAGS, {})[key] = absolute(path)
+
+    return note
 
 
 config_option = click.option(

@@ -35,6 +35,7 @@ from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.logs.opened import configure_logging
 from supervisor.own_core import open_core
 from supervisor.prepare import KEY_FILE, prepare
+from supervisor.running_daemon import client_context
 from supervisor.settings import Settings, on_this_host_alone, quieter
 
 log: Final = logging.getLogger("gaoler.mcp.stdio")
@@ -91,11 +92,13 @@ def _run_bridge(settings: Settings, wish: Wish, url: str, read_fd: int, write_fd
     key = settings.api_key or _kept_key(settings)
     if key:
         headers["X-API-Key"] = key
+    # Without a certificate to show, the client's own defaults hold.
+    tls = client_context(settings) if settings.tls.client_certificate else None
     path = urlsplit(url).path
     endpoint = url if path not in ("", "/") else f"{url.rstrip('/')}/mcp"
 
     async def main() -> None:
-        async with open_bridge(endpoint, headers, __version__) as server:
+        async with open_bridge(endpoint, headers, __version__, tls) as server:
             await _serve(server, read_fd, write_fd)
 
     failure = None

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import trio
 
-from supervisor.api_client import Api, NotRunning, Place
+from supervisor.api_client import Api, NoCertificate, NotRunning, Place
 from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.own_files import ADMIN_KEY_FILE
 from supervisor.settings import Settings
@@ -79,10 +79,10 @@ def place_of(settings: Settings, url: str | None) -> Place:
     """Give where to ask: at ``url``, else where the settings have the daemon listen.
 
     Raises:
-        ConfigurationError: it is no URL of a server; its certificate cannot be read.
+        ConfigurationError: it is no URL of a server; a certificate cannot be read, or is asked for and there is none.
     """
     if url is not None:
-        return _place_at(url)
+        return _place_at(settings, url)
     if settings.bind.startswith("unix:"):
         return Place(settings.bind, path=settings.bind.removeprefix("unix:"))
     host, _, port = settings.bind.rpartition(":")
@@ -91,7 +91,7 @@ def place_of(settings: Settings, url: str | None) -> Place:
     return Place(settings.bind, host=host, port=int(port), tls=tls)
 
 
-def _place_at(url: str) -> Place:
+def _place_at(settings: Settings, url: str) -> Place:
     if url.startswith("unix:/"):
         return Place(url, path=url.removeprefix("unix:"))
     try:
@@ -103,17 +103,48 @@ def _place_at(url: str) -> Place:
         raise ConfigurationError(
             f"--url {url!r} is not allowed: http://HOST:PORT, https://HOST, unix:/PATH", field="url"
         )
-    tls = ssl.create_default_context() if parts.scheme == "https" else None
+    tls = client_context(settings) if parts.scheme == "https" else None
     return Place(url, host=parts.hostname, port=port, tls=tls, prefix=parts.path.rstrip("/").removesuffix("/v1"))
+
+
+def client_context(settings: Settings) -> ssl.SSLContext:
+    """Trust whom this host trusts, and show the certificate of the settings if they name one.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    context = ssl.create_default_context()
+    _show_certificate(settings, context)
+    return context
+
+
+def _show_certificate(settings: Settings, context: ssl.SSLContext) -> None:
+    tls = settings.tls
+    if not tls.client_certificate:
+        return
+    for name, path in (("client_certificate", tls.client_certificate), ("client_key", tls.client_key)):
+        try:
+            # OpenSSL does not say which of the two it is.
+            Path(path or tls.client_certificate).open("rb").close()
+        except OSError as error:
+            raise ConfigurationError(f"tls.{name}: {path}: {error.strerror}", field=f"tls.{name}") from None
+    try:
+        # A key with a password would have OpenSSL ask for it at the terminal.
+        context.load_cert_chain(tls.client_certificate, tls.client_key or None, password="")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        reason = error.reason if isinstance(error, ssl.SSLError) and error.reason else str(error)
+        raise ConfigurationError(
+            f"tls.client_certificate and tls.client_key: {reason}: a chain and its private key in PEM, "
+            "without password",
+            field="tls.client_certificate",
+        ) from None
 
 
 def _own_certificate(settings: Settings) -> ssl.SSLContext:
     """Trust the certificate of the settings and no other: it is in the name of a host, which is not where we ask."""
-    if settings.tls.client_ca:
-        raise ConfigurationError(
-            "the daemon asks its clients for certificates (tls.client_ca), and commands have none: ask it through "
-            "what stands before it, with --url",
-            field="tls.client_ca",
+    if settings.tls.client_ca and not settings.tls.client_certificate:
+        raise NoCertificate(
+            "the daemon asks its clients for certificates (tls.client_ca)", field="tls.client_certificate"
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -122,6 +153,7 @@ def _own_certificate(settings: Settings) -> ssl.SSLContext:
         context.load_verify_locations(settings.tls.certificate)
     except OSError as error:
         raise ConfigurationError(f"tls.certificate cannot be read: {error}; run it with sudo", field="tls") from None
+    _show_certificate(settings, context)
     return context
 
 

@@ -93,6 +93,12 @@ class TlsSettings(Struct, frozen=True, forbid_unknown_fields=True):
     client_ca: Annotated[
         str, meta("authorities (PEM) of clients: each client needs a certificate of one", pattern=FILE_RULE)
     ] = ""
+    client_certificate: Annotated[
+        str, meta("certificate and chain (PEM) that commands show to a daemon that asks for one", pattern=FILE_RULE)
+    ] = ""
+    client_key: Annotated[
+        str, meta("its private key, PEM, without a password; empty: it is in the same file", pattern=FILE_RULE)
+    ] = ""
     handshake_seconds: Annotated[float, meta("longest time for a handshake", gt=0, le=120)] = 10.0
     handshakes: Annotated[
         int, meta("handshakes at once; when one more comes, the longest under way is closed", ge=16, le=100_000)

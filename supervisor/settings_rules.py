@@ -70,6 +70,7 @@ def _check_keys(settings: Settings) -> None:
 def _check_tls(tls: TlsSettings) -> None:
     _refuse(bool(tls.certificate) != bool(tls.key), "tls.key", "and tls.certificate go together")
     _refuse(tls.client_ca and not tls.certificate, "tls.client_ca", "goes with tls.certificate")
+    _refuse(tls.client_key and not tls.client_certificate, "tls.client_key", "goes with tls.client_certificate")
 
 
 def _check_proxies(http: HttpSettings) -> None:
