@@ -23,6 +23,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from bills import write_bills_of_images
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 LOCKS: Final = {
     "gaoler": "requirements.lock",
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         build(Path(scratch), output, environment)
         if not given.without_bills:
             write_bills(Path(scratch), output, environment)
+            write_bills_of_images(ROOT / "supervisor" / "runtimes", output, version())
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(output.iterdir())]
     (output / "SHA256SUMS").write_text("".join(sums), encoding="ascii")
     for path in sorted(output.iterdir()):

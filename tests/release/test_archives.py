@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import email.parser
 import hashlib
 import json
@@ -12,7 +13,11 @@ import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from packageurl import PackageURL
 from packaging.metadata import Metadata
 
 from supervisor import __version__
@@ -93,6 +98,85 @@ def test_the_bill_of_materials_lists_what_is_locked(release: Path) -> None:
     assert all(each["externalReferences"][0]["hashes"] for each in bill["components"])
     for subject in ("gaoler-sandbox-python", "gaoler-guest"):
         assert json.loads((release / f"{subject}-{__version__}.cdx.json").read_text())["components"]
+
+
+def components(release: Path, subject: str) -> dict[str, dict[str, Any]]:
+    text = (release / f"{subject}-{__version__}.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    return {each["purl"]: each for each in json.loads(text)["components"]}
+
+
+def locked_by_npm(*folders: str) -> dict[str, dict[str, Any]]:
+    """Every package of the lock files, by the file's own words and read in another way than the release reads them."""
+    found = {}
+    for folder in folders:
+        lock = json.loads((ROOT / "supervisor" / "runtimes" / folder / "package-lock.json").read_text())
+        for path, entry in list(lock["packages"].items())[1:]:
+            name = entry.get("name", path.split("node_modules/")[-1])
+            group, _, plain = name.rpartition("/")
+        found[str(PackageURL(type="npm", namespace=group, name=plain, version=entry["version"]))] = entry
+    return found
+
+
+def test_the_bill_of_npm_has_every_package_of_the_lock_files_with_its_hash(release: Path) -> None:
+    folders = sorted(f"npm/{each.name}" for each in (ROOT / "supervisor/runtimes/npm").iterdir() if each.is_dir())
+    for subject, of in (("gaoler-sandbox-npm", folders), ("gaoler-machine", ["machine"])):
+        listed, locked = components(release, subject), locked_by_npm(*of)
+        assert set(listed) == set(locked)
+        for purl, entry in locked.items():
+            (one,) = listed[purl]["hashes"]
+            assert one["alg"] == "SHA-512"
+            assert base64.b64encode(bytes.fromhex(one["content"])).decode() == entry["integrity"].partition("-")[2]
+    canvas = listed_once(components(release, "gaoler-sandbox-npm"), "pkg:npm/%40napi-rs/canvas@")
+    assert (canvas["group"], canvas["name"], canvas["scope"]) == ("@napi-rs", "canvas", "required")
+
+
+def listed_once(listed: dict[str, dict[str, Any]], begin: str) -> dict[str, Any]:
+    (one,) = [each for purl, each in listed.items() if purl.startswith(begin)]
+    return one
+
+
+def test_the_bill_of_debian_has_what_the_runtimes_ask_for_and_claims_no_version(release: Path) -> None:
+    listed = components(release, "gaoler-sandbox-debian")
+    for path in sorted((ROOT / "supervisor/runtimes").glob("[gl]*s/*.toml")):
+        kind = path.parent.name.removesuffix("s")
+        asked = tomllib.loads(path.read_text()).get("packages", {}).get("debian", [])
+        for name in asked:
+            whom = [each["value"] for each in listed[f"pkg:deb/debian/{name.replace('+', '%2B')}"]["properties"]]
+            assert f"{kind} {path.stem}" in whom
+    assert {"pkg:deb/debian/catatonit", "pkg:deb/debian/graphviz", "pkg:deb/debian/g%2B%2B"} <= set(listed)
+    assert listed["pkg:deb/debian/catatonit"]["scope"] == "required"
+    assert listed["pkg:deb/debian/golang-go"]["scope"] == "optional"
+    assert not any("version" in each for each in listed.values())
+
+
+def test_bills_are_the_same_bytes_each_time(release: Path, tmp_path: Path) -> None:
+    command = "import sys; from pathlib import Path; import bills; bills.write_bills_of_images(*map(Path, sys.argv[1:3]), sys.argv[3])"
+    subprocess.run(
+        [sys.executable, "-c", command, ROOT / "supervisor" / "runtimes", tmp_path, __version__],
+        env={"PYTHONPATH": f"{BUILDER.parent}:{ROOT}", "PYTHONHASHSEED": "7"},
+        check=True,
+    )
+    made = sorted(tmp_path.iterdir())
+    assert len(made) == 3
+    for path in made:
+        assert path.read_bytes() == (release / path.name).read_bytes(), path.name
+
+
+def test_a_lock_file_without_a_hash_makes_no_bill(tmp_path: Path) -> None:
+    (tmp_path / "npm" / "one").mkdir(parents=True)
+    lock = {"lockfileVersion": 3, "packages": {"": {}, "node_modules/a": {"version": "1.0.0"}}}
+    (tmp_path / "npm" / "one" / "package-lock.json").write_text(json.dumps(lock))
+    command = "import sys; from pathlib import Path; import bills; bills.write_bills_of_images(*map(Path, sys.argv[1:3]), '1')"
+    done = subprocess.run(
+        [sys.executable, "-c", command, tmp_path, tmp_path],
+        env={"PYTHONPATH": f"{BUILDER.parent}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "node_modules/a: a version and its hash (integrity) are needed" in done.stderr
 
 
 def test_the_version_is_written_in_one_place() -> None:
