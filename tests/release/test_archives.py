@@ -114,7 +114,7 @@ def locked_by_npm(*folders: str) -> dict[str, dict[str, Any]]:
         for path, entry in list(lock["packages"].items())[1:]:
             name = entry.get("name", path.split("node_modules/")[-1])
             group, _, plain = name.rpartition("/")
-        found[str(PackageURL(type="npm", namespace=group, name=plain, version=entry["version"]))] = entry
+            found[str(PackageURL(type="npm", namespace=group, name=plain, version=entry["version"]))] = entry
     return found
 
 
