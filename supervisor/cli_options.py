@@ -31,7 +31,7 @@ def plain_errors() -> Iterator[None]:
 
 
 def load_settings(config: Path | None, flags: dict[str, Any], *, serving: bool = False) -> Loaded:
-    """Read the settings of file, environment and these flags; ``serving`` as in :func:`supervisor.settings_loading.load`.
+    """Read the settings of file, environment and flags; ``serving`` as in :func:`supervisor.settings_loading.load`.
 
     With what :func:`path_setting` has noted.
     """
