@@ -154,8 +154,12 @@ def _encode(kind: str, **fields: int) -> bytes:
 
 
 def _complain(request: Request, fds: list[int], message: str) -> None:
+    """Tell who asked, if somebody still waits: who was cancelled has closed the other end, which ends nobody else."""
     if request["error"] is not None:
-        os.write(fds[request["error"]], message.encode("utf-8", "replace"))
+        try:
+            os.write(fds[request["error"]], message.encode("utf-8", "replace"))
+        except BrokenPipeError:
+            return
 
 
 def _become_program(zygote: Zygote, request: Request, fds: list[int]) -> None:

@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from supervisor.jailer.join import JoinSpec
 from supervisor.jailer.launcher import LaunchError, Zygote, open_launcher
@@ -63,6 +66,41 @@ async def test_a_jail_that_is_dead_refuses_and_the_zygote_goes_on(
     await process.ended.wait()
     assert process.status == 0
     process.close()
+
+
+async def test_a_dead_jail_that_nobody_waits_for_any_more_does_not_end_the_zygote(
+    launcher: Zygote, stdio: tuple[int, int, int]
+) -> None:
+    """So it is at every shutdown: pools being filled are cancelled, their jails killed, and requests still under way."""
+    zygote = await zygote_of(launcher, stdio)
+    with subprocess.Popen(["sleep", "60"]) as victim:  # noqa: ASYNC220
+        pidfd = os.pidfd_open(victim.pid)
+        victim.kill()
+    os.kill(zygote, signal.SIGSTOP)
+    try:
+        async with trio.open_nursery() as nursery:
+            start = partial(launcher.launch, ["/bin/true"], {}, stdio=stdio, cgroups=[], join=SPEC, jail_pidfd=pidfd)
+            nursery.start_soon(start)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    finally:
+        os.kill(zygote, signal.SIGCONT)
+        os.close(pidfd)
+    process = await launcher.launch(["/bin/true"], {}, stdio=stdio, cgroups=[])
+    await process.ended.wait()
+    assert (process.status, launcher.ended) == (0, False)
+    process.close()
+
+
+async def zygote_of(launcher: Zygote, stdio: tuple[int, int, int]) -> int:
+    """Give the pid of the zygote itself: the parent of what it forks."""
+    process = await launcher.launch(["/bin/sleep", "60"], {}, stdio=stdio, cgroups=[])
+    status = Path(f"/proc/{process.pid}/status").read_text()  # noqa: ASYNC240
+    process.signal(signal.SIGKILL)
+    await process.ended.wait()
+    process.close()
+    (parent,) = (int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid:"))
+    return parent
 
 
 async def test_a_cancelled_launch_leaves_no_descriptor(launcher: Zygote, stdio: tuple[int, int, int]) -> None:
