@@ -36,7 +36,12 @@ def watched(image_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A daemon whose sandboxes may reach one host."""
     policies = tmp_path_factory.mktemp("dashboard") / "policies"
     policies_with(policies, PACKAGED_POLICIES, {"web": RULES})
-    settings = {"GAOLER_JAILER_POLICY_DIR": str(policies), "GAOLER_EGRESS_NAME_SERVERS": NAME_SERVER}
+    settings = {
+        "GAOLER_JAILER_POLICY_DIR": str(policies),
+        "GAOLER_EGRESS_NAME_SERVERS": NAME_SERVER,
+        # Pictures of the page are kept, and are not to say what the machine is called.
+        "GAOLER_FLEET_NAME": "gaoler-1",
+    }
     with daemon_with(image_dir, settings) as daemon:
         yield daemon
 

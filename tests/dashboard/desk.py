@@ -60,6 +60,16 @@ class Desk:
         expect(main.get_by_role("heading", level=1)).to_have_text(part)
         return main
 
+    def known(self) -> None:
+        """Wait until the part shows what there is: nothing in it is still being asked."""
+        main = self.page.locator("#content")
+        expect(main.locator(":is(tbody tr, dl, .check, .empty, .known)").locator("visible=true").first).to_be_visible()
+        expect(main).not_to_contain_text("Asking the daemon")
+
+    def no_dialog(self) -> None:
+        """Wait until none is left in the document. A closed one has no role, and is taken out an event later by Escape."""
+        expect(self.page.locator("dialog")).to_have_count(0)
+
     def picture(self, name: str) -> Path:
         PICTURES.mkdir(parents=True, exist_ok=True)
         path = PICTURES / f"{name}.png"

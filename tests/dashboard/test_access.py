@@ -26,6 +26,7 @@ def busy(watched: Daemon) -> None:
 def look(desk: Desk, name: str) -> None:
     """Look at a part, or a dialog, that shows what it has to show."""
     expect(desk.page.locator("dialog, #content :is(tbody tr, dl.facts, .check)").first).to_be_visible()
+    desk.known()
     desk.picture(name)
     assert desk.faults() == [], name
 
@@ -44,6 +45,7 @@ def test_the_rules_of_accessibility_find_nothing_serious(browser: Browser, watch
             desk.go(part).get_by_role("button", name=button).first.click()
             look(desk, f"{part.lower()}-dialog-{colours}")
             desk.page.keyboard.press("Escape")
+            desk.no_dialog()
 
 
 @pytest.mark.parametrize("width", ["narrow", "huge"])

@@ -65,9 +65,10 @@ def test_an_execution_appears_as_it_happens_and_not_what_it_says(desk: Desk, wat
     expect(row).to_contain_text("running")
     row.get_by_role("button", name="Cancel").click()
     dialog = desk.page.get_by_role("dialog", name="Cancel this execution?")
+    expect(dialog).to_be_visible()
     desk.picture("cancel")
     dialog.get_by_role("button", name="Leave it").click()
-    expect(dialog).to_be_hidden()
+    desk.no_dialog()
     expect(row.get_by_role("button", name="Cancel")).to_be_focused()
     row.get_by_role("button", name="Cancel").click()
     dialog.get_by_role("button", name="Kill it").click()
@@ -127,12 +128,13 @@ def test_rules_are_edited_as_text_and_what_is_wrong_is_shown_where_it_stands(des
     expect(dialog.get_by_role("alert")).to_contain_text("not JSON")
     text.fill('[{"hosts": ["api.example.org"], "reason": "edited in a browser"}]')
     dialog.get_by_role("button", name="Save").click()
-    expect(dialog).to_have_count(0)
+    desk.no_dialog()
     expect(main).to_contain_text("api.example.org")
     (rules,) = ask(watched, "egress")["sets"]
     assert (rules["origin"], rules["rules"][0]["hosts"]) == ("admin", ["api.example.org"])
     main.get_by_role("button", name="Back to the file").click()
     desk.page.get_by_role("button", name="Go back").click()
+    desk.no_dialog()
     expect(main).to_contain_text("www.example.org")
     assert ask(watched, "egress")["sets"][0]["origin"] == "web.toml"
 
@@ -154,7 +156,7 @@ def test_what_was_refused_can_be_allowed_from_where_it_is_shown(desk: Desk, watc
     desk.picture("allow")
     reason.fill("the product needs it")
     dialog.get_by_role("button", name="Allow").click()
-    expect(dialog).to_have_count(0)
+    desk.no_dialog()
     expect(row).to_contain_text("allowed since")
     (rules,) = ask(watched, "egress")["sets"]
     assert [rule["hosts"] for rule in rules["rules"]] == [["www.example.org"], ["new.example.org"]]
@@ -182,13 +184,14 @@ def test_a_key_is_made_shown_once_used_and_revoked(desk: Desk, watched: Daemon) 
     key = shown.get_by_label("The key").inner_text()
     assert watched.request("GET", "/v1/languages", key=key).status == 200
     shown.get_by_role("button", name="I have it").click()
-    expect(shown).to_have_count(0)
+    desk.no_dialog()
     assert key not in desk.page.content()
     row = main.get_by_role("table", name="Keys").get_by_role("row").filter(has_text="chat")
     expect(row).to_contain_text("acme")
     expect(row).to_contain_text("executions 2/60")
     row.get_by_role("button", name="Revoke chat").click()
     desk.page.get_by_role("button", name="Revoke it").click()
+    desk.no_dialog()
     expect(row).to_have_count(0)
     assert watched.request("GET", "/v1/languages", key=key).status == 401
     main = desk.go("Audit")
@@ -213,8 +216,10 @@ def test_a_sessions_files_are_listed_and_it_is_deleted(desk: Desk, watched: Daem
     expect(dialog).to_contain_text(ask(watched, f"sessions/{session}")["file_list"][0]["name"])
     assert dialog.locator("b").count() == 0
     dialog.get_by_role("button", name="Close").click()
+    desk.no_dialog()
     rows.get_by_role("button", name=f"Delete session {session}").click()
     desk.page.get_by_role("button", name="Delete it").click()
+    desk.no_dialog()
     expect(rows).to_have_count(0)
     assert send(watched, "DELETE", f"sessions/{session}").status == 404
 

@@ -18,18 +18,18 @@ export function openDialog({ title, body, word = "Close", act = null, danger = f
   const said = el("div");
   const submit = el("button", { type: "submit", class: `button ${danger ? "danger" : "primary"}` }, word);
   const form = el("form", { method: "dialog", novalidate: true }, heading, ...[body].flat(), said,
-    el("div", { class: "end" }, act ? button(leave, () => dialog.close()) : null, submit));
+    el("div", { class: "end" }, act ? button(leave, () => shut()) : null, submit));
   const dialog = el("dialog", { class: wide ? "wide" : "", "aria-labelledby": heading.id }, form);
   const before = document.activeElement;
   let outcome = null;
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    if (!act) return dialog.close();
+    if (!act) return shut();
     if (submit.disabled) return undefined;
     submit.disabled = true;
     try {
       outcome = (await act(form)) ?? true;
-      dialog.close();
+      shut();
     } catch (error) {
       clear(form);
       said.replaceChildren(problem(error));
@@ -43,14 +43,22 @@ export function openDialog({ title, body, word = "Close", act = null, danger = f
   dialog.showModal();
   // Where something is to be said, there; else what it is about is read first, and no button is pressed by accident.
   (form.querySelector("input, textarea, select") ?? heading).focus();
-  return new Promise((resolve) => {
-    dialog.addEventListener("close", () => {
-      dialog.remove();
-      // What opened it may be gone by now: then the view's heading.
-      (before?.isConnected ? before : document.querySelector("main:not([hidden]) h1"))?.focus();
-      resolve(outcome);
-    });
-  });
+  let resolve;
+  const left = new Promise((then) => { resolve = then; });
+  let open = true;
+  // At once, not with the event that follows: nothing that it showed stays in the page, a secret least of all.
+  function shut() {
+    if (!open) return undefined;
+    open = false;
+    dialog.close();
+    dialog.remove();
+    // What opened it may be gone by now: then the view's heading.
+    (before?.isConnected ? before : document.querySelector("main:not([hidden]) h1"))?.focus();
+    return resolve(outcome);
+  }
+  // The browser's own ways: Escape, and going back on a telephone.
+  dialog.addEventListener("close", shut);
+  return left;
 }
 
 function clear(form) {
@@ -73,5 +81,8 @@ export function ask(title, text, word, act) {
 
 /** Close whatever is open: nobody is signed in any more. */
 export function closeDialogs() {
-  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+  for (const dialog of document.querySelectorAll("dialog")) {
+    dialog.close();
+    dialog.remove();
+  }
 }
