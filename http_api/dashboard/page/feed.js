@@ -17,6 +17,8 @@ export class Feed {
   /** Load as it was, a sample for each overview. */
   samples = [];
   missed = 0;
+  /** What ended before has been asked for: until then nothing is known of it. */
+  looked = false;
   /** `connecting`, `live` or `waiting`; with `until` (ms) and `message` when it waits. */
   state = { kind: "connecting" };
 
@@ -134,10 +136,11 @@ export class Feed {
       this.recent = new Map([...both].sort(([, a], [, b]) => a.ended_at - b.ended_at));
       for (const id of both.keys()) this.running.delete(id);
       this.#trim();
-      this.#tell();
     } catch {
       // The stream goes on; its end is told where it is followed.
     }
+    this.looked = true;
+    this.#tell();
   }
 
   #sample(overview) {

@@ -30,5 +30,5 @@ export function who({ tenant, user, credential }) {
 }
 
 export function short(id) {
-  return el("span", { class: "mono small" }, foreign((id ?? "").length > 12 ? `${id.slice(0, 10)}…` : id ?? ""));
+  return id ? el("span", { class: "mono small" }, foreign(id.length > 12 ? `${id.slice(0, 10)}…` : id)) : "";
 }

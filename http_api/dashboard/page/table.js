@@ -18,18 +18,26 @@ export class Table {
   #note = el("p", { class: "muted small", hidden: true });
   #wide;
   #before = false;
+  #none;
 
   constructor(name, columns, { key, empty = "None.", bound = BOUND, narrow = false }) {
     this.#columns = columns;
     this.#key = key;
     this.bound = bound;
-    this.#empty = el("p", { class: "empty" }, empty);
+    this.#none = empty;
+    // What is not known yet is not nothing.
+    this.#empty = el("p", { class: "empty", tabindex: "-1" }, "Asking the daemon …");
     const titles = columns.map(({ title, kind = "" }) =>
       el("th", { scope: "col", role: "columnheader", class: kind }, kind === "actions" ? hidden(title) : title));
-    this.#wide = el("div", { class: "scroll", role: "group", "aria-label": name, tabindex: "0" },
+    this.#wide = el("div", { class: "scroll", role: "group", "aria-label": name, tabindex: "0", hidden: true },
       el("table", { role: "table", "aria-label": name, class: narrow ? "" : "rows" },
         el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...titles)), this.#body));
     this.node = el("div", {}, this.#wide, this.#empty, this.#note);
+  }
+
+  /** Go to the first thing that can be used in a row, counted from 0. */
+  focusRow(at) {
+    (this.#body.children[at]?.querySelector("button, a") ?? this.#wide).focus();
   }
 
   /** Show these rows, in this order, as many as the bound allows. */
@@ -46,8 +54,10 @@ export class Table {
       else this.#body.insertBefore(row.node, place);
     }
     this.#before = true;
-    this.#wide.hidden = !shown.length;
+    this.#empty.textContent = this.#none;
     this.#empty.hidden = Boolean(shown.length);
+    if (!shown.length && this.#wide === document.activeElement) this.#empty.focus({ preventScroll: true });
+    this.#wide.hidden = !shown.length;
     this.#note.hidden = rows.length <= shown.length;
     this.#note.textContent = `${shown.length} of ${rows.length} are shown: narrow the filter to see others.`;
   }

@@ -23,6 +23,6 @@ export const audit = {
       { title: "Detail", kind: "wide", show: ({ detail }) => foreign(detail) },
     ], { key: ({ id, time, act, outcome }) => JSON.stringify([id, time, act, outcome]), empty: "Nobody has done anything.", bound: 300 });
     const asking = polling(() => api.get("audit", { limit: 300, kind: kind.value }), ({ entries }) => table.update(entries), 15);
-    return { nodes: [head("Audit", field("Show", kind), button("Refresh", asking.refresh)), asking.node, card("Acts of operators", table.node)], close: asking.close };
+    return { nodes: [head("Audit", field("Show", kind), button("Refresh", asking.refresh)), asking.node, card("Acts of operators", table.node)], refresh: asking.refresh, close: asking.close };
   },
 };

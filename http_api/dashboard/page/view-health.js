@@ -21,7 +21,7 @@ export const health = {
       status.replaceChildren(pill(answer.status, kind), " ", word);
       list.replaceChildren(...[...answer.checks].sort((a, b) => a.ok - b.ok).map(check));
     }, 10);
-    return { nodes: [head("Health", button("Look again", asking.refresh)), asking.node, card("Findings", status, list)], close: asking.close };
+    return { nodes: [head("Health", button("Look again", asking.refresh)), asking.node, card("Findings", status, list)], refresh: asking.refresh, close: asking.close };
   },
 };
 

@@ -27,7 +27,7 @@ export const keys = {
     ], { key: ({ name, origin }) => `${origin}/${name}`, empty: "There is no key beside the master key.", bound: 1000 });
     const asking = polling(() => api.get("keys"), ({ keys: found }) => table.update(found), REFRESH_SECONDS);
     const make = button("New key …", () => create(api, asking.refresh), { class: "primary" });
-    return { nodes: [head("Keys", make), asking.node, card("Keys that hold", table.node)], close: asking.close };
+    return { nodes: [head("Keys", make), asking.node, card("Keys that hold", table.node)], refresh: asking.refresh, close: asking.close };
   },
 };
 

@@ -26,11 +26,12 @@ export const usage = {
       for (const { day: name, executions } of days) sums.set(name, (sums.get(name) ?? 0) + executions);
       chart.update([...sums.values()]);
       [first.textContent, last.textContent] = [named[0] ?? "", named.at(-1) ?? ""];
-      whole.textContent = `${count([...sums.values()].reduce((sum, value) => sum + value, 0))} executions${days.length < MOST ? "" : " of the busiest part: narrow the days"}`;
+      const whole_sum = [...sums.values()].reduce((sum, value) => sum + value, 0);
+      whole.textContent = `${count(whole_sum)} ${whole_sum === 1 ? "execution" : "executions"}${days.length < MOST ? "" : " of the busiest part: narrow the days"}`;
       table.update([...days].sort((a, b) => b.day.localeCompare(a.day) || b.executions - a.executions));
     }, 30);
     const tools = [field("From", from), field("To", to), field("Tenant", tenant), button("Refresh", asking.refresh)];
-    return { nodes: [head("Usage", ...tools), asking.node, card("Executions by day", figure(chart, first, whole, last)), card("By caller", table.node)], close: asking.close };
+    return { nodes: [head("Usage", ...tools), asking.node, card("Executions by day", figure(chart, first, whole, last)), card("By caller", table.node)], refresh: asking.refresh, close: asking.close };
   },
 };
 
