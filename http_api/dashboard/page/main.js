@@ -24,11 +24,14 @@ let signedIn = null;
 
 /** What one signing in brings, and ends with it. */
 class Operator {
-  constructor(key) {
+  /** `role`: of the process that is looked at: `all` or `gateway`. */
+  constructor(key, role) {
+    this.role = role;
     // An answer to who has signed out by then says nothing about who has signed in since.
     this.api = new Api(key, (refusal) => signedIn === this && signOut(`Signed out: ${refusal.message}`));
     this.feed = new Feed(this.api);
     this.view = null;
+    this.cut = false;
     this.timers = [];
   }
 
@@ -70,16 +73,17 @@ async function signIn(event) {
   const submit = byId("sign-in").querySelector("button");
   say(null);
   if (!/^[\x21-\x7e]+$/.test(key)) return say({ message: "A key is a word of plain characters without spaces." });
+  let seen;
   submit.disabled = true;
   try {
-    await new Api(key).get("overview");
+    seen = await new Api(key).get("overview");
   } catch (refusal) {
     return say(refusal);
   } finally {
     submit.disabled = false;
   }
   input.value = "";
-  signedIn = new Operator(key);
+  signedIn = new Operator(key, seen.role);
   byId("door").hidden = true;
   byId("app").hidden = false;
   signedIn.begin();
@@ -111,13 +115,17 @@ function drawFrame(operator) {
   const { overview: now, state } = feed;
   if (now) {
     const age = Number.isFinite(now.started_at) ? `, up ${span(feed.now() - now.started_at)}` : "";
-    byId("who").replaceChildren(foreign(now.name || now.role), ` · ${plain(now.role)} ${plain(now.version)} · policy `, foreign(now.policy), age);
+    const role = now.role === "all" ? "" : `${plain(now.role)} `;
+    byId("who").replaceChildren(foreign(now.name || now.role), ` · ${role}${plain(now.version)} · policy `, foreign(now.policy), el("span", { class: "spare" }, age));
   }
   const [word, kind] = { live: ["Live", "good"], connecting: ["Connecting", ""], waiting: ["Disconnected", "bad"] }[state.kind];
   const live = byId("live-pill");
   if (live.textContent !== word) {
     live.textContent = word;
     live.className = `pill ${kind}`;
+    // What a view asked for meanwhile was not answered.
+    if (state.kind === "live" && operator.cut) operator.view?.refresh?.();
+    operator.cut = state.kind !== "live" && (operator.cut || state.kind === "waiting");
     if (state.kind !== "connecting") announce(state.kind === "live" ? "Connected" : "Disconnected from the daemon");
     drawHealth(operator);
   }

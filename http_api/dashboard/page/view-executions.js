@@ -15,8 +15,8 @@ export const executions = {
   id: "executions",
   title: "Executions",
   note: ({ running }) => (running.size ? String(running.size) : ""),
-  open({ api, feed }) {
-    const wanted = el("input", { type: "search", name: "filter", placeholder: "user, tenant, language, session …", on: { input: () => draw(true) } });
+  open({ api, feed, role }) {
+    const wanted = el("input", { type: "search", name: "filter", placeholder: "user, tenant, session …", on: { input: () => draw(true) } });
     const outcome = choice("outcome", [["", "every outcome"], ...Object.entries(OUTCOMES).map(([name, { word }]) => [name, word])], () => draw(true));
     const hold = button("Pause", () => {
       const held = hold.getAttribute("aria-pressed") !== "true";
@@ -32,15 +32,16 @@ export const executions = {
       const held = hold.getAttribute("aria-pressed") === "true";
       const fits = filter(wanted.value, outcome.value);
       const now = feed.now();
-      running.update([...feed.running.values()].filter(filter(wanted.value, "")).map((record) => ({ ...record, elapsed: now - record.began_at })));
+      if (feed.overview) running.update([...feed.running.values()].filter(filter(wanted.value, "")).map((record) => ({ ...record, elapsed: now - record.began_at })));
       if (!held) frozen = [...feed.recent.values()].reverse();
-      if (!held || asked) ended.update(frozen.filter(fits));
-      told.textContent = `The latest ${count(frozen.length)} are looked at${feed.missed ? `; ${count(feed.missed)} events came faster than this page reads, and are not all here` : ""}.`;
+      if (feed.looked && (!held || asked)) ended.update(frozen.filter(fits));
+      told.textContent = `${frozen.length === 1 ? "The latest is" : `The latest ${count(frozen.length)} are`} looked at${feed.missed ? `; ${count(feed.missed)} events came faster than this page reads, and are not all here` : ""}.`;
     };
     const close = feed.subscribe(() => draw());
     draw();
+    const share = role === "gateway" ? el("p", { class: "muted" }, "These came through this gateway; other gateways show theirs.") : null;
     const tools = [field("Filter", wanted), field("Outcome", outcome), hold];
-    const nodes = [head("Executions", ...tools), card("Running and waiting", running.node), card("Ended", ended.node, told)];
+    const nodes = [head("Executions", ...tools), ...(share ? [share] : []), card("Running and waiting", running.node), card("Ended", ended.node, told)];
     return { nodes, close };
   },
 };

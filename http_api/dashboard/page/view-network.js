@@ -14,7 +14,8 @@ const REFRESH_SECONDS = 5;
 export const network = {
   id: "network",
   title: "Network",
-  open({ api }) {
+  open({ api, role }) {
+    if (role === "gateway") return ofFleet(api);
     let known = [];
     const state = el("p", { class: "muted" });
     const sets = makeRuleSets(api, () => rules.refresh());
@@ -45,9 +46,23 @@ export const network = {
       card("Rules", sets.node),
       card("Log", el("div", { class: "tools" }, field("Show", verdict)), records.node),
     ];
-    return { nodes, close: () => [rules, log].forEach(({ close }) => close()) };
+    return { nodes, refresh: changed, close: () => [rules, log].forEach(({ close }) => close()) };
   },
 };
+
+/** Say what a gateway knows: whether there is a network. Rules and log are where the proxies are. */
+function ofFleet(api) {
+  const state = el("p", { class: "muted" });
+  const asking = polling(() => api.get("egress"), ({ enabled }) => {
+    state.textContent = enabled ? "Sandboxes of this policy have a network." : "The policy in force gives no sandbox a network.";
+  }, REFRESH_SECONDS);
+  const told = [
+    el("p", { class: "known" }, "This is a gateway. The rules of a fleet's network are files, the same on every worker: change them there, and they hold at once."),
+    el("p", {}, "What was allowed and refused is written where it is decided. On a worker ", el("code", {}, "gaoler egress log --refused"), " shows it, and ",
+      el("code", {}, "gaoler egress suggest"), " the rules that would allow it."),
+  ];
+  return { nodes: [head("Network"), state, asking.node, card("Rules and log", ...told)], refresh: asking.refresh, close: asking.close };
+}
 
 /** Put refusals of the same thing together; the latest speaks for all. */
 export function grouped(records) {
@@ -80,7 +95,8 @@ function numbered(records) {
 }
 
 function target({ host, port, path }) {
-  return el("span", { class: "mono" }, foreign(host), port ? `:${port}` : "", path ? foreign(path) : null);
+  // A line may break before the port, not in it.
+  return el("span", { class: "mono" }, foreign(host), port ? [el("wbr"), el("span", { class: "whole" }, `:${port}`)] : null, path ? foreign(path) : null);
 }
 
 function refusedTable(api, known, changed) {

@@ -13,15 +13,15 @@ const STEPS = {
 export const overview = {
   id: "overview",
   title: "Overview",
-  open({ feed }) {
-    const tiles = makeTiles();
+  open({ feed, role }) {
+    const tiles = makeTiles(role);
     const load = loadChart();
     const minutes = barChart((values) =>
       `Executions of each minute of the last hour: ${values.at(-1) ?? 0} in the latest, at most ${Math.max(0, ...values)}`);
     const [now, most] = [el("span"), el("span")];
     const latencies = latencyTable();
     const outcomes = outcomeTable();
-    const pools = poolTable();
+    const pools = poolTable(role);
     const draw = () => {
       const { overview: seen, samples } = feed;
       if (!seen) return;
@@ -53,7 +53,7 @@ export const overview = {
   },
 };
 
-function makeTiles() {
+function makeTiles(role) {
   const node = el("dl", { class: "tiles" });
   const tile = (name, meter = null) => {
     const value = el("dd");
@@ -67,7 +67,9 @@ function makeTiles() {
   const used = gauge();
   const say = {
     running: tile("Running", used), waiting: tile("Waiting"), live: tile("Live sessions"), done: tile("Executions"),
-    cpu: tile("CPU time"), memory: tile("Memory free"), disk: tile("Disk free"), shedding: tile("Short of"),
+    cpu: tile("CPU time"),
+    // A gateway runs nothing that could want of its host.
+    ...(role === "gateway" ? {} : { memory: tile("Memory free"), disk: tile("Disk free"), shedding: tile("Short of") }),
   };
   const update = ({ load = {}, totals = {} }) => {
     const { shedding = [] } = load;
@@ -77,6 +79,7 @@ function makeTiles() {
     say.live(count(load.live_sessions), load.programs_waiting ? `${count(load.programs_waiting)} wait for tools` : "");
     say.done(count(totals.executions), "since the start");
     say.cpu(seconds(totals.cpu_seconds), Number.isFinite(load.cpu_percent) ? `${Math.round(load.cpu_percent)} % now` : "");
+    if (role === "gateway") return;
     say.memory(bytes(load.memory_free_bytes));
     say.disk(bytes(load.disk_free_bytes));
     say.shedding(shedding.length ? shedding.join(", ") : "nothing", shedding.length ? "new work is refused" : "");
@@ -86,7 +89,7 @@ function makeTiles() {
 
 function latencyTable() {
   return new Table("Latency by phase", [
-    { title: "Phase", show: ({ step }) => STEPS[step] },
+    { title: "Phase", kind: "name", show: ({ step }) => STEPS[step] },
     { title: "p50", kind: "number", show: ({ p50 }) => seconds(p50) },
     { title: "p95", kind: "number", show: ({ p95 }) => seconds(p95) },
     { title: "p99", kind: "number", show: ({ p99 }) => seconds(p99) },
@@ -97,7 +100,7 @@ function latencyTable() {
 
 function outcomeTable() {
   return new Table("Outcomes", [
-    { title: "Outcome", show: ({ outcome }) => OUTCOMES[outcome]?.word ?? outcome },
+    { title: "Outcome", kind: "name", show: ({ outcome }) => OUTCOMES[outcome]?.word ?? outcome },
     { title: "Count", kind: "number", show: (row) => count(row.number) },
     { title: "Part", kind: "number", show: ({ part }) => `${part < 0.01 && part > 0 ? "<1" : Math.round(part * 100)} %` },
   ], { key: ({ outcome }) => outcome, empty: "Nothing has been executed yet.", narrow: true });
@@ -108,12 +111,12 @@ function rows(outcomes) {
   return Object.entries(outcomes).sort(([, a], [, b]) => b - a).map(([outcome, number]) => ({ outcome, number, part: number / whole }));
 }
 
-function poolTable() {
+function poolTable(role) {
   return new Table("Sandboxes that wait", [
     { title: "Policy", show: ({ policy }) => foreign(policy) },
     { title: "Profile", show: ({ profile }) => profile ?? "bare" },
     { title: "Waiting", kind: "number", show: ({ waiting }) => count(waiting) },
     { title: "Floor", kind: "number", show: ({ floor }) => count(floor) },
     { title: "Ceiling", kind: "number", show: ({ ceiling }) => count(ceiling) },
-  ], { key: ({ policy, profile }) => `${policy}/${profile}`, empty: "No sandboxes are kept ready here.", narrow: true });
+  ], { key: ({ policy, profile }) => `${policy}/${profile}`, empty: role === "gateway" ? "The sandboxes of a fleet wait at its workers." : "No sandboxes are kept ready here.", narrow: true });
 }

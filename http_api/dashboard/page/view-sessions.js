@@ -18,6 +18,7 @@ export const sessions = {
     const tenant = el("input", { type: "search", name: "tenant", on: { change: () => first() } });
     const user = el("input", { type: "search", name: "user", on: { change: () => first() } });
     let pages = 1;
+    let shown = 0;
     const fetchPages = async () => {
       const found = [];
       let after = "";
@@ -29,22 +30,28 @@ export const sessions = {
       }
       return { found, next: after };
     };
-    const more = button("Show more", () => {
+    const more = button("Show more", async () => {
+      const before = shown;
       pages += 1;
-      asking.refresh();
+      await asking.refresh();
+      if (shown <= before) return;
+      announce(`${count(shown)} sessions are shown`);
+      // The button may be gone: on from where one was.
+      if (more.hidden) table.focusRow(before);
     });
+    const foot = el("p", { hidden: true }, more);
     const table = sessionTable(api, () => asking.refresh());
     const asking = polling(fetchPages, ({ found, next }) => {
       table.update(found);
-      more.hidden = !next;
+      shown = found.length;
+      more.hidden = foot.hidden = !next;
     }, REFRESH_SECONDS);
-    more.hidden = true;
     const first = () => {
       pages = 1;
       asking.refresh();
     };
     const tools = [field("Tenant", tenant), field("User", user), button("Refresh", asking.refresh)];
-    return { nodes: [head("Sessions", ...tools), asking.node, card("Sessions with files", table.node, el("p", {}, more))], close: asking.close };
+    return { nodes: [head("Sessions", ...tools), asking.node, card("Sessions with files", table.node, foot)], refresh: asking.refresh, close: asking.close };
   },
 };
 
@@ -57,7 +64,7 @@ function sessionTable(api, changed) {
     { title: "Ends in", show: ({ expires_at: at }) => until(at) },
     { title: "Files", kind: "number", show: ({ files }) => count(files) },
     { title: "Size", kind: "number", show: ({ size_bytes: size }) => bytes(size) },
-    { title: "Interpreter", show: ({ live, processes }) => (live ? pill(processes ? `lives, ${count(processes)} processes` : "lives", "good") : "") },
+    { title: "Interpreter", show: ({ live, processes }) => (live === null ? el("span", { class: "muted small" }, "its worker knows") : live ? pill(processes ? `lives, ${count(processes)} processes` : "lives", "good") : "") },
     { title: "What can be done", kind: "actions", make: (current) => [files(api, current), " ", drop(api, current, changed)] },
   ], { key: ({ id }) => id, empty: "No session has files, or none that fits.", bound: 1000 });
 }

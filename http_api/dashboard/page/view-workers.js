@@ -11,16 +11,16 @@ const TITLE = { name: "Name", address: "Address", state: "State", status: "Statu
 export const workers = {
   id: "workers",
   title: "Workers",
-  open({ api, feed }) {
+  open({ api, role }) {
     const list = el("div", { class: "columns" });
     let before = "";
     const asking = polling(() => api.get("workers"), ({ workers: found }) => {
       const now = JSON.stringify(found);
       if (now === before) return;
       before = now;
-      list.replaceChildren(...(found.length ? found.map((each) => worker(api, each, feed.overview?.role !== "all", asking.refresh)) : [el("p", { class: "empty" }, "There is no worker: nothing can be executed.")]));
+      list.replaceChildren(...(found.length ? found.map((each) => worker(api, each, role !== "all", asking.refresh)) : [el("p", { class: "empty" }, "There is no worker: nothing can be executed.")]));
     }, 5);
-    return { nodes: [head("Workers", button("Refresh", asking.refresh)), asking.node, list], close: asking.close };
+    return { nodes: [head("Workers", button("Refresh", asking.refresh)), asking.node, list], refresh: asking.refresh, close: asking.close };
   },
 };
 
