@@ -11,7 +11,7 @@ from typing import Final
 from supervisor.errors import ConfigurationError
 from supervisor.logs.lossy import LossyHandler
 
-_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FLAGS: Final = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def open_log_file(path: Path, owner: int) -> int:
@@ -73,14 +73,20 @@ class RotatingFile(LossyHandler):
         self._most = file_bytes
         self._kept = kept
         self._size = os.fstat(fd).st_size
+        self._torn = bool(self._size) and os.pread(fd, 1, self._size - 1) != b"\n"
+        """The last line is not whole: who wrote it was killed, or a full disk took a part of it."""
 
     def write(self, record: logging.LogRecord) -> None:
         """Write a line."""
         line = f"{self.format(record)}\n".encode("utf-8", "backslashreplace")
         if self._size and self._size + len(line) > self._most:
             self._put_aside()
+        if self._torn:
+            line = b"\n" + line
         # One call: of a line that does not fit on the disk there may be a part, but never two in one.
-        self._size += os.write(self._fd, line)
+        written = os.write(self._fd, line)
+        self._size += written
+        self._torn = written != len(line)
 
     def _put_aside(self) -> None:
         self._size = 0
@@ -96,7 +102,7 @@ class RotatingFile(LossyHandler):
         except OSError:
             return
         os.close(self._fd)
-        self._fd = fresh
+        self._fd, self._torn = fresh, False
 
     def close(self) -> None:
         """Close the file."""

@@ -184,6 +184,14 @@ def test_with_none_kept_it_begins_anew_and_an_old_file_counts(directory: Path, l
     assert (directory / "g.log").read_text() == "next\n"
 
 
+def test_a_line_after_one_that_was_cut_off_is_a_line_of_its_own(directory: Path, log: logging.Logger) -> None:
+    directory.mkdir(mode=0o700)
+    (directory / "g.log").write_text("whole\nhal")
+    log.addHandler(rotating(directory, 1000, 1))
+    log.info("next")
+    assert (directory / "g.log").read_text() == "whole\nhal\nnext\n"
+
+
 def test_a_file_that_cannot_be_put_aside_is_written_on(directory: Path, log: logging.Logger) -> None:
     (directory / "g.log.1").mkdir(parents=True)
     directory.chmod(0o700)
