@@ -124,7 +124,7 @@ def load_oauth_keys(path: Path) -> dict[str, OAuthKey]:
     """
     try:
         keys = jwt.PyJWKSet.from_json(path.read_text(encoding="utf-8")).keys
-    except (OSError, ValueError, jwt.PyJWTError) as error:
+    except (OSError, ValueError, AttributeError, jwt.PyJWTError) as error:
         raise ConfigurationError(f"{path}: not a key set: {error}", field="mcp.oauth_jwks") from None
     found: dict[str, OAuthKey] = {}
     for each in keys:

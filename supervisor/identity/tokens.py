@@ -252,7 +252,7 @@ def _from_pem(path: Path) -> PublicKey:
 def _from_jwks(path: Path) -> list[tuple[str, PublicKey]]:
     try:
         keys = jwt.PyJWKSet.from_json(path.read_text(encoding="utf-8")).keys
-    except (OSError, ValueError, jwt.PyJWTError) as error:
+    except (OSError, ValueError, AttributeError, jwt.PyJWTError) as error:
         raise ConfigurationError(f"{path}: not a key set: {error}", field="jwt.jwks") from None
     if any(key.key_id is None for key in keys):
         raise ConfigurationError(f"{path}: a key has no kid", field="jwt.jwks")

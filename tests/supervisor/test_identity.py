@@ -169,7 +169,9 @@ def test_public_keys_come_from_a_file_a_directory_and_a_set(tmp_path: Path) -> N
         assert verifier.verify(token({"kid": kid}, key, algorithm)).user == "u1"
 
 
-@pytest.mark.parametrize("what", ["missing", "private", "short", "curve", "text", "twice", "empty directory", "no set"])
+@pytest.mark.parametrize(
+    "what", ["missing", "private", "short", "curve", "text", "twice", "empty directory", "no set", "a list"]
+)
 def test_keys_that_cannot_be_used_refuse_to_start(tmp_path: Path, what: str) -> None:
     pem = tmp_path / "k.pem"
     directory = jwks = None
@@ -191,6 +193,10 @@ def test_keys_that_cannot_be_used_refuse_to_start(tmp_path: Path, what: str) -> 
         case "no set":
             pem.write_bytes(public_pem(ED))
             jwks = pem
+        case "a list":
+            pem.write_bytes(public_pem(ED))
+            jwks = tmp_path / "set.json"
+            jwks.write_text("[]")
     with pytest.raises(ConfigurationError):
         load_public_keys(pem=pem, kid="k", directory=directory, jwks=jwks)
 
