@@ -62,10 +62,11 @@ def examine(settings: Settings, tell: Callable[[str], None] = lambda _what: None
         _network,
         _microvm,
         _stores,
+        _operation,
         _sandbox,
     )
     if settings.fleet.role == "gateway":
-        checks = (_policies, _disk, _stores)
+        checks = (_policies, _disk, _stores, _operation)
     findings: list[Finding] = []
     for check in checks:
         tell(check.__name__.strip("_").replace("_", " "))
@@ -296,6 +297,12 @@ def _stores(settings: Settings) -> Iterator[Finding]:
     from supervisor.doctor_stores import examine_stores
 
     yield from examine_stores(settings)
+
+
+def _operation(settings: Settings) -> Iterator[Finding]:
+    from supervisor.doctor_operation import examine_operation
+
+    yield from examine_operation(settings)
 
 
 def _sandbox(settings: Settings) -> Iterator[Finding]:

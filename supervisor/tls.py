@@ -169,7 +169,7 @@ def shown_directories(settings: Settings) -> list[Path]:
     """
     files, found = tls_files(settings), set[Path]()
     for name, path in files.paths if files is not None else ():
-        for each in _hops(path):
+        for each in hops(path):
             if len(each.parent.parts) < _SHALLOWEST:
                 raise ConfigurationError(
                     f"{name}: {each} lies in {each.parent}, of which the daemon would see all: "
@@ -180,12 +180,12 @@ def shown_directories(settings: Settings) -> list[Path]:
     return sorted(each for each in found if each.is_dir())
 
 
-def _hops(path: Path) -> list[Path]:
+def hops(path: Path) -> list[Path]:
     """Follow the links of a file one by one; Let's Encrypt's lead into another directory."""
-    hops = [Path(os.path.normpath(path))]
-    while hops[-1].is_symlink() and len(hops) < MAX_LINKS:
-        hops.append(Path(os.path.normpath(hops[-1].parent / hops[-1].readlink())))
-    return [*hops, path.resolve()]
+    found = [Path(os.path.normpath(path))]
+    while found[-1].is_symlink() and len(found) < MAX_LINKS:
+        found.append(Path(os.path.normpath(found[-1].parent / found[-1].readlink())))
+    return [*found, path.resolve()]
 
 
 def _check_file(name: str, path: Path) -> None:

@@ -117,7 +117,8 @@ def receiver_of(settings: TracingSettings) -> Receiver:
         host=parts.hostname or "",
         port=parts.port or PORTS[parts.scheme],
         path=parts.path.rstrip("/") or PATH,
-        headers={name: value for name, _, value in headers},
+        # A space at the end is no part of a header, and an error about it would repeat the secret.
+        headers={name: value.strip() for name, _, value in headers},
         tls=tls,
         seconds=settings.seconds,
     )
