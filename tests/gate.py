@@ -1,7 +1,8 @@
 """The whole suite, folder by folder, on as many processors as there are: ``python -m tests.gate``.
 
 Most tests wait for processes of their own, so one pytest leaves half of a machine idle. Each folder is one pytest, whose
-output is shown when it ends; what looks at the whole host comes last, alone. Arguments are passed on to each.
+output is shown when it ends; what looks at the whole host comes last, alone. Arguments are passed on to each. Reports and
+pictures are left in ``build/artefacts`` (:mod:`tests.artefacts`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tests import artefacts
 
 TESTS: Final = Path(__file__).parent
 ALONE: Final = "whole_host"
@@ -59,10 +62,11 @@ def parts() -> list[str]:
     ]
 
 
-def run(name: str, targets: list[str], marker: str, more: list[str]) -> Run:
-    """Run one pytest to its end."""
+def run(name: str, targets: list[str], marker: str, report: Path, more: list[str]) -> Run:
+    """Run one pytest to its end; what it found is in ``report``, too."""
     began = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-m", marker, "-o", f"cache_dir=.cache/pytest/{name}", *more, *targets]
+    options = ["-m", marker, "-o", f"cache_dir=.cache/pytest/{name}", f"--junitxml={report}"]
+    command = [sys.executable, "-m", "pytest", *options, *more, *targets]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
     )
@@ -83,20 +87,22 @@ def show(ended: Run, lock: threading.Lock) -> None:
 def main(more: list[str]) -> int:
     """Run everything; give the status for the shell."""
     began, lock, ended = time.monotonic(), threading.Lock(), []
+    reports = artefacts.begin()
     workers = max(2, min(8, len(os.sched_getaffinity(0))))
 
     def one(name: str) -> None:
-        done = run(name, [str(TESTS / name)], f"not {ALONE}", more)
+        done = run(name, [str(TESTS / name)], f"not {ALONE}", reports / f"{name}.xml", more)
         show(done, lock)
         ended.append(done)
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(one, parts()))
-    alone = run("alone", [str(TESTS)], ALONE, more)
+    alone = run("alone", [str(TESTS)], ALONE, reports / "alone.xml", more)
     show(alone, lock)
     ended.append(alone)
     failed = [each.name for each in ended if each.failed]
     print(f"\n{len(ended)} parts on {workers} processors in {time.monotonic() - began:.0f} s")
+    print(f"reports and pictures: {artefacts.write_index()}")
     print(f"FAILED: {', '.join(sorted(failed))}" if failed else "all passed")
     return 1 if failed else 0
 

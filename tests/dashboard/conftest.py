@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,15 @@ CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ("--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
 """As root it has no sandbox of its own; it sees no other page than ours. Whatever it may want of the world by itself, no name
 leads anywhere."""
+LAST = "test_each_picture_that_is_named_was_drawn"
+BEGAN = time.time()
+"""When this run began: pictures of earlier ones do not count."""
 RULES = '[[rule]]\nname = "web"\nhosts = ["www.example.org"]\nreason = "the only one"\n'
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What looks at the pictures comes after those that draw them."""
+    items.sort(key=lambda item: item.name == LAST)
 
 
 @pytest.fixture(scope="package")

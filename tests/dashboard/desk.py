@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,12 +12,13 @@ from typing import Any
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from tests.daemon import ADMIN_KEY, ROOT, Daemon
+from tests.artefacts import SCREENSHOTS
+from tests.daemon import ADMIN_KEY, Daemon
+from tests.dashboard.screenshots import ALL, PARTS
 
-PICTURES = Path(os.environ.get("GAOLER_TEST_SCREENSHOT_DIR", ROOT / "build" / "screenshots"))
-"""Kept by who runs the tests, to be looked at."""
+__all__ = ["PARTS", "REFUSED", "Desk", "open_desk"]
+
 PATIENCE_MS = 30_000.0
-PARTS = ("Overview", "Executions", "Sessions", "Network", "Keys", "Usage", "Workers", "Audit", "Health")
 SERIOUS = ("serious", "critical")
 
 REFUSED = """
@@ -71,8 +71,10 @@ class Desk:
         expect(self.page.locator("dialog")).to_have_count(0)
 
     def picture(self, name: str) -> Path:
-        PICTURES.mkdir(parents=True, exist_ok=True)
-        path = PICTURES / f"{name}.png"
+        """Keep a picture of what is seen; of no other name than those that are expected to be there."""
+        assert name in ALL, f"{name} is not named in tests/dashboard/screenshots.py"
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        path = SCREENSHOTS / f"{name}.png"
         self.page.screenshot(path=path)
         return path
 
