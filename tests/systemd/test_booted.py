@@ -62,7 +62,7 @@ def _pip(machine: Machine, version: str) -> None:
 def _mcp(machine: Machine, code: str, session: str = "") -> dict[str, Any]:
     for _ in range(ATTEMPTS):
         result = json.loads(machine.run(f"{ASK} mcp '{code}' {session}").splitlines()[-1])
-        # As in _await_sandboxes; nothing of the code has run when this is said.
+        # As in _await_sandboxes: what is asked for here may be done twice.
         if "the server's fault, not the program's: try again" not in json.dumps(result):
             break
     assert not result.get("isError"), result
