@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,24 @@ def test_a_key_is_not_said_to_a_stranger_who_listens_where_the_daemon_should() -
     assert done.returncode == 69
     assert "uid 65534" in done.stderr
     assert stranger.communicate()[0].strip() == "nothing"
+
+
+@pytest.mark.root
+def test_a_key_is_not_said_to_a_stranger_at_a_unix_socket_either() -> None:
+    heard = (
+        "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ns.bind(sys.argv[1])\ns.listen()\nprint('listens',flush=True)\n"
+        "c=s.accept()[0]\nprint(c.recv(65536).decode() or 'nothing')"
+    )
+    with tempfile.TemporaryDirectory(prefix="gt-") as directory:
+        os.chown(directory, 65_534, 65_534)
+        path = f"{directory}/s"
+        stranger = subprocess.Popen([sys.executable, "-c", heard, path], user=65_534, stdout=subprocess.PIPE, text=True)
+        assert stranger.stdout is not None
+        assert stranger.stdout.readline() == "listens\n"
+        done = gaoler("status", GAOLER_BIND=f"unix:{path}", GAOLER_ADMIN_KEY="admin-key-0123456789abcdef")
+        assert done.returncode == 69
+        assert "uid 65534" in done.stderr
+        assert stranger.communicate()[0].strip() == "nothing"
 
 
 def test_who_listens_is_read_from_the_kernels_table() -> None:

@@ -124,6 +124,17 @@ def test_every_hardening_line_has_its_reason() -> None:
             assert above.startswith("#") or re.match(r"(Capab|Protect|Restrict)", above), (name, lines[index])
 
 
+def test_only_our_own_reload_runs_outside_of_what_a_unit_is_held_by() -> None:
+    """A line that begins with + or ! is run with all of root's rights, whatever the unit says."""
+    for name in SECTIONED:
+        lines = (UNITS / name).read_text().splitlines()
+        free = [line for line in lines if re.match(r"Exec[A-Za-z]*=[-@:|]*[+!]", line)]
+        role = {"gaoler-gateway.service": " --role gateway", "gaoler-worker.service": " --role worker"}.get(name, "")
+        ours = f"/opt/gaoler/bin/gaoler reload --pid $MAINPID{role}"
+        wanted = [f"ExecReload=+/usr/bin/env CREDENTIALS_DIRECTORY=%d {ours}"] if name.endswith(".service") else []
+        assert free == wanted, name
+
+
 def test_a_worker_is_held_as_an_embedded_daemon_is() -> None:
     def service(name: str) -> list[str]:
         lines = (UNITS / name).read_text().partition("[Service]")[2].splitlines()

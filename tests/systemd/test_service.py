@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from supervisor.errors import ConfigurationError
 from supervisor.service.given import take_service
 from supervisor.service.notify import open_notifier
+from supervisor.service.reload import leave_file, told_file
 from supervisor.settings import Settings
 from supervisor.settings_loading import load
 from tests.daemon import GAOLER, KEY, ROOT, Daemon, eventually, started
@@ -168,6 +170,45 @@ def test_a_reload_takes_other_keys_and_rules_and_says_what_needs_a_restart(manag
     assert _reload(managed).returncode == 78
     assert _executes(daemon, other)
     daemon.stop()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("planted", ["link", "dangling link", "pipe", "hard link", "file"])
+@pytest.mark.parametrize("name", ["reload-all.json", ".reload-all.json.new"])
+def test_what_a_captured_daemon_puts_in_the_way_of_a_reload_leads_root_nowhere(
+    tmp_path: Path, planted: str, name: str
+) -> None:
+    """Root writes into a directory in which the daemon may have put anything."""
+    secret, data = tmp_path / "secret", tmp_path / "data"
+    secret.write_text("root's")
+    data.mkdir()
+    trap = data / name
+    match planted:
+        case "link":
+            trap.symlink_to(secret)
+        case "dangling link":
+            trap.symlink_to(tmp_path / "made")
+        case "pipe":
+            os.mkfifo(trap)
+        case "hard link":
+            os.link(secret, trap)
+        case _:
+            trap.write_text("older")
+    path = told_file(data, "all")
+    leave_file(path, b"told", 199_999)
+    found = path.lstat()
+    assert (stat.S_IFMT(found.st_mode), stat.S_IMODE(found.st_mode), found.st_uid) == (stat.S_IFREG, 0o600, 199_999)
+    assert path.read_bytes() == b"told"
+    assert (secret.read_text(), secret.stat().st_uid, (tmp_path / "made").exists()) == ("root's", 0, False)
+    assert [each.name for each in data.iterdir()] == ["reload-all.json"]
+
+
+@pytest.mark.root
+def test_a_directory_in_the_way_of_a_reload_fails_it_with_a_word(tmp_path: Path) -> None:
+    (tmp_path / ".reload-all.json.new").mkdir()
+    with pytest.raises(ConfigurationError) as refused:
+        leave_file(told_file(tmp_path, "all"), b"told", 199_999)
+    assert refused.value.field == "reload"
 
 
 def _executes(daemon: Daemon, key: str) -> bool:
