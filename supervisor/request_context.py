@@ -39,10 +39,13 @@ def begin_request(
     """Have this task, and what it starts from now on, work for a request.
 
     An id of the caller's is taken if it is 1 to 128 characters of ``A-Za-z0-9._-``; otherwise one is made. What
-    ``traceparent`` says is checked by whoever reads it; a ``tracestate`` that breaks the standard is dropped here.
+    ``traceparent`` says is checked by whoever reads it, but it is printable ASCII, for it is in records and messages. A
+    ``tracestate`` that breaks the standard is dropped here.
     """
     given = request_id if request_id is not None and _REQUEST_ID.fullmatch(request_id) else new_id()
-    context = RequestContext(given, (traceparent or "")[:256], read_tracestate(tracestate or ""))
+    place = (traceparent or "")[:256]
+    plain = place if place.isascii() and place.isprintable() else ""
+    context = RequestContext(given, plain, read_tracestate(tracestate or ""))
     _current.set(context)
     _session.set(None)
     return context

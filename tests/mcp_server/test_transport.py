@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.daemon import KEY, Daemon, daemon_with
+from tests.daemon import ADMIN_KEY, KEY, Daemon, daemon_with
 from tests.mcp import events, initialize, post
 
 pytestmark = pytest.mark.root
@@ -270,6 +270,22 @@ def test_the_newer_era_asks_for_log_messages_in_each_request(daemon: Daemon) -> 
         message["params"]["_meta"] = meta | ({"io.modelcontextprotocol/logLevel": level} if level else {})
         body = post(daemon, message, headers=newer).body
         assert body.count(b"notifications/message") == expected, body[:500]
+
+
+def test_half_a_character_in_a_place_of_a_trace_breaks_no_record(daemon: Daemon) -> None:
+    """What is no text can be said in JSON (a lone surrogate), and can be written nowhere."""
+    message = call("execute_code", code="print(1)", language="python")
+    message["params"]["_meta"] = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "traceparent": "\ud800",
+        "tracestate": "a=\ud800",
+    }
+    newer = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "execute_code"}
+    assert post(daemon, message, headers=newer).status in (200, 400)
+    told = daemon.request("GET", "/v1/admin/executions?state=all", key=ADMIN_KEY)
+    assert told.status == 200, told.body
+    assert "recent" in told.json
 
 
 def test_log_messages_come_at_the_level_that_was_asked_for(daemon: Daemon) -> None:

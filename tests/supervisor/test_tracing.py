@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 import trio
 import trustme
@@ -198,6 +199,15 @@ def test_whatever_comes_nothing_leaves_that_the_grammar_does_not_make(text: str)
         assert key.count("@") <= 1
     # It goes to workers in a message, whose limits it has to keep.
     assert begin_request("r", PARENT, text).tracestate == Origin("r", PARENT, read).tracestate
+
+
+@given(st.text(st.characters(), max_size=300))
+@example("\ud800")
+@example(f"cc-{TRACE}-{SPAN}-01-\x1b[31m")
+def test_a_place_is_in_records_and_messages_and_can_always_be_written_there(text: str) -> None:
+    place = begin_request("r", text, text).traceparent
+    assert msgspec.json.decode(msgspec.json.encode(Origin("r", place)), type=Origin) == Origin("r", place)
+    assert place.isprintable()
 
 
 def test_what_a_trace_carries_goes_with_its_place_and_never_without() -> None:
