@@ -70,8 +70,8 @@ crash: $(VENV)/installed-dev tools
 	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all
 	GAOLER_CRASH=all GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) $(VENV)/bin/python -m pytest tests/crash
 
-# What tests use of Debian beside what the image brings: a C compiler for hostile programs, npm for LibreChat's client, a browser, and
-# an emulator for guests. Its virtiofsd is a part of qemu-system-common until Debian 12, a package of its own since then.
+# What tests use of Debian beside what the image brings: a C compiler for hostile programs, npm for LibreChat's client, a browser,
+# the shells that complete, and an emulator for guests. Its virtiofsd is a part of qemu-system-common until Debian 12, a package of its own since then.
 # redis-tools has the server's program too (redis-check-rdb, by another name); redis-server would start a service, and so
 # would prometheus, of which only promtool is wanted.
 tools:
@@ -80,6 +80,7 @@ tools:
 	@command -v redis-check-rdb >/dev/null || command -v redis-server >/dev/null || { echo "Installing redis-tools ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends redis-tools; }
 	@command -v promtool >/dev/null || test -x .cache/prometheus/promtool || { echo "Fetching promtool ..."; apt-get -qq update && mkdir -p .cache/prometheus && cd .cache/prometheus && apt-get -qq download prometheus && dpkg -x prometheus_*.deb package && mv package/usr/bin/promtool . && rm -r package prometheus_*.deb; }
 	@command -v shellcheck >/dev/null || { echo "Installing shellcheck ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends shellcheck; }
+	@command -v zsh >/dev/null && command -v fish >/dev/null || { echo "Installing zsh, fish ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends zsh fish; }
 	@command -v chromium >/dev/null || { echo "Installing chromium ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends chromium fonts-dejavu-core; }
 
 # The documentation as a site in .cache/site, which needs nobody else's server. The gate builds it too.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.shell_completion import CompletionItem
 
+from supervisor.cli_console import visible
 from supervisor.cli_options import absolute, load_settings
 from supervisor.errors import GaolerError
 
@@ -23,6 +24,25 @@ _EXAMPLE: Final = {
     "zsh": 'eval "$(gaoler completion zsh)"  in ~/.zshrc, after compinit',
     "fish": "gaoler completion fish > ~/.config/fish/completions/gaoler.fish",
 }
+_FISH: Final = """\
+function _gaoler_completion
+    set -l words (commandline -cp | string collect)
+    set -l word (commandline -ct | string collect)
+    for line in (env _GAOLER_COMPLETE=fish_complete COMP_WORDS="$words" COMP_CWORD="$word" gaoler)
+        set -l found (string split --max 1 , -- $line)
+        switch $found[1]
+            case dir
+                __fish_complete_directories $found[2]
+            case file
+                __fish_complete_path $found[2]
+            case plain
+                echo $found[2]
+        end
+    end
+end
+complete --command gaoler --no-files --arguments '(_gaoler_completion)'
+"""
+"""Ours: click's cuts what explains a word at its first comma, and loses a command of several lines."""
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
@@ -39,7 +59,7 @@ def completion(shell: str) -> None:
     assert kind is not None
     root = click.get_current_context().find_root()
     click.echo(f"# {_EXAMPLE[shell]}")
-    click.echo(kind(root.command, {}, "gaoler", "_GAOLER_COMPLETE").source())
+    click.echo(_FISH if shell == "fish" else kind(root.command, {}, "gaoler", "_GAOLER_COMPLETE").source())
 
 
 def _offer(find: Callable[[Settings, click.Context], Iterable[tuple[str, str]]]) -> Complete:
@@ -52,7 +72,9 @@ def _offer(find: Callable[[Settings, click.Context], Iterable[tuple[str, str]]])
             found = list(find(settings, context))
         except (GaolerError, OSError):
             return []
-        return [CompletionItem(name, help=words) for name, words in found if name.startswith(incomplete)]
+        # Reasons of rules are anybody's words: a line break in them would be another word that is offered.
+        fit = [(name, words) for name, words in found if name.isprintable() and name.startswith(incomplete)]
+        return [CompletionItem(name, help=visible(words)) for name, words in fit]
 
     return complete
 
@@ -82,6 +104,12 @@ def _sessions(settings: Settings, context: click.Context) -> Iterable[tuple[str,
 def _executions(settings: Settings, context: click.Context) -> Iterable[tuple[str, str]]:
     for each in _asked(settings, context, f"executions?state=running&limit={MOST}").get("running", ()):
         yield each["id"], f"{each['language']}, {each['user'] or each['credential']}"
+
+
+def _rules(settings: Settings, context: click.Context) -> Iterable[tuple[str, str]]:
+    for each in _asked(settings, context, "egress").get("sets", ()):
+        for number, rule in enumerate(each["written"], 1):
+            yield f"{each['name']}/{rule.get('name') or number}", rule["reason"]
 
 
 def _asked(settings: Settings, context: click.Context, path: str) -> dict[str, Any]:
@@ -115,3 +143,4 @@ complete_keys: Final = _offer(_keys)
 complete_policies: Final = _offer(_policies)
 complete_sessions: Final = _offer(_sessions)
 complete_executions: Final = _offer(_executions)
+complete_rules: Final = _offer(_rules)
