@@ -27,6 +27,13 @@ ADMIN_OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("GET", "/admin/overview"): Operation(
         OPERATOR, "What this process is, and how much it has to do", {200: "Overview"}, None, (401, 403, 409)
     ),
+    ("GET", "/admin/pools"): Operation(
+        OPERATOR,
+        "Pools of cells: how many wait, at least, at most",
+        {200: object_of(["pools"], pools=_many(_named("Pool")))},
+        None,
+        (401, 403, 409),
+    ),
     ("GET", "/admin/health"): Operation(
         OPERATOR, "What is wrong, and what to do about it", {200: "Findings"}, None, (401, 403, 409)
     ),
@@ -113,7 +120,14 @@ ADMIN_OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
         OPERATOR,
         "Add one rule to a set; it holds at once",
         {200: "EgressRuleSet"},
-        egress.AllowBody,
+        egress.RuleBody,
+        (400, 401, 403, 404, 409, 413, 507),
+    ),
+    ("POST", "/admin/egress/remove"): Operation(
+        OPERATOR,
+        "Take the rule that is written so out of a set; what only it allowed is cut",
+        {200: "EgressRuleSet"},
+        egress.RuleBody,
         (400, 401, 403, 404, 409, 413, 507),
     ),
     ("GET", "/admin/audit"): Operation(
@@ -269,6 +283,14 @@ ADMIN_COMPONENTS: Final[dict[str, Any]] = {
         files=NUMBER,
         spent={"type": "object", "additionalProperties": _FIGURE, "description": "seconds by step"},
     ),
+    "Pool": object_of(
+        ["policy", "profile", "waiting", "floor", "ceiling"],
+        policy=TEXT,
+        profile=MAYBE_TEXT,
+        waiting={"type": ["integer", "null"]},
+        floor=NUMBER,
+        ceiling=NUMBER,
+    ),
     "Overview": object_of(
         ["role", "name", "version", "started_at", "now", "policy", "image", "load", "pools", "totals", "latencies"],
         role=TEXT,
@@ -290,16 +312,7 @@ ADMIN_COMPONENTS: Final[dict[str, Any]] = {
             disk_free_bytes=NUMBER,
             shedding=NAMES,
         ),
-        pools=_many(
-            object_of(
-                ["policy", "profile", "waiting", "floor", "ceiling"],
-                policy=TEXT,
-                profile=MAYBE_TEXT,
-                waiting={"type": ["integer", "null"]},
-                floor=NUMBER,
-                ceiling=NUMBER,
-            )
-        ),
+        pools=_many(_named("Pool")),
         totals=object_of(
             ["outcomes", "executions", "cpu_seconds", "output_bytes", "files"],
             outcomes={"type": "object", "additionalProperties": NUMBER},

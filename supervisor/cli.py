@@ -26,6 +26,7 @@ from supervisor.cli_keys import keys
 from supervisor.cli_languages import languages
 from supervisor.cli_logs import logs
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
+from supervisor.cli_records import audit, usage
 from supervisor.cli_run import run
 from supervisor.cli_sessions import sessions
 from supervisor.cli_shell import shell
@@ -235,5 +236,7 @@ main.add_command(completion)
 main.add_command(status)
 main.add_command(top)
 main.add_command(logs)
+main.add_command(usage)
+main.add_command(audit)
 main.add_command(executions)
 main.add_command(sessions)

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from supervisor.cli_completion import complete_policies
+from supervisor.cli_egress_rules import COMMANDS
 from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
 
 
@@ -86,3 +87,7 @@ def egress_suggest(
     with plain_errors():
         settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
         egress_commands.suggest_rules(settings, session, hours, as_json=as_json)
+
+
+for each in COMMANDS:
+    egress.add_command(each)

@@ -10,7 +10,7 @@ import click
 SECTIONS: Final[Mapping[str, Sequence[str]]] = {
     "Begin": ("doctor", "image", "serve", "run", "shell", "mcp"),
     "As a service": ("install", "uninstall", "reload", "settings", "keys", "completion"),
-    "Watch": ("status", "top", "executions", "sessions", "logs"),
+    "Watch": ("status", "top", "executions", "sessions", "usage", "logs", "audit"),
     "What programs have": ("languages", "packages", "egress"),
     "More machines": ("fleet", "workers"),
     "Doubt": ("attack",),

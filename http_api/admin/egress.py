@@ -26,8 +26,8 @@ class EgressBody(Struct, frozen=True, forbid_unknown_fields=True):
     rule: Annotated[list[dict[str, Any]], Meta(max_length=500)]
 
 
-class AllowBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of ``POST /admin/egress/allow``: one rule more for a set."""
+class RuleBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of ``POST /admin/egress/allow`` and ``remove``: a rule more for a set, or the one that is written so."""
 
     set: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
     rule: RuleEntry
@@ -58,8 +58,20 @@ async def log(door: Door, _caller: Caller) -> Response:
 
 async def allow(door: Door, _caller: Caller) -> Response:
     """Answer ``POST /admin/egress/allow``: the rule holds beside the others, before this answers."""
-    body = schemas.decode(await read_capped(request, MAX_RULES_BYTES), AllowBody)
+    name, rule = await _rule()
+    return json_answer(await door.administration.egress.allow(name, rule))
+
+
+async def remove(door: Door, _caller: Caller) -> Response:
+    """Answer ``POST /admin/egress/remove``: what only this rule allowed is cut, before this answers."""
+    name, rule = await _rule()
+    return json_answer(await door.administration.egress.remove(name, rule))
+
+
+async def _rule() -> tuple[str, dict[str, Any]]:
+    """Read a set's name and a rule, and note them as what the act is about."""
+    body = schemas.decode(await read_capped(request, MAX_RULES_BYTES), RuleBody)
     # As it was written: defaults that are not said say nothing.
     said = {name: value for name, value in msgspec.to_builtins(body.rule).items() if value}
     current_act().begin(f"{body.set} {msgspec.json.encode(said).decode()}")
-    return json_answer(await door.administration.egress.allow(body.set, said))
+    return body.set, said

@@ -15,6 +15,11 @@ async def overview(door: Door, _caller: Caller) -> Response:
     return json_answer(await door.administration.overview())
 
 
+async def pools(door: Door, _caller: Caller) -> Response:
+    """Answer ``GET /admin/pools``: the cells that wait, as in the overview."""
+    return json_answer({"pools": await door.administration.process.pools()})
+
+
 async def health(door: Door, _caller: Caller) -> Response:
     """Answer ``GET /admin/health``: what is wrong, and what to do about it."""
     return json_answer(await door.administration.health())

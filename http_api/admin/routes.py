@@ -15,6 +15,7 @@ from supervisor.errors import Forbidden, Unauthenticated, Unsupported
 
 ADMIN_ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", "/admin/overview", executions.overview),
+    ("GET", "/admin/pools", executions.pools),
     ("GET", "/admin/health", executions.health),
     ("GET", "/admin/executions", executions.executions),
     ("GET", "/admin/executions/events", events.events),
@@ -32,6 +33,7 @@ ADMIN_ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("DELETE", "/admin/egress/<name>", egress.drop_egress),
     ("GET", "/admin/egress/log", egress.log),
     ("POST", "/admin/egress/allow", egress.allow),
+    ("POST", "/admin/egress/remove", egress.remove),
     ("GET", "/admin/audit", records.audit),
     ("GET", "/admin/usage", records.usage),
     ("GET", "/metrics", metrics.metrics),
@@ -45,6 +47,8 @@ ACTS: Final[dict[Handler, Kind]] = {
     egress.put_egress: Kind("egress.put", gives=True),
     egress.drop_egress: Kind("egress.drop", gives=True),
     egress.allow: Kind("egress.allow", gives=True),
+    # It gives too: what came after the rule may allow more than it did.
+    egress.remove: Kind("egress.remove", gives=True),
 }
 """Everything that is no question."""
 

@@ -62,6 +62,9 @@ class Keys(Protocol):
 class Process(Protocol):
     """This process, or the fleet that it is in."""
 
+    async def pools(self) -> Sequence[object]:
+        """Say which cells wait."""
+
     async def workers(self) -> Sequence[dict[str, Any]]:
         """List the workers."""
 
@@ -77,6 +80,9 @@ class Egress(Protocol):
 
     async def allow(self, name: str, rule: Mapping[str, Any]) -> dict[str, Any]:
         """Take one more rule into a set."""
+
+    async def remove(self, name: str, rule: Mapping[str, Any]) -> dict[str, Any]:
+        """Take the rule that is written so out of a set."""
 
 
 class Usage(Protocol):

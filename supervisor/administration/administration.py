@@ -66,6 +66,9 @@ class Egress(Protocol):
     async def allow(self, name: str, rule: Mapping[str, Any]) -> dict[str, Any]:
         """Take one more rule into a set."""
 
+    async def remove(self, name: str, rule: Mapping[str, Any]) -> dict[str, Any]:
+        """Take the rule that is written so out of a set."""
+
 
 @dataclass(frozen=True, slots=True)
 class Means:

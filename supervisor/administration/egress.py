@@ -25,6 +25,18 @@ class OwnEgress:
         """Give the latest decisions, the latest first; with a rule that would allow what was refused."""
         return await egress_log(self.path, verdict, limit, tuple(self.core.rules.sets))
 
+    async def remove(self, name: str, rule: Mapping[str, Any]) -> dict[str, Any]:
+        """Take a rule out of a set; what it allowed is cut when this returns, as with :meth:`allow`.
+
+        Raises:
+            NotFound: the policy does not name such a set, or the set has no such rule.
+        """
+        try:
+            self.core.rules.remove(name, rule)
+        except NotFound as error:
+            raise NotFound(error.message, field="set" if error.field == "name" else error.field) from None
+        return await self._applied(name)
+
     async def allow(self, name: str, rule: Mapping[str, Any]) -> dict[str, Any]:
         """Take one more rule into a set; it holds when this returns, as with the operation ``put_egress``.
 
@@ -38,6 +50,10 @@ class OwnEgress:
             raise NotFound(error.message, field="set") from None
         except InvalidRequest as error:
             raise InvalidRequest(error.message, field=_field(error)) from None
+        return await self._applied(name)
+
+    async def _applied(self, name: str) -> dict[str, Any]:
+        """Have the proxy do what was changed; describe the set."""
         await self.core.network.reconfigure()
         applied = await self.core.network.settle()
         sets = rules_that_hold(self.core)["sets"]

@@ -36,6 +36,10 @@ class GatewayOperation:
         """Refuse, as :meth:`put_egress`."""
         raise Unsupported(_RULES, code="rules_are_files")
 
+    async def remove(self, _name: str, _rule: Mapping[str, Any]) -> dict[str, Any]:
+        """Refuse, as :meth:`put_egress`."""
+        raise Unsupported(_RULES, code="rules_are_files")
+
     async def drop_egress(self, _name: str) -> dict[str, Any]:
         """Refuse, as :meth:`put_egress`."""
         raise Unsupported(_RULES, code="rules_are_files")

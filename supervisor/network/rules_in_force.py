@@ -115,6 +115,22 @@ class RulesInForce:
         written = msgspec.to_builtins(self._sets[name].written)["rule"]
         return self.put(name, msgspec.json.encode({"rule": [*written, rule]}))
 
+    def remove(self, name: str, rule: Mapping[str, Any]) -> RuleSet:
+        """Take away the rule of a name that is written so, for good; the others go on holding.
+
+        By what it says, not by its number: that is another rule's as soon as somebody else has changed the set.
+
+        Raises:
+            NotFound: the policy does not name such a set, or none of its rules is written so.
+            InvalidRequest, StorageFull: as :meth:`put`.
+        """
+        self._check_name(name)
+        written = msgspec.to_builtins(self._sets[name].written)["rule"]
+        if rule not in written:
+            raise NotFound(f"no rule of {name} is written so: it has been changed or removed meanwhile", field="rule")
+        written.remove(rule)
+        return self.put(name, msgspec.json.encode({"rule": written}))
+
     def put(self, name: str, payload: bytes) -> RuleSet:
         """Take rules for a name instead of its file's, for good.
 

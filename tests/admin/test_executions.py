@@ -11,7 +11,7 @@ from tests.daemon import ADMIN_KEY, KEY, Daemon, daemon_with, eventually
 
 pytestmark = pytest.mark.root
 
-READS = ("overview", "health", "executions", "egress")
+READS = ("overview", "pools", "health", "executions", "egress")
 HOSTILE = """
 import ctypes, os, signal, time
 ctypes.CDLL(None).prctl(15, b"hostile-program")
@@ -43,6 +43,14 @@ def test_an_overview_tells_what_the_daemon_is_and_does(daemon: Daemon) -> None:
     assert found["totals"]["outcomes"]["exited"] >= 1
     assert found["latencies"]["whole"]["p99"] >= found["latencies"]["whole"]["p50"] > 0
     assert (len(found["per_minute"]), sum(found["per_minute"])) == (60, found["totals"]["executions"])
+
+
+def test_pools_are_told_on_their_own_too(daemon: Daemon) -> None:
+    found = ask(daemon, "pools")["pools"]
+    assert {each["profile"] for each in found} == {None, "python"}
+    assert all(0 <= each["floor"] <= each["ceiling"] for each in found)
+    kept = [{name: each[name] for name in ("policy", "profile", "floor", "ceiling")} for each in found]
+    assert kept == [{name: each[name] for name in kept[0]} for each in ask(daemon, "overview")["pools"]]
 
 
 def test_all_is_well_with_a_new_daemon(daemon: Daemon) -> None:

@@ -88,7 +88,9 @@ def test_a_gateway_without_a_master_key_says_so(gateway: Member, other: Member) 
 
 
 def test_rules_of_a_fleet_are_files(gateway: Member) -> None:
+    assert ask(gateway.daemon, "pools") == {"pools": []}
     for method, path, body in (
+        ("POST", "egress/remove", {"set": "a", "rule": {"hosts": ["a.example"], "reason": "a reason of it"}}),
         ("GET", "egress/log", None),
         ("POST", "egress/allow", {"set": "a", "rule": {"hosts": ["a.example"], "reason": "a reason of it"}}),
     ):

@@ -187,6 +187,39 @@ def test_sessions_are_listed_shown_and_deleted(daemon: Daemon) -> None:
     assert (gone.returncode, gone.stderr) == (1, "gaoler: session: no such session\n")
 
 
+# -- what was written down --
+
+
+@pytest.mark.root
+def test_usage_is_shown_by_caller_and_day_and_added_up(daemon: Daemon) -> None:
+    for user in ("ulla", "udo"):
+        daemon.execute("print(1)", user=user)
+    daemon.execute("print(2)", user="ulla")
+    found = {each["user"]: each for each in said("usage", daemon=daemon)["days"]}
+    assert (found["ulla"]["executions"], found["udo"]["executions"], found["udo"]["failed"]) == (2, 1, 0)
+    lines = gaoler("usage", daemon=daemon).stdout.splitlines()
+    (row,) = (line.split() for line in lines if " ulla " in line)
+    assert row[0] == found["ulla"]["day"]
+    assert row[4] == "2"
+    assert lines[-1].split()[1] == str(sum(each["executions"] for each in found.values()))
+    assert said("usage", "--tenant", "nobodys", daemon=daemon) == {"days": []}
+    wrong = gaoler("usage", "--from", "yesterday", daemon=daemon)
+    assert (wrong.returncode, wrong.stderr) == (78, "gaoler: from: a day as 2026-01-31\n")
+
+
+@pytest.mark.root
+def test_audit_shows_what_operators_did_and_who_was_refused(daemon: Daemon) -> None:
+    assert gaoler("sessions", "delete", "nosuchsession", daemon=daemon).returncode == 1
+    assert daemon.request("GET", "/v1/admin/usage", key=KEY).status == 403
+    (act,) = said("audit", "--kind", "acts", "--limit", "1", daemon=daemon)["entries"]
+    assert (act["act"], act["target"], act["outcome"]) == ("session.delete", "nosuchsession", "refused")
+    (refused,) = said("audit", "--kind", "refused", "--limit", "1", daemon=daemon)["entries"]
+    assert refused["act"] == "GET /v1/admin/usage"
+    shown = gaoler("audit", daemon=daemon).stdout
+    assert "session.delete" in shown
+    assert "GET /v1/admin/usage" in shown
+
+
 def test_keys_have_rates_and_are_listed_for_programs(tmp_path: Path) -> None:
     state = ("--state-dir", str(tmp_path))
     made = json.loads(

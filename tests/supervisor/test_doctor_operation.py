@@ -17,7 +17,7 @@ import trustme
 
 from supervisor.doctor import Finding, examine
 from supervisor.doctor_operation import examine_operation
-from supervisor.settings import load
+from supervisor.settings_loading import load
 from tests.certificates import DAEMON_UID, Certificates, certificates
 from tests.otlp_receiver import run_receiver, say
 from tests.redis_server import free_port

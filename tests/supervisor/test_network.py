@@ -169,6 +169,21 @@ def test_wrong_rules_change_nothing(tmp_path: Path, payload: bytes) -> None:
         rules.put("y", GIVEN)
 
 
+def test_a_rule_is_removed_by_what_it_says_and_the_others_stay(tmp_path: Path) -> None:
+    rules = RulesInForce(source(tmp_path))
+    one, two = ({"hosts": [f"{name}.example.org"], "reason": "one of two"} for name in "ab")
+    rules.put("x", msgspec.json.encode({"rule": [one, two]}))
+    assert [rule.hosts for rule in rules.remove("x", one).rules] == [("b.example.org",)]
+    with pytest.raises(NotFound, match="changed or removed meanwhile"):
+        rules.remove("x", one)
+    with pytest.raises(NotFound, match="names no such rules"):
+        rules.remove("y", two)
+    # Also for the next daemon; and nothing at all is a set too.
+    assert RulesInForce(source(tmp_path)).sets["x"].rules[0].hosts == ("b.example.org",)
+    assert rules.remove("x", two).rules == ()
+    assert rules.drop("x").rules[0].hosts == ("file.example.org",)
+
+
 def test_a_file_that_became_wrong_keeps_what_was_given(tmp_path: Path) -> None:
     rules = RulesInForce(source(tmp_path))
     rules.put("x", GIVEN)

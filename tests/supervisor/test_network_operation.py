@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.cli_egress_rules import command_for
 from tests.admin.desk import ask, send
 from tests.daemon import ADMIN_KEY, eventually
 from tests.internet import OTHER_WEB, WEB, Online, online_daemon, open_internet
@@ -197,6 +198,97 @@ def test_operators_see_what_was_refused_and_allow_it_with_what_is_suggested(onli
     assert reach(online, "wanted.example.net") != "403"
     assert send(online, "DELETE", "egress/e").status == 200
     assert reach(online, "wanted.example.net") == "403"
+
+
+def operate(online: Online, *arguments: str, returncode: int = 0) -> subprocess.CompletedProcess[str]:
+    """What an operator types, who keeps the key in the environment."""
+    environment = {"PATH": os.environ["PATH"], "GAOLER_BIND": online.address, "GAOLER_ADMIN_KEY": ADMIN_KEY}
+    environment |= {"GAOLER_STATE_DIR": str(online.state_dir)}
+    command = [sys.executable, "-m", "supervisor", "egress", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == returncode, (done.stdout, done.stderr)
+    return done
+
+
+def test_what_was_refused_is_allowed_by_the_command_that_is_shown_and_removed_again(online: Online) -> None:
+    host = "typed.example.net"
+    assert reach(online, host) == "403"
+    (line,) = (line for line in operate(online, "refused", "--limit", "5").stdout.splitlines() if host in line)
+    shown = line[line.index("gaoler egress allow") :].split()
+    assert shown == ["gaoler", "egress", "allow", host, "--set", "e", "--port", "443"]
+    assert operate(online, *shown[2:], "--rule", "typed").stdout == "e/typed holds now\n"
+    assert reach(online, host) != "403"
+    rules = operate(online, "rules").stdout
+    assert [line.split()[0] for line in rules.splitlines()[1:]] == ["e/web", "e/typed"], rules
+    (records,) = json.loads(operate(online, "refused", "--limit", "1", "--json").stdout).values()
+    assert len(records) == 1
+    assert operate(online, "remove", "e/typed").stdout == "e/typed is removed\n"
+    assert reach(online, host) == "403"
+    assert json.loads(operate(online, "rules", "--json").stdout)["sets"][0]["origin"] == "admin"
+    assert operate(online, "reset", "e").stdout == "e: the rules of e.toml hold again\n"
+    acts = [(each["act"], each["outcome"]) for each in ask(online, "audit?kind=acts&limit=3")["entries"]]
+    assert acts == [("egress.drop", "done"), ("egress.remove", "done"), ("egress.allow", "done")]
+
+
+def test_a_rule_is_typed_with_all_that_it_asks(online: Online) -> None:
+    typed = (
+        "allow",
+        "plain.example.net",
+        "*.files.example.net",
+        "--scheme",
+        "http",
+        "--method",
+        "get",
+        "--path",
+        "/v1",
+    )
+    found = json.loads(operate(online, *typed, "--reason", "what the test types", "--json").stdout)
+    assert found["applied"] is True
+    assert found["written"][-1] == {
+        "reason": "what the test types",
+        "hosts": ["plain.example.net", "*.files.example.net"],
+        "schemes": ["http"],
+        "methods": ["GET"],
+        "paths": ["/v1"],
+    }
+    label = f"e/{len(found['written'])}"
+    explained = gaoler(online, "egress", "explain", "http://plain.example.net/v2")
+    assert (explained.returncode, f'paths = ["/v1", "/v2"] in rule {label}' in explained.stdout) == (1, True)
+    assert json.loads(operate(online, "remove", label, "--json").stdout)["applied"] is True
+    assert send(online, "DELETE", "egress/e").status == 200
+
+
+def test_what_cannot_be_changed_is_said_with_what_there_is(online: Online) -> None:
+    wrong = operate(online, "allow", "not a host", returncode=78)
+    assert wrong.stderr.startswith("gaoler: rule.hosts: "), wrong.stderr
+    blind = operate(online, "allow", "a.example", "--path", "/x", returncode=78)
+    assert "intercept = true" in blind.stderr
+    missing = operate(online, "remove", "e/nothing", returncode=78)
+    assert missing.stderr == "gaoler: there is no rule 'e/nothing'; there are: e/web\n"
+    other = operate(online, "allow", "a.example", "--set", "other", returncode=1)
+    assert other.stderr == "gaoler: set: the policy names no such rules; it names: e\n"
+
+
+def test_a_rule_that_somebody_has_changed_meanwhile_is_not_removed(online: Online) -> None:
+    answer = send(online, "POST", "egress/remove", {"set": "e", "rule": {"hosts": ["a.org"], "reason": "not there"}})
+    assert (answer.status, answer.json["field"]) == (404, "rule")
+    assert send(online, "POST", "egress/remove", {"set": "other", "rule": RULE}).json["field"] == "set"
+
+
+RULE = {"hosts": ["a.org"], "reason": "a reason of it"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "command"),
+    [
+        ({"hosts": ["a.org"], "schemes": ["https"], "ports": [443]}, "allow a.org --set e --port 443"),
+        ({"hosts": ["a.org"], "schemes": ["raw"], "ports": [22]}, "allow a.org --set e --scheme raw --port 22"),
+        ({"hosts": ["::1"], "schemes": ["http"], "ports": [80]}, "allow ::1 --set e --scheme http --port 80"),
+    ],
+)
+def test_a_suggestion_is_a_command(rule: dict[str, object], command: str) -> None:
+    assert command_for({"set": "e", "rule": rule}) == f"gaoler egress {command}"
+    assert command_for(None) == ""
 
 
 def test_rules_that_operators_allow_at_once_all_hold(online: Online) -> None:
