@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -46,7 +47,9 @@ def executions() -> None:
 @executions.command("list")
 @click.option("--state", type=click.Choice(["running", "recent", "all"]), default="all", show_default=True)
 @click.option("--limit", type=click.IntRange(1, MOST), default=50, show_default=True, help="Of each, at most.")
-@click.option("--follow", is_flag=True, help="Go on as they begin and end, until Ctrl-C; with --json one a line.")
+@click.option(
+    "--follow", is_flag=True, help="Go on as they begin and end, until Ctrl-C, beyond restarts; with --json one a line."
+)
 @json_option
 @url_option
 @no_color_option
@@ -111,31 +114,46 @@ def ended(each: Mapping[str, Any]) -> str:
 
 
 def _follow(settings: Settings, url: str | None, *, as_json: bool) -> None:
-    """Print what happens until the daemon stops, or somebody ends us."""
-    from supervisor.api_client import NotRunning
+    """Print what happens until somebody ends us, also when the daemon is started anew meanwhile."""
+    from supervisor.api_follow import Listener, follow
     from supervisor.running_daemon import Asked, operators_api
 
     api = operators_api(settings, Asked(url, os.geteuid()))
+    told = _Told(api.place.shown, as_json=as_json)
+    run_trio(partial(follow, api, "/v1/admin/executions/events", Listener(told.take, told.lost)))
 
-    async def work() -> None:
-        async with api.open("GET", "/v1/admin/executions/events") as answer:
-            async for name, data in answer.events():
-                if name == "snapshot":
-                    click.echo(f"following {api.place.shown}: {len(data['running'])} run; Ctrl-C ends it", err=True)
-                if name != "execution":
-                    continue
-                if as_json:
-                    print_line(data)
-                    continue
-                each = data["execution"]
-                if data["missed"]:
-                    click.echo(f"({data['missed']} missed)")
-                took = f"  {duration(each['seconds'])}" if data["kind"] == "ended" else ""
-                word = ended(each) if data["kind"] == "ended" else data["kind"]
-                click.echo(f"{each['id']}  {word:<16}{visible(each['language']):<12}{who(each)}{took}")
 
-    run_trio(work)
-    raise NotRunning(f"{api.place.shown} has ended the stream: it stops, or the key no longer holds")
+class _Told:
+    """Prints events; says once that the daemon has gone, and when it is there again."""
+
+    def __init__(self, shown: str, *, as_json: bool) -> None:
+        self._shown = shown
+        self._as_json = as_json
+        self._gone = False
+
+    def lost(self, why: str, _seconds: float) -> None:
+        """The stream is gone."""
+        if not self._gone:
+            click.echo(f"{why}; waiting for {self._shown} to come back; Ctrl-C ends it", err=True)
+        self._gone = True
+
+    def take(self, name: str, data: Mapping[str, Any]) -> None:
+        """Print an event."""
+        if name == "snapshot":
+            end = "what happened meanwhile is not known" if self._gone else "Ctrl-C ends it"
+            click.echo(f"following {self._shown}: {len(data['running'])} run; {end}", err=True)
+            self._gone = False
+        if name != "execution":
+            return
+        if self._as_json:
+            print_line(data)
+            return
+        each = data["execution"]
+        if data["missed"]:
+            click.echo(f"({data['missed']} missed)")
+        took = f"  {duration(each['seconds'])}" if data["kind"] == "ended" else ""
+        word = ended(each) if data["kind"] == "ended" else data["kind"]
+        click.echo(f"{each['id']}  {word:<16}{visible(each['language']):<12}{who(each)}{took}")
 
 
 @executions.command("show")

@@ -36,7 +36,8 @@ def top(as_json: bool, url: str | None, state_dir: str | None, config: Path | No
     """Watch executions as they happen: who, which language, how long, how much memory.
 
     Keys: q quits, arrows choose, k cancels the chosen one after a question. Without a terminal it lists what runs,
-    once; with --json it gives the events of the daemon, one a line, until Ctrl-C.
+    once; with --json it gives the events of the daemon, one a line, until Ctrl-C. A daemon that is started anew is
+    waited for; meanwhile "lost" is the event.
     """
     with operating_errors():
         settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
@@ -57,8 +58,14 @@ def top(as_json: bool, url: str | None, state_dir: str | None, config: Path | No
 
 
 async def _print_events(api: Api) -> None:
+    from supervisor.api_follow import Listener, follow
     from supervisor.top.live import EVENTS
 
-    async with api.open("GET", EVENTS) as answer:
-        async for name, data in answer.events():
-            print_line({"event": name, "data": data})
+    def take(name: str, data: object) -> None:
+        print_line({"event": name, "data": data})
+
+    def lost(why: str, seconds: float) -> None:
+        # A word of ours: the next snapshot says that the daemon is there again.
+        print_line({"event": "lost", "data": {"reason": why, "retry_seconds": seconds}})
+
+    await follow(api, EVENTS, Listener(take, lost))

@@ -26,11 +26,16 @@ class Board:
     """Id of what is about to be cancelled, if the person says yes."""
     said: str = ""
     """A line for the person, until the next key."""
+    lost: str = ""
+    """Why the daemon is not heard any more; empty: it is. What is shown is then as it was."""
+    retry_at: float = 0.0
+    """When it is asked again."""
     _ahead: float = 0.0
     """How far the daemon's clock is before ours."""
 
     def take(self, name: str, data: Mapping[str, Any], now: float) -> None:
         """Take in an event of the stream."""
+        self.lost = ""
         if name == "snapshot":
             self._look(data["overview"], now)
             self.running = {each["id"]: each for each in data["running"][:MOST_RUNNING]}
@@ -39,6 +44,10 @@ class Board:
         elif name == "execution":
             self.missed += data["missed"]
             self._note(data["kind"], data["execution"])
+
+    def lose(self, why: str, retry_at: float) -> None:
+        """The stream is gone until then, at least."""
+        self.lost, self.retry_at = why, retry_at
 
     def _look(self, overview: Mapping[str, Any], now: float) -> None:
         self.overview = overview

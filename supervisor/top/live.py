@@ -8,15 +8,16 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import trio
 from rich.console import Console
 from rich.live import Live
 
-from supervisor.api_client import Api, NotRunning, segment
+from supervisor.api_client import Api, segment
+from supervisor.api_follow import Listener, follow
 from supervisor.errors import GaolerError
 from supervisor.top.board import Board, keys_of
 from supervisor.top.screen import Screen
@@ -38,10 +39,10 @@ def keyboard(fd: int) -> Iterator[None]:
 
 
 async def watch(api: Api, console: Console) -> None:
-    """Show what happens until the person quits, a signal comes, or the daemon goes.
+    """Show what happens until the person quits or a signal comes; a daemon that goes is waited for.
 
     Raises:
-        NotRunning: the daemon went.
+        NotRunning: no daemon was there at first.
         GaolerError: it refuses.
     """
     board = Board()
@@ -74,10 +75,13 @@ async def _end_at_signals(
 
 
 async def _follow(api: Api, board: Board) -> None:
-    async with api.open("GET", EVENTS) as answer:
-        async for name, data in answer.events():
-            board.take(name, data, time.time())
-    raise NotRunning(f"{api.place.shown} has ended the stream: it stops, or the key no longer holds")
+    def take(name: str, data: Mapping[str, Any]) -> None:
+        board.take(name, data, time.time())
+
+    def lost(why: str, seconds: float) -> None:
+        board.lose(why, time.time() + seconds)
+
+    await follow(api, EVENTS, Listener(take, lost))
 
 
 async def _draw(api: Api, board: Board, live: Live) -> None:
@@ -105,8 +109,6 @@ async def _cancel(api: Api, board: Board) -> None:
     one, board.asked = board.asked, ""
     try:
         await api.ask("POST", f"/v1/admin/executions/{segment(one)}/cancel")
-    except NotRunning:
-        raise
     except GaolerError as error:
         board.said = error.message
     else:

@@ -53,6 +53,11 @@ class Screen:
         figures = "" if whole is None else f"p50 {duration(whole['p50'])}  p99 {duration(whole['p99'])}  "
         yield Text(figures + bars(list(overview.get("per_minute", []))), no_wrap=True, overflow="ellipsis")
         short = ", ".join(load.get("shedding", ()))
+        if self._board.lost:
+            wait = max(0.0, self._board.retry_at - self._now)
+            words = f"NOT HEARD, tried again in {wait:.0f} s: {visible(self._board.lost)}"
+            yield Text(words, style="bold red", no_wrap=True, overflow="ellipsis")
+            return
         yield Text(f"SHEDDING: short of {short}" if short else "", style="bold red", no_wrap=True)
 
     def _table(self, room: int) -> Table:

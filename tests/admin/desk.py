@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.client import HTTPResponse
+from contextlib import contextmanager, suppress
+from http.client import HTTPException, HTTPResponse
 from typing import Any
 
 from tests.daemon import ADMIN_KEY, Answer, Daemon
@@ -67,10 +67,17 @@ class Running:
         self._answer: Answer | None = None
 
         def run() -> None:
-            self._answer = daemon.try_execute(code, lang, user=user)
+            # A daemon that is killed answers nobody.
+            with suppress(OSError, HTTPException):
+                self._answer = daemon.try_execute(code, lang, user=user)
 
         self._thread = threading.Thread(target=run)
         self._thread.start()
+
+    def give_up(self) -> None:
+        """Have it that the daemon was killed meanwhile."""
+        self._thread.join()
+        assert self._answer is None
 
     def answer(self) -> Answer:
         self._thread.join()
