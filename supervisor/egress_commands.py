@@ -74,7 +74,7 @@ def explain_url(settings: Settings, wish: Explained, *, as_json: bool = False) -
         source = rule_source(settings, policy, read_presets(os.environ, Path.home()), {})
         sets = read_rule_sets(source.directory, source.given, source.presets, source.names)
         rules = tuple(rule for each in policy.egress for rule in sets[each].rules)
-    answer = explain(policy, rules, wish.url, wish.method)
+    answer = explain(policy, rules, wish.url, wish.method, to_operator=True)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(answer)).decode())
         return answer.allowed

@@ -25,10 +25,13 @@ _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*)://", re.ASCII | re.IGNORECASE)
 _NOT_YET: Final = "do not try again or look for another way; ask the user for the data, or to have the operator"
 
 
-def explain(policy: Policy, rules: Sequence[Rule], url: str, method: str | None = None) -> NetworkAnswer:
+def explain(
+    policy: Policy, rules: Sequence[Rule], url: str, method: str | None = None, *, to_operator: bool = False
+) -> NetworkAnswer:
     """Say whether a program under this policy could reach ``url``, and why not. Nothing is resolved or reached.
 
-    ``rules`` are those of the policy that hold now; ``method``: of an HTTP request (``None``: whichever).
+    ``rules`` are those of the policy that hold now; ``method``: of an HTTP request (``None``: whichever). The paths of
+    rules are told only ``to_operator``: one that callers share may name another one's secret address.
 
     Raises:
         InvalidRequest: it is no URL with a host, or no method.
@@ -51,18 +54,20 @@ def explain(policy: Policy, rules: Sequence[Rule], url: str, method: str | None 
         )
     found = decide_request(rules, ask, f"policy {policy.name!r}")
     if isinstance(found, Refusal):
-        return _refused(found, ask)
+        return _refused(found, ask, to_operator=to_operator)
     return _allowed(found, ask)
 
 
-def _refused(found: Refusal, ask: Ask) -> NetworkAnswer:
+def _refused(found: Refusal, ask: Ask, *, to_operator: bool) -> NetworkAnswer:
     """Say what exactly no rule allows. What comes before it is allowed, by the rule that is named."""
     rule = found.rule
     write, why = found.ask_for, found.why
     if rule is not None and found.code == "path":
-        path = (ask.path or "/").partition("?")[0]
-        why = f"{why}, only {_listed(rule.paths)} and what lies below"
-        write = f"paths = [{_quoted([*rule.paths, path])}] in rule {rule.name}"
+        write = f"this path in rule {rule.name}"
+        if to_operator:
+            path = (ask.path or "/").partition("?")[0]
+            why = f"{why}, only {_listed(rule.paths)} and what lies below"
+            write = f"paths = [{_quoted([*rule.paths, path])}] in rule {rule.name}"
         if is_ambiguous(ask.path or "/"):
             why += "; a path with dot segments, empty segments, or encoded slashes or dots lies below none"
             write = "no rule with paths can allow it: ask for the path in its plain form"

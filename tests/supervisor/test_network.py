@@ -259,14 +259,14 @@ BLIND = Rule("x/blind", ("b.example.org",))
 def test_paths_and_methods_are_judged_where_the_proxy_sees_them(
     url: str, method: str | None, missing: str | None, rule: str | None, said: str
 ) -> None:
-    answer = explain(online(), [LOOKING, PLAIN, BLIND], url, method)
+    answer = explain(online(), [LOOKING, PLAIN, BLIND], url, method, to_operator=True)
     assert (answer.missing, answer.rule, answer.allowed) == (missing, rule, missing is None), answer
     assert said in answer.reason, answer
     assert bool(answer.write) == (missing is not None)
 
 
 def test_what_an_operator_would_write_allows_it() -> None:
-    path = explain(online(), [LOOKING], 'https://v.example.org/v2/"q"?x=1')
+    path = explain(online(), [LOOKING], 'https://v.example.org/v2/"q"?x=1', to_operator=True)
     assert path.write == 'paths = ["/v1", "/public/", "/v2/\\"q\\""] in rule x/vault'
     written = tomllib.loads(path.write.partition(" in rule")[0])["paths"]
     assert explain(
@@ -276,6 +276,14 @@ def test_what_an_operator_would_write_allows_it() -> None:
         'methods = ["GET", "POST", "PUT"]'
     )
     assert "no rule with paths can allow it" in explain(online(), [LOOKING], "https://v.example.org/v1//x").write
+
+
+def test_callers_are_not_told_which_paths_others_may_use() -> None:
+    hidden = Rule("x/hook", ("v.example.org",), paths=("/hooks/T0123456789",), intercept=True)
+    answer = explain(online(), [hidden], "https://v.example.org/hooks/mine")
+    assert "T0123456789" not in repr(answer)
+    assert "does not allow this path (host, port, scheme and method it allows)" in answer.reason
+    assert answer.advice.endswith("to have the operator allow it: this path in rule x/hook")
 
 
 def test_the_connections_rule_says_whether_a_path_is_seen_and_any_rule_may_then_allow_it() -> None:
