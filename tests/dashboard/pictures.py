@@ -1,7 +1,11 @@
-"""Draw the pictures of docs/dashboard.md: a daemon, some minutes of work, a browser. ``python -m tests.dashboard.pictures``."""
+"""Draw the pictures of docs/dashboard.md: a daemon, some minutes of work, a browser. ``python -m tests.dashboard.pictures``.
+
+The daemon has a name by its settings, so that no picture says what the machine is called.
+"""
 
 from __future__ import annotations
 
+import platform
 import random
 import re
 import threading
@@ -17,6 +21,7 @@ from tests.dashboard.desk import open_desk
 TARGET = ROOT / "docs" / "pictures"
 SIZE = {"width": 1200, "height": 760}
 MINUTES = 3
+NAME = "gaoler-1"
 PROGRAMS = (
     ("py", "print(sum(range(10**6)))"),
     ("py", "import time; time.sleep(1.2); open('table.csv', 'w').write('1,2')"),
@@ -46,7 +51,7 @@ def work(daemon: Daemon, over: threading.Event) -> None:
 def main() -> None:
     TARGET.mkdir(exist_ok=True)
     over = threading.Event()
-    with daemon_with(image_path(), {"GAOLER_FLEET_NAME": "gaoler-1"}) as daemon, sync_playwright() as playwright:
+    with daemon_with(image_path(), {"GAOLER_FLEET_NAME": NAME}) as daemon, sync_playwright() as playwright:
         working = threading.Thread(target=work, args=(daemon, over))
         working.start()
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
@@ -57,6 +62,8 @@ def main() -> None:
             ):
                 began = time.monotonic()
                 light.enter("Overview")
+                assert platform.node() not in light.page.content()
+                expect(light.page.locator("#who")).to_contain_text(f"{NAME} · ")
                 dark.enter("Executions")
                 while time.monotonic() - began < MINUTES * 60:
                     light.page.wait_for_timeout(1000)

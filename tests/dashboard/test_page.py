@@ -137,14 +137,15 @@ def test_ten_thousand_events_do_not_fill_the_page(desk: Desk, watched: Daemon) -
 def test_a_page_that_is_cut_off_says_so_and_comes_back_even_if_it_is_served_no_more(
     browser: Browser, image_dir: Path, state_dir: Path
 ) -> None:
-    daemon = start_daemon(state_dir, image_dir)
+    named = {"GAOLER_FLEET_NAME": "gaoler-1"}
+    daemon = start_daemon(state_dir, image_dir, settings=named)
     with open_desk(browser, daemon) as desk:
         main = desk.enter("Executions")
         daemon.stop()
         expect(desk.page.locator("#cut-off")).to_contain_text("Trying again")
         expect(desk.page.locator("#live-pill")).to_have_text("Disconnected")
         desk.picture("disconnected")
-        settings = {"GAOLER_BIND": daemon.address, "GAOLER_HTTP_DASHBOARD": "false"}
+        settings = {**named, "GAOLER_BIND": daemon.address, "GAOLER_HTTP_DASHBOARD": "false"}
         daemon = start_daemon(state_dir, image_dir, settings=settings)
         daemon.execute("print(1)", user="afterwards")
         expect(main).to_contain_text("afterwards")

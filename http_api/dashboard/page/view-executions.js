@@ -35,6 +35,7 @@ export const executions = {
       if (feed.overview) running.update([...feed.running.values()].filter(filter(wanted.value, "")).map((record) => ({ ...record, elapsed: now - record.began_at })));
       if (!held) frozen = [...feed.recent.values()].reverse();
       if (feed.looked && (!held || asked)) ended.update(frozen.filter(fits));
+      told.hidden = !frozen.length;
       told.textContent = `${frozen.length === 1 ? "The latest is" : `The latest ${count(frozen.length)} are`} looked at${feed.missed ? `; ${count(feed.missed)} events came faster than this page reads, and are not all here` : ""}.`;
     };
     const close = feed.subscribe(() => draw());
