@@ -136,7 +136,8 @@ class Activity:
             tenant=principal.tenant,
             credential=principal.credential,
             user=principal.user,
-            language=request.language,
+            # The caller's word, which may be no text: half a character (a lone surrogate) can be written nowhere.
+            language=request.language.encode("utf-8", "backslashreplace").decode(),
             session=request.session_id,
             request_id=context.request_id if context else "",
             traceparent=context.traceparent if context else "",

@@ -272,9 +272,10 @@ def test_the_newer_era_asks_for_log_messages_in_each_request(daemon: Daemon) -> 
         assert body.count(b"notifications/message") == expected, body[:500]
 
 
-def test_half_a_character_in_a_place_of_a_trace_breaks_no_record(daemon: Daemon) -> None:
+@pytest.mark.parametrize("language", ["python", "\ud800"])
+def test_half_a_character_breaks_no_record_and_no_list_of_operators(daemon: Daemon, language: str) -> None:
     """What is no text can be said in JSON (a lone surrogate), and can be written nowhere."""
-    message = call("execute_code", code="print(1)", language="python")
+    message = call("execute_code", code="print(1)", language=language)
     message["params"]["_meta"] = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientCapabilities": {},
@@ -285,7 +286,8 @@ def test_half_a_character_in_a_place_of_a_trace_breaks_no_record(daemon: Daemon)
     assert post(daemon, message, headers=newer).status in (200, 400)
     told = daemon.request("GET", "/v1/admin/executions?state=all", key=ADMIN_KEY)
     assert told.status == 200, told.body
-    assert "recent" in told.json
+    (of_ours,) = [each for each in told.json["recent"][:1] if each["door"] == "mcp"]
+    assert of_ours["language"] == language.encode("utf-8", "backslashreplace").decode()
 
 
 def test_log_messages_come_at_the_level_that_was_asked_for(daemon: Daemon) -> None:
