@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from tests.daemon import Daemon, daemon_with, end_daemons, image_path
@@ -17,6 +18,10 @@ from tests.own_root import own_image
 from tests.s3_server import s3_server
 
 __all__ = ["emulated", "pytest_collection_finish", "pytest_unconfigure", "s3_server"]
+
+# How long an example takes says something about who else works on the machine.
+settings.register_profile("gaoler", deadline=None)
+settings.load_profile("gaoler")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
