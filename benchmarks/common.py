@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.jailer.cgroup_subtree import remove_subtree
-from supervisor.nsjail_program import nsjail_path
+from supervisor.preparation.nsjail_program import nsjail_path
 from tests.daemon import KEY, Daemon, eventually, start_daemon
 
 PRINT = ("py", "print(1)")

@@ -23,7 +23,7 @@ from benchmarks.common import Client, measured_daemon
 from supervisor.image import Image, current_image
 from supervisor.jailer import kernel
 from supervisor.policy import load_policies
-from supervisor.prepare import find_languages
+from supervisor.preparation.prepare import find_languages
 from supervisor.runtimes.catalogue import SOURCE_DIRECTORY, InstalledLanguage, sized
 
 GAP_SECONDS: Final = 0.06

@@ -25,8 +25,9 @@ from benchmarks.common import PRINT, Client, measured_daemon, percentile
 from supervisor.activity.activity import Activity
 from supervisor.activity.timeline import STEPS, steps
 from supervisor.activity.watched import WatchedExecutor
-from supervisor.dialling import dial_directly
-from supervisor.execution import (
+from supervisor.connector.dialling import dial_directly
+from supervisor.execution.request_context import begin_request
+from supervisor.execution.values import (
     CapturedOutput,
     ExecutionRequest,
     ExecutionResult,
@@ -36,8 +37,7 @@ from supervisor.execution import (
     SessionId,
     Usage,
 )
-from supervisor.request_context import begin_request
-from supervisor.settings_tracing import TracingSettings
+from supervisor.settings.tracing import TracingSettings
 from supervisor.tracing.exporter import open_tracing
 from tests.daemon import Daemon
 from tests.otlp_receiver import run_receiver

@@ -15,8 +15,8 @@ import click
 
 from supervisor.jailer import kernel
 from supervisor.jailer.seccomp import compile_profiles
-from supervisor.nsjail_program import nsjail_path
 from supervisor.policy import load_policies, load_seccomp_profiles
+from supervisor.preparation.nsjail_program import nsjail_path
 
 TRUE = "/bin/true"
 CALLS = 20_000

@@ -72,8 +72,8 @@ def _assignments(body: list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
 def findings() -> dict[tuple[str, str], Found]:
     """Read the doctor's code: every module and name under which it finds something, with what it says to do."""
     found: dict[tuple[str, str], Found] = {}
-    for path in sorted([*CODE.glob("doctor*.py"), *CODE.glob("microvm/*.py")]):
-        if path.name == "doctor_seccomp.py":
+    for path in sorted([*CODE.glob("doctor/*.py"), *CODE.glob("microvm/*.py")]):
+        if path.name == "seccomp.py":
             continue  # it is about a program, not about the host
         tree = ast.parse(path.read_text(encoding="utf-8"))
         texts = Texts(tree)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from supervisor.metrics.catalogue import FAMILIES
-from supervisor.settings_aliases import Theirs
-from supervisor.settings_loading import DEFAULT_FILE, leaves
-from supervisor.settings_theirs import ROWS
+from supervisor.settings.aliases import Theirs
+from supervisor.settings.loading import DEFAULT_FILE, leaves
+from supervisor.settings.theirs import ROWS
 
 _HEAD = f"""\
 # Configuration

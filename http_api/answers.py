@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
-from supervisor.execution import (
+from supervisor.execution.values import (
     Cancelled,
     ExecutionResult,
     Exited,
@@ -21,7 +21,7 @@ from supervisor.execution import (
     StoredFile,
     TimedOut,
 )
-from supervisor.wording import explanation, signal_name, skip_notes
+from supervisor.execution.wording import explanation, signal_name, skip_notes
 
 
 def execution(result: ExecutionResult) -> dict[str, Any]:

@@ -31,9 +31,9 @@ from http_api import (
 from http_api.admin.routes import ADMIN_ROUTES, operated
 from http_api.body import BoundedBody, BoundedConnection, BoundedRequest
 from http_api.services import Door
-from supervisor.addresses import address_of
 from supervisor.errors import GaolerError
-from supervisor.request_context import begin_request
+from supervisor.execution.request_context import begin_request
+from supervisor.serving.addresses import address_of
 
 access: Final = logging.getLogger("gaoler.access")
 

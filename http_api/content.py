@@ -10,7 +10,7 @@ from quart import Response
 from http_api.files import calling
 from http_api.services import Door
 from supervisor.errors import TooLarge
-from supervisor.execution import FileId, SessionId
+from supervisor.execution.values import FileId, SessionId
 from supervisor.identity.credentials import Caller
 
 

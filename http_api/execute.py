@@ -13,7 +13,14 @@ from http_api.body import read_capped
 from http_api.services import Door
 from http_api.streaming import EventStream
 from supervisor.errors import InvalidRequest, Unsupported
-from supervisor.execution import (
+from supervisor.execution.request_rules import (
+    check_arguments,
+    check_environment,
+    check_program,
+    check_sources,
+    refuse_unencodable,
+)
+from supervisor.execution.values import (
     CapturedOutput,
     ExecutionRequest,
     ExecutionResult,
@@ -28,15 +35,8 @@ from supervisor.execution import (
     new_id,
 )
 from supervisor.identity.credentials import Caller, principal_of
-from supervisor.language_view import NOT_INSTALLED
-from supervisor.names import check_name
-from supervisor.request_rules import (
-    check_arguments,
-    check_environment,
-    check_program,
-    check_sources,
-    refuse_unencodable,
-)
+from supervisor.runtimes.language_view import NOT_INSTALLED
+from supervisor.workspace.names import check_name
 
 COMMAND_NOT_FOUND: Final = 127
 

@@ -12,7 +12,7 @@ from quart import Response, request
 from http_api import answers
 from http_api.services import Door
 from supervisor.errors import InvalidRequest
-from supervisor.execution import FileId, Principal, SessionId, StoredFile
+from supervisor.execution.values import FileId, Principal, SessionId, StoredFile
 from supervisor.identity.credentials import Caller, principal_of
 
 _DETAILS = ("simple", "summary", "full", "normalized")

@@ -20,9 +20,9 @@ from http_api import problems
 from http_api.body import BoundedConnection, BoundedRequest
 from http_api.health import add_routes
 from http_api.services import Health
-from supervisor.addresses import address_of
 from supervisor.errors import GaolerError, Unauthenticated, Unsupported
 from supervisor.identity.attempts import Attempts
+from supervisor.serving.addresses import address_of
 
 access: Final = logging.getLogger("gaoler.access")
 

@@ -9,7 +9,7 @@ from http_api.files import calling
 from http_api.services import Door
 from supervisor.errors import NotFound
 from supervisor.identity.credentials import Caller
-from supervisor.language_view import described, described_language
+from supervisor.runtimes.language_view import described, described_language
 
 
 def _json(value: object) -> Response:

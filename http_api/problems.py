@@ -11,7 +11,7 @@ from quart import Response
 from werkzeug.exceptions import HTTPException
 
 from supervisor import errors
-from supervisor.request_context import current_request
+from supervisor.execution.request_context import current_request
 
 log: Final = logging.getLogger("gaoler.http")
 

@@ -13,9 +13,9 @@ from http_api.body import read_capped
 from http_api.files import calling
 from http_api.services import Door
 from supervisor.errors import InvalidRequest, Unsupported
-from supervisor.execution import Exited, Outcome, OutOfMemory, OutputLimit, Signalled, Tier, TimedOut
+from supervisor.execution.values import Exited, Outcome, OutOfMemory, OutputLimit, Signalled, Tier, TimedOut
 from supervisor.identity.credentials import Caller
-from supervisor.tool_calls import Broken, CallsWanted, Leg, ProgramRequest, Tool, ToolName, ToolResult
+from supervisor.programmatic.tool_calls import Broken, CallsWanted, Leg, ProgramRequest, Tool, ToolName, ToolResult
 
 REQUEST_ID: Final = "X-LibreChat-Code-Request-ID"
 WORKSPACE_ID: Final = "X-LibreChat-Code-Workspace-ID"

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from supervisor.errors import InvalidRequest
-from supervisor.execution import Tier
+from supervisor.execution.values import Tier
 
 _T = TypeVar("_T")
 _AT: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from http_api.admin.services import Administration
-from supervisor.execution import (
+from supervisor.execution.protocols import Executor, Programs
+from supervisor.execution.values import (
     FileId,
     Owner,
     Principal,
@@ -16,10 +17,9 @@ from supervisor.execution import (
     SessionInfo,
     StoredFile,
 )
-from supervisor.execution_protocols import Executor, Programs
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.operators import Operators
-from supervisor.language_view import Languages
+from supervisor.runtimes.language_view import Languages
 
 
 class Rates(Protocol):

@@ -13,11 +13,11 @@ from http_api.body import read_capped
 from http_api.files import calling, deliver
 from http_api.services import Door
 from http_api.uploads import Receiver
-from supervisor.access import owner_of
-from supervisor.execution import ExecutionRequest, Exited, SessionId, Tier
+from supervisor.execution.request_rules import check_arguments, check_environment, check_program, check_sources
+from supervisor.execution.values import ExecutionRequest, Exited, SessionId, Tier
+from supervisor.identity.access import owner_of
 from supervisor.identity.credentials import Caller
-from supervisor.names import check_name
-from supervisor.request_rules import check_arguments, check_environment, check_program, check_sources
+from supervisor.workspace.names import check_name
 
 DEFAULT_LANGUAGE = "python"
 

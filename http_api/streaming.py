@@ -22,7 +22,7 @@ from quart.wrappers.response import ResponseBody
 
 from http_api import answers, problems
 from supervisor.errors import GaolerError
-from supervisor.execution import ExecutionResult, Listener, OutputPiece
+from supervisor.execution.values import ExecutionResult, Listener, OutputPiece
 
 KEEP_ALIVE_SECONDS: Final = 15
 """Proxies close a connection on which nothing comes."""

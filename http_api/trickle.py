@@ -13,7 +13,7 @@ import msgspec
 import trio
 from quart import Response
 
-from supervisor.request_context import current_request
+from supervisor.execution.request_context import current_request
 
 TRICKLE_SECONDS: Final = 3.0
 SEND_SECONDS: Final = 5.0

@@ -14,11 +14,11 @@ from quart import Response, request
 from http_api import answers
 from http_api.multipart import FieldPart, FilePart, MultipartReader
 from http_api.services import Door
-from supervisor.access import owner_of
 from supervisor.errors import GaolerError, InvalidRequest, Overloaded
-from supervisor.execution import Owner, Principal, SessionId, StoredFile
+from supervisor.execution.values import Owner, Principal, SessionId, StoredFile
+from supervisor.identity.access import owner_of
 from supervisor.identity.credentials import Caller, principal_of
-from supervisor.names import check_name
+from supervisor.workspace.names import check_name
 
 CLEANUP_SECONDS: Final = 10
 MAX_BATCH_FILES: Final = 200

@@ -9,7 +9,7 @@ from typing import Any, Final
 import trio
 from mcp.server.context import ServerRequestContext
 
-from supervisor.execution import Listener, OutputPiece
+from supervisor.execution.values import Listener, OutputPiece
 
 INTERVAL_SECONDS: Final = 0.1
 LAST_SECONDS: Final = 0.5

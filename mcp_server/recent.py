@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from supervisor.errors import NotFound
-from supervisor.execution import ExecutionResult, SessionId, Shown
+from supervisor.execution.values import ExecutionResult, SessionId, Shown
 
 PER_SESSION: Final = 16
 

@@ -17,9 +17,9 @@ from msgspec import Struct
 from mcp_server.recent import Recent
 from mcp_server.services import Door
 from mcp_server.visit import Visit, checked_session, no_session
-from supervisor.access import owner_of
 from supervisor.errors import InvalidRequest
-from supervisor.execution import Principal, SessionId
+from supervisor.execution.values import Principal, SessionId
+from supervisor.identity.access import owner_of
 
 _In = TypeVar("_In", bound=Struct)
 _UNKNOWN: Final = re.compile(r"Object contains unknown field `([^`]*)`")

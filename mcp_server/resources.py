@@ -27,8 +27,8 @@ from mcp_server.recent import Entry, Recent
 from mcp_server.services import Door
 from mcp_server.visit import Visit
 from supervisor.errors import InvalidRequest, NotFound, TooLarge
-from supervisor.execution import Principal, SessionId
-from supervisor.language_view import described
+from supervisor.execution.values import Principal, SessionId
+from supervisor.runtimes.language_view import described
 
 PAGE: Final = 200
 LISTED_SESSIONS: Final = 20

@@ -18,7 +18,7 @@ from mcp_server import uris
 from mcp_server.recent import Entry
 from mcp_server.registry import Call, Output, Reply, text
 from supervisor.errors import GaolerError, NotFound
-from supervisor.execution import (
+from supervisor.execution.values import (
     ExecutionResult,
     Exited,
     FileId,
@@ -30,9 +30,9 @@ from supervisor.execution import (
     Tier,
     TimedOut,
 )
-from supervisor.tool_calls import Broken, CallsWanted, Leg
-from supervisor.views import Picture
-from supervisor.wording import explanation, signal_name, skip_notes
+from supervisor.execution.wording import explanation, signal_name, skip_notes
+from supervisor.programmatic.tool_calls import Broken, CallsWanted, Leg
+from supervisor.workspace.views import Picture
 
 log: Final = logging.getLogger("gaoler.mcp")
 

@@ -52,8 +52,8 @@ from supervisor.errors import (
     SandboxFailed,
     StoreUnavailable,
 )
-from supervisor.execution import SessionId
-from supervisor.request_context import begin_request
+from supervisor.execution.request_context import begin_request
+from supervisor.execution.values import SessionId
 
 log: Final = logging.getLogger("gaoler.mcp")
 access: Final = logging.getLogger("gaoler.access")

@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from supervisor.execution import (
+from supervisor.execution.protocols import Executor, Programs
+from supervisor.execution.values import (
     FileId,
     Owner,
     Principal,
@@ -16,11 +17,10 @@ from supervisor.execution import (
     StoredFile,
     Tier,
 )
-from supervisor.execution_protocols import Executor, Programs
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.derived import DerivedIds
-from supervisor.language_view import Languages
-from supervisor.views import (
+from supervisor.runtimes.language_view import Languages
+from supervisor.workspace.views import (
     BytesPart,
     FileView,
     NetworkAnswer,

@@ -30,11 +30,11 @@ from mcp_server.events import EventBudget, SessionEvents
 from mcp_server.sending import OneAnswer
 from mcp_server.services import Door, DoorSettings
 from mcp_server.visit import SCOPE_KEY, Exchange, Visit
-from supervisor.addresses import PREFIX_KEY, address_of
 from supervisor.errors import Busy, Forbidden, GaolerError, InvalidRequest, Unauthenticated
-from supervisor.execution import Principal
+from supervisor.execution.request_context import begin_request, current_request
+from supervisor.execution.values import Principal
 from supervisor.identity.credentials import plain, principal_of
-from supervisor.request_context import begin_request, current_request
+from supervisor.serving.addresses import PREFIX_KEY, address_of
 
 log: Final = logging.getLogger("gaoler.mcp")
 

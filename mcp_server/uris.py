@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
 from supervisor.errors import NotFound
-from supervisor.execution import SessionId, is_id
+from supervisor.execution.values import SessionId, is_id
 
 LANGUAGES: Final = "gaoler://languages"
 POLICY: Final = "gaoler://policy"

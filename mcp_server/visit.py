@@ -9,7 +9,7 @@ import trio
 
 from mcp_server.events import SessionEvents
 from supervisor.errors import InvalidRequest, NotFound
-from supervisor.execution import Principal, SessionId, is_id
+from supervisor.execution.values import Principal, SessionId, is_id
 from supervisor.identity.derived import DerivedIds
 
 SCOPE_KEY: Final = "gaoler.visit"

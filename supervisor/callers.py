@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from supervisor.admission.rates import Rate, RateLimiter
 from supervisor.core import Prepared
 from supervisor.identity.attempts import AttemptRules, Attempts
 from supervisor.identity.credentials import Credentials
@@ -13,8 +14,7 @@ from supervisor.identity.keys import KEY_FILE, MASTER, ApiKey, KeyRing, digest_o
 from supervisor.identity.oauth import OAuthKey, OAuthRules, OAuthVerifier
 from supervisor.identity.operators import Operators
 from supervisor.identity.tokens import PublicKey, TokenRules, TokenVerifier
-from supervisor.rates import Rate, RateLimiter
-from supervisor.settings import Settings
+from supervisor.settings.tree import Settings
 
 
 @dataclass(frozen=True, slots=True)

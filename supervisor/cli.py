@@ -12,29 +12,29 @@ import click
 import msgspec
 
 from supervisor import __version__
-from supervisor.cli_attack import attack
-from supervisor.cli_completion import completion
-from supervisor.cli_console import url_option
-from supervisor.cli_doctor import doctor
-from supervisor.cli_egress import egress
-from supervisor.cli_executions import executions
-from supervisor.cli_fleet import fleet, workers
-from supervisor.cli_groups import InOrder
-from supervisor.cli_image import image
-from supervisor.cli_install import install, reload_command, uninstall
-from supervisor.cli_keys import keys
-from supervisor.cli_languages import languages
-from supervisor.cli_logs import logs
-from supervisor.cli_options import absolute, config_option, load_settings, plain_errors, state_dir_option
-from supervisor.cli_records import audit, usage
-from supervisor.cli_run import run
-from supervisor.cli_sessions import sessions
-from supervisor.cli_shell import shell
-from supervisor.cli_status import status
-from supervisor.cli_top import top
+from supervisor.commands.attack import attack
+from supervisor.commands.completion import completion
+from supervisor.commands.console import url_option
+from supervisor.commands.doctor import doctor
+from supervisor.commands.egress import egress
+from supervisor.commands.executions import executions
+from supervisor.commands.fleet import fleet, workers
+from supervisor.commands.groups import InOrder
+from supervisor.commands.image import image
+from supervisor.commands.install import install, reload_command, uninstall
+from supervisor.commands.keys import keys
+from supervisor.commands.languages import languages
+from supervisor.commands.logs import logs
+from supervisor.commands.options import absolute, config_option, load_settings, plain_errors, state_dir_option
+from supervisor.commands.records import audit, usage
+from supervisor.commands.run import run
+from supervisor.commands.sessions import sessions
+from supervisor.commands.shell import shell
+from supervisor.commands.status import status
+from supervisor.commands.top import top
 from supervisor.errors import GaolerError
-from supervisor.settings import Settings
-from supervisor.settings_fleet import Role
+from supervisor.settings.fleet import Role
+from supervisor.settings.tree import Settings
 
 if TYPE_CHECKING:
     from supervisor.roles import Ready
@@ -131,7 +131,7 @@ def mcp(url: str | None, user: str | None, embedded: bool, state_dir: str | None
     Passes everything on to a running daemon, with its key from GAOLER_API_KEY or the state directory; without one it
     runs sandboxes of its own.
     """
-    from supervisor import mcp_stdio
+    from supervisor.commands import mcp_stdio
 
     with plain_errors():
         loaded = load_settings(config, {"state_dir": absolute(state_dir)})
@@ -150,7 +150,7 @@ def packages() -> None:
 @config_option
 def packages_add(python: tuple[str, ...], node: tuple[str, ...], state_dir: str | None, config: Path | None) -> None:
     """Install packages for every sandbox. A running daemon sees them at its next start."""
-    from supervisor import shared_packages as shared
+    from supervisor.packages import shared
 
     with plain_errors():
         settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
@@ -163,7 +163,7 @@ def packages_add(python: tuple[str, ...], node: tuple[str, ...], state_dir: str 
 @config_option
 def packages_remove(names: tuple[str, ...], state_dir: str | None, config: Path | None) -> None:
     """Take packages away."""
-    from supervisor import shared_packages as shared
+    from supervisor.packages import shared
 
     with plain_errors():
         settings = load_settings(config, {"state_dir": absolute(state_dir)}).settings
@@ -175,7 +175,7 @@ def packages_remove(names: tuple[str, ...], state_dir: str | None, config: Path 
 @config_option
 def packages_list(state_dir: str | None, config: Path | None) -> None:
     """List what was added."""
-    from supervisor import shared_packages as shared
+    from supervisor.packages import shared
 
     with plain_errors():
         wanted = shared.read_wanted(load_settings(config, {"state_dir": absolute(state_dir)}).settings)
@@ -192,7 +192,7 @@ def settings(as_json: bool, config: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from supervisor.settings_loading import leaves
+    from supervisor.settings.loading import leaves
 
     with plain_errors():
         # As a daemon reads them, names of other servers too.

@@ -11,32 +11,32 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from supervisor.activity.activity import Activity
-from supervisor.admission import Admission
+from supervisor.admission.admission import Admission
+from supervisor.admission.pressure import Pressure
 from supervisor.connector.client import Connector
-from supervisor.dialling import Dial
-from supervisor.executor import Executor
-from supervisor.file_tools import Turns
-from supervisor.files import FileService
+from supervisor.connector.dialling import Dial
+from supervisor.execution.executor import Executor
+from supervisor.execution.tier import TierRules
+from supervisor.files.links import FileLinks
+from supervisor.files.service import FileService
+from supervisor.files.tools import Turns
 from supervisor.identity.derived import DerivedIds
 from supervisor.identity.oauth import OAuthKey
 from supervisor.identity.tokens import PublicKey
 from supervisor.jailer.cells import PoolPlan
 from supervisor.jailer.client import JailerClient
 from supervisor.jailer.setup import JailerHandle
-from supervisor.language_view import LanguageTable
-from supervisor.links import FileLinks
-from supervisor.live import LiveSessions
+from supervisor.live.sessions import LiveSessions
 from supervisor.metrics.counts import Counts
 from supervisor.network.grants import Network
 from supervisor.network.rules_in_force import RulesInForce, RuleSource
 from supervisor.policy import Policy
-from supervisor.pressure import Pressure
-from supervisor.programmatic import Programs
+from supervisor.programmatic.programs import Programs
 from supervisor.runtimes.catalogue import InstalledLanguage
-from supervisor.settings import Settings
+from supervisor.runtimes.language_view import LanguageTable
+from supervisor.serving.tls import Certificate
+from supervisor.settings.tree import Settings
 from supervisor.stores_in_use import Stores
-from supervisor.tier import TierRules
-from supervisor.tls import Certificate
 from supervisor.tracing.tracer import Tracer
 
 if TYPE_CHECKING:

@@ -12,22 +12,22 @@ import trio
 from hypercorn.typing import ASGIFramework
 
 from http_api.internal import create_internal_app
+from supervisor.administration.internal import OwnProcess
 from supervisor.callers import access_of, attempt_counter, identities, rate_limiter
 from supervisor.core import Core, Prepared
 from supervisor.doors import open_application
 from supervisor.errors import SandboxFailed
-from supervisor.files import run_sweeper
+from supervisor.files.service import run_sweeper
 from supervisor.front import Front, own_front
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.keys import ApiKey
 from supervisor.jailer.setup import JailerHandle
-from supervisor.listening import Place, await_signal, listen, stop_soon
 from supervisor.own_core import open_core
-from supervisor.own_process import OwnProcess
 from supervisor.service import reload
 from supervisor.service.drain import Underway, drain
 from supervisor.service.given import Service
 from supervisor.service.watchdog import feed
+from supervisor.serving.listening import Place, await_signal, listen, stop_soon
 
 log: Final = logging.getLogger("gaoler.daemon")
 

@@ -20,17 +20,17 @@ from mcp_server.transport import McpApp, serves
 from supervisor import __version__
 from supervisor.activity.watched import WatchedExecutor, WatchedPrograms
 from supervisor.administration.administration import Administration, open_administration
-from supervisor.assistants import as_picture
+from supervisor.admission.key_rates import RatesByKey
+from supervisor.admission.told_rates import ToldRates
 from supervisor.callers import Access
-from supervisor.execution import SessionId
+from supervisor.execution.assistants import as_picture
+from supervisor.execution.values import SessionId
+from supervisor.execution.wording import policy_in_words
 from supervisor.front import Front
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.operators import Operators
-from supervisor.key_rates import RatesByKey
 from supervisor.metrics.counts import CountedRates
-from supervisor.settings import Settings
-from supervisor.told_rates import ToldRates
-from supervisor.wording import policy_in_words
+from supervisor.settings.tree import Settings
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """Refusals and faults, flat, split by who has to act.
 
-What the user's program did is never an exception (see :data:`supervisor.execution.Outcome`). Each door has one table
-from these classes to its own replies; nothing else builds an error body.
+What the user's program did is never an exception (see :data:`supervisor.execution.values.Outcome`). Each door has one
+table from these classes to its own replies; nothing else builds an error body.
 """
 
 from __future__ import annotations

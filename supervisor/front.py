@@ -11,26 +11,26 @@ from supervisor.activity.activity import Activity
 from supervisor.administration.administration import Means
 from supervisor.administration.egress import OwnEgress
 from supervisor.administration.keys import Change
+from supervisor.administration.operation import Operation as LocalOperation
 from supervisor.administration.own_process import OwnProcess
+from supervisor.administration.readiness import own_health
 from supervisor.administration.sessions import Sessions
-from supervisor.assistants import Assistants as LocalAssistants
-from supervisor.background import Background
+from supervisor.admission.key_rates import Counter
 from supervisor.core import Core, Prepared
-from supervisor.execution_protocols import Executor, Programs
-from supervisor.file_tools import FileTools
-from supervisor.files import FileService
+from supervisor.execution.assistants import Assistants as LocalAssistants
+from supervisor.execution.protocols import Executor, Programs
+from supervisor.files.links import FileLinks
+from supervisor.files.service import FileService
+from supervisor.files.tools import FileTools
 from supervisor.identity.derived import DerivedIds
-from supervisor.key_rates import Counter
-from supervisor.language_view import Languages
-from supervisor.links import FileLinks
+from supervisor.live.background import Background
 from supervisor.metrics.counts import Counts
 from supervisor.network.audit import AUDIT_FILE
 from supervisor.network.explain import explain
-from supervisor.operation import Operation as LocalOperation
 from supervisor.policy import Policy
-from supervisor.readiness import own_health
-from supervisor.settings import Settings
-from supervisor.views import NetworkAnswer
+from supervisor.runtimes.language_view import Languages
+from supervisor.settings.tree import Settings
+from supervisor.workspace.views import NetworkAnswer
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import trio
 
 from supervisor.core import Core, Prepared
 from supervisor.errors import GaolerError, InvalidRequest
-from supervisor.execution import (
+from supervisor.execution.values import (
     ExecutionRequest,
     Exited,
     FileReference,
@@ -33,17 +33,17 @@ from supervisor.execution import (
     Signalled,
     Tier,
 )
+from supervisor.execution.wording import explanation
 from supervisor.jailer import kernel
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.jailer.packages import BadArchive, Unpacker
 from supervisor.jailer.watch import Finding, Header, read_notes
 from supervisor.logs.opened import configure_logging
-from supervisor.names import check_name
 from supervisor.own_core import open_core
-from supervisor.prepare import prepare
+from supervisor.preparation.prepare import prepare
 from supervisor.runtimes.catalogue import InstalledLanguage
-from supervisor.settings import Settings, on_this_host_alone, quieter
-from supervisor.wording import explanation
+from supervisor.settings.tree import Settings, on_this_host_alone, quieter
+from supervisor.workspace.names import check_name
 
 _ME: Final = Principal("cli", "cli", "cli")
 _OWNER: Final = Owner("cli", "user", "cli")
@@ -169,7 +169,8 @@ def attempt(
 ) -> bytes:
     """Do something with a jailer of its own, in a child that has become an ordinary user; give what it gives.
 
-    ``writable``, ``watch_fd``, ``probing``: see :func:`supervisor.prepare.prepare`; ``adapt`` changes what it gave.
+    ``writable``, ``watch_fd``, ``probing``: see :func:`supervisor.preparation.prepare.prepare`; ``adapt`` changes what
+    it gave.
 
     Raises:
         GaolerError: it could not be done.

@@ -12,33 +12,33 @@ from typing import TYPE_CHECKING
 import trio
 
 from supervisor.activity.activity import Activity
-from supervisor.admission import Admission
+from supervisor.admission.admission import Admission
+from supervisor.admission.fair_queue import QueueLimits
+from supervisor.admission.host import HostView, memory_cgroups, own_cgroup
+from supervisor.admission.pressure import HostLimits, Pressure
 from supervisor.core import Core, GatewayPrepared, Prepared
-from supervisor.executor import Executor
-from supervisor.fair_queue import QueueLimits
-from supervisor.file_tools import OwnTurns
-from supervisor.files import FileLimits, FileService
-from supervisor.host import HostView, memory_cgroups, own_cgroup
+from supervisor.execution.executor import Executor
+from supervisor.execution.in_jail import InJail
+from supervisor.execution.inputs import InputResolver
+from supervisor.execution.results import ResultLimits
+from supervisor.files.service import FileLimits, FileService
+from supervisor.files.tools import OwnTurns
 from supervisor.identity.derived import DerivedIds
-from supervisor.in_jail import InJail
-from supervisor.inputs import InputResolver
 from supervisor.jailer.cgroup_subtree import mount_points
 from supervisor.jailer.client import JailerClient, open_jailer
 from supervisor.jailer.setup import EGRESS_SOCKET
-from supervisor.language_view import counted_name
-from supervisor.live import open_live
-from supervisor.live_means import LiveLimits
+from supervisor.live.means import LiveLimits
+from supervisor.live.processes import ProcessLimits
+from supervisor.live.sessions import open_live
 from supervisor.metrics.counts import Counts
 from supervisor.microvm.preparation import most_machines
 from supervisor.network.audit import AUDIT_FILE, open_audit
 from supervisor.network.grants import Network, open_network
 from supervisor.network.rules_in_force import RulesInForce
-from supervisor.own_files import fleet_secret, read_or_make_secret
-from supervisor.pressure import HostLimits, Pressure
-from supervisor.processes import ProcessLimits
-from supervisor.programmatic import ProgramLimits, Programs, open_programs
-from supervisor.results import ResultLimits
-from supervisor.settings import Settings
+from supervisor.preparation.own_files import fleet_secret, read_or_make_secret
+from supervisor.programmatic.programs import ProgramLimits, Programs, open_programs
+from supervisor.runtimes.language_view import counted_name
+from supervisor.settings.tree import Settings
 from supervisor.store import Quota
 from supervisor.stores_in_use import Stores, open_stores
 from supervisor.tracing.tracer import Tracer

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from supervisor.service.given import Service
-from supervisor.settings import Settings
+from supervisor.settings.tree import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ def prepare_role(settings: Settings, service: Service) -> Ready:
     # Each role imports what it needs: a worker's imports take half a second that nobody else should wait.
     if settings.fleet.role == "gateway":
         from supervisor.fleet.gateway_role import serve_gateway
-        from supervisor.prepare_gateway import prepare_gateway
+        from supervisor.preparation.gateway import prepare_gateway
 
         gateway = prepare_gateway(settings, listening=binds)
         return Ready(gateway.api_key, partial(serve_gateway, gateway, service), gateway.admin_key)
-    from supervisor.prepare import prepare
+    from supervisor.preparation.prepare import prepare
 
     if settings.fleet.role == "worker":
         from supervisor.fleet.worker_role import serve_worker

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from supervisor.dialling import Dial
-from supervisor.files import GRACE_SECONDS
+from supervisor.connector.dialling import Dial
+from supervisor.files.service import GRACE_SECONDS
 from supervisor.redis_link.link import RedisLink, open_redis
-from supervisor.settings import Settings
+from supervisor.settings.tree import Settings
 from supervisor.store import BlobMarks, BlobStore, SessionStore
 from supervisor.store.disk import open_blobs
 from supervisor.store.marks import LocalMarks

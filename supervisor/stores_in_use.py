@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from supervisor.dialling import Dial
-from supervisor.settings import Settings
+from supervisor.connector.dialling import Dial
+from supervisor.metrics.troubles import Troubles
+from supervisor.settings.tree import Settings
 from supervisor.store import BlobStore, SessionStore
 from supervisor.store.disk import open_blobs
 from supervisor.store.sqlite import open_sqlite
 from supervisor.store.usage import UsageStore
-from supervisor.troubles import Troubles
 
 if TYPE_CHECKING:
     from supervisor.redis_link.link import RedisLink

@@ -12,10 +12,10 @@ from supervisor.image import Image, current_image
 from supervisor.image.layers import LayerPlan, have_layer, key_of
 from supervisor.image.manifest import FILES, GUEST, MACHINE, MANIFEST
 from supervisor.image.own_root import build_root, identity, suite_of_host
+from supervisor.image.progress import ConsoleProgress
 from supervisor.image.steps import run_program
 from supervisor.image.store import locked, publish, remove_unused
 from supervisor.image.tree import Entry, content_of, link_tree, merged
-from supervisor.progress import ConsoleProgress
 
 PACKAGES: Final = ("python3", "php-cli", "fonts-dejavu-core", "fonts-liberation")
 MARK: Final = "lib/of-the-image"

@@ -22,7 +22,7 @@ import pytest
 import trio
 import trio.testing
 
-from supervisor.settings_fleet import S3Settings
+from supervisor.settings.fleet import S3Settings
 
 ACCESS_KEY, SECRET_KEY = "an-access-key", "a-secret-key"
 

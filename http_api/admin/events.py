@@ -26,9 +26,9 @@ from http_api.admin.asked import MOST
 from http_api.admin.services import Administration
 from http_api.services import Door
 from supervisor.activity.activity import Event
-from supervisor.addresses import address_of
 from supervisor.errors import Busy, GaolerError
 from supervisor.identity.credentials import Caller
+from supervisor.serving.addresses import address_of
 
 OVERVIEW_SECONDS: Final = 2.0
 QUIET_SECONDS: Final = 15.0

@@ -10,7 +10,7 @@ from http_api.admin.acts import current_act
 from http_api.admin.asked import json_answer
 from http_api.body import read_capped
 from http_api.services import Door
-from supervisor.execution import Tier
+from supervisor.execution.values import Tier
 from supervisor.identity.credentials import Caller
 from supervisor.identity.keys import KeyName, KeyRates, TenantName
 

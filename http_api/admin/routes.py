@@ -10,8 +10,8 @@ from http_api import metrics
 from http_api.admin import egress, events, executions, keys, records, sessions
 from http_api.admin.acts import Handler, Kind, address, recorded
 from http_api.services import Door
-from supervisor.addresses import address_of
 from supervisor.errors import Forbidden, Unauthenticated, Unsupported
+from supervisor.serving.addresses import address_of
 
 ADMIN_ROUTES: Final[tuple[tuple[str, str, Handler], ...]] = (
     ("GET", "/admin/overview", executions.overview),

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 import trio
 
 from supervisor.activity.activity import Activity
-from supervisor.execution import Tier
+from supervisor.execution.values import Tier
 from supervisor.identity.keys import KeyRates
 
 Which = Literal["all", "acts", "refused"]

@@ -11,11 +11,17 @@ from mcp_server import results
 from mcp_server.progress import telling
 from mcp_server.registry import Call, Input, Reply
 from mcp_server.tools.common import REGISTRY, Path, Session, TierWish, check_text, content_of
-from supervisor.access import owner_of
 from supervisor.errors import InvalidRequest, Unsupported
-from supervisor.execution import ExecutionRequest, SessionId
-from supervisor.request_rules import MAX_VARIABLES, check_arguments, check_environment, check_program, check_sources
-from supervisor.tool_calls import ProgramRequest, Tool, ToolName, ToolResult
+from supervisor.execution.request_rules import (
+    MAX_VARIABLES,
+    check_arguments,
+    check_environment,
+    check_program,
+    check_sources,
+)
+from supervisor.execution.values import ExecutionRequest, SessionId
+from supervisor.identity.access import owner_of
+from supervisor.programmatic.tool_calls import ProgramRequest, Tool, ToolName, ToolResult
 
 _DIALECTS: Final = {"python": "python", "py": "python", "bash": "bash", "sh": "bash"}
 MAX_COMMAND: Final = 100_000

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from mcp_server.registry import Registry
 from supervisor.errors import InvalidRequest, TooLarge
-from supervisor.execution import Tier
+from supervisor.execution.values import Tier
 
 REGISTRY: Final = Registry()
 

@@ -31,8 +31,8 @@ from mcp_server.tools.file_types import (
     WriteFile,
 )
 from supervisor.errors import InvalidRequest
-from supervisor.execution import SessionId
-from supervisor.views import FileView, matching
+from supervisor.execution.values import SessionId
+from supervisor.workspace.views import FileView, matching
 
 MAX_LISTED: Final = 1000
 READ_FACTOR: Final = 4

@@ -10,7 +10,7 @@ from mcp_server import uris
 from mcp_server.registry import Call, Input, Output, Reply, text
 from mcp_server.tools.common import REGISTRY
 from supervisor.errors import NotFound
-from supervisor.language_view import LanguageView, tier_in_words, time_in_words
+from supervisor.runtimes.language_view import LanguageView, tier_in_words, time_in_words
 
 WELL_KNOWN: Final = (
     *("numpy", "pandas", "matplotlib", "scipy", "scikit-learn", "sympy", "pillow", "plotly", "openpyxl", "python-docx"),

@@ -10,9 +10,9 @@ from msgspec import Meta
 from mcp_server.registry import Call, Input, Output, Reply, text
 from mcp_server.tools.common import REGISTRY, Session, TierWish, check_text
 from supervisor.errors import InvalidRequest, Unsupported
-from supervisor.execution import SessionId
-from supervisor.views import ProcessInfo, ProcessOutput
-from supervisor.wording import signal_name
+from supervisor.execution.values import SessionId
+from supervisor.execution.wording import signal_name
+from supervisor.workspace.views import ProcessInfo, ProcessOutput
 
 MAX_COMMAND: Final = 100_000
 MAX_WAIT: Final = 50.0

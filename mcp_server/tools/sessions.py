@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from mcp_server.registry import Call, Input, Output, Reply, text
 from mcp_server.tools.common import REGISTRY, Session
-from supervisor.access import owner_of
+from supervisor.identity.access import owner_of
 
 MAX_LISTED = 100
 

@@ -17,8 +17,8 @@ from supervisor.activity.records import Door, ExecutionRecord, Kind, outcome_wor
 from supervisor.activity.timeline import Timeline, watch_steps
 from supervisor.activity.totals import Totals
 from supervisor.errors import ConfigurationError, GaolerError, SandboxFailed, StorageFull, StoreUnavailable
-from supervisor.execution import ExecutionRequest, ExecutionResult, new_id
-from supervisor.request_context import current_request, under
+from supervisor.execution.request_context import current_request, under
+from supervisor.execution.values import ExecutionRequest, ExecutionResult, new_id
 from supervisor.tracing.tracer import Tracer
 
 log: Final = logging.getLogger("gaoler.activity")

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from supervisor.execution import (
+from supervisor.execution.values import (
     Cancelled,
     ExecutionResult,
     Exited,

@@ -7,7 +7,8 @@ from typing import Final
 
 from supervisor.activity.activity import Activity, Running
 from supervisor.activity.records import Door
-from supervisor.execution import (
+from supervisor.execution.protocols import Executor, Programs
+from supervisor.execution.values import (
     Cancelled,
     CapturedOutput,
     ExecutionRequest,
@@ -18,8 +19,7 @@ from supervisor.execution import (
     Usage,
     new_id,
 )
-from supervisor.execution_protocols import Executor, Programs
-from supervisor.tool_calls import CallsWanted, Leg, ProgramRequest, ToolResult
+from supervisor.programmatic.tool_calls import CallsWanted, Leg, ProgramRequest, ToolResult
 
 _STOPPED: Final = "An operator of this server has ended this execution."
 

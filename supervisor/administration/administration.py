@@ -13,7 +13,7 @@ import trio
 
 from supervisor.activity.activity import Activity
 from supervisor.activity.records import ExecutionRecord
-from supervisor.admin_audit import AdminAudit, open_admin_audit
+from supervisor.administration.audit import AdminAudit, open_admin_audit
 from supervisor.administration.findings import Check, all_well, summary
 from supervisor.administration.followers import Followers
 from supervisor.administration.keys import Change, Keys, in_file
@@ -23,7 +23,7 @@ from supervisor.administration.sessions import Sessions
 from supervisor.administration.usage import UsageBook
 from supervisor.errors import ConfigurationError
 from supervisor.identity.keys import KEY_FILE, KeyRing
-from supervisor.settings import Settings
+from supervisor.settings.tree import Settings
 from supervisor.store.usage import UsageStore
 
 log: Final = logging.getLogger("gaoler.admin")

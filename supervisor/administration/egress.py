@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from supervisor.administration.egress_log import egress_log
+from supervisor.administration.operation import rules_that_hold
 from supervisor.core import Core
 from supervisor.errors import InvalidRequest, NotFound
-from supervisor.operation import rules_that_hold
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import trio
 
 from egress import addresses
 from egress.names import BadName, canonical_host
-from supervisor.json_lines import latest
+from supervisor.logs.json_lines import latest
 
 MOST_BYTES: Final = 64 << 20
 """Of the log that is looked through for one answer."""

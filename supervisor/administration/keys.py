@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from supervisor.errors import Conflict, InvalidRequest, NotFound
-from supervisor.execution import Tier
+from supervisor.execution.values import Tier
 from supervisor.identity.keys import (
     MAX_KEYS,
     RESERVED,

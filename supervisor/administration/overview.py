@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from supervisor.activity.totals import Totals
-from supervisor.pressure import Pressure
+from supervisor.admission.pressure import Pressure
 
 
 class About(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from supervisor.administration.pool_figures import PoolFigures
 from supervisor.administration.processors import Processors
 from supervisor.core import Core, Prepared
 from supervisor.errors import GaolerError, Unsupported
-from supervisor.execution import SessionId
+from supervisor.execution.values import SessionId
 
 _ANY_SESSION = SessionId("-" * 21)
 

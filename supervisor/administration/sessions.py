@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import msgspec
 
 from supervisor.errors import InvalidRequest, NotFound
-from supervisor.execution import SessionId, is_id
-from supervisor.files import FileService
+from supervisor.execution.values import SessionId, is_id
+from supervisor.files.service import FileService
 from supervisor.store import Place, SessionRow, SessionStore, Usage, Wanted
 
 

@@ -24,16 +24,16 @@ from supervisor.attack.target import Caller, Target
 from supervisor.attack.twin import Twin, open_twin
 from supervisor.attack.wire import connect
 from supervisor.errors import ConfigurationError, GaolerError
-from supervisor.execution import Tier
+from supervisor.execution.tier import is_below
+from supervisor.execution.values import Tier
 from supervisor.identity.keys import KEY_FILE, add_key, read_keys, revoke_key
 from supervisor.jailer.cgroup_subtree import mount_points
 from supervisor.policy import Policy, load_profiles
-from supervisor.prepare import find_image, find_languages, policy_directory, read_policy
+from supervisor.preparation.prepare import find_image, find_languages, policy_directory, read_policy
+from supervisor.preparation.tiers_in_force import tiers_in_force
 from supervisor.runtimes.catalogue import load_languages
-from supervisor.settings import Settings
-from supervisor.settings_loading import Loaded
-from supervisor.tier import is_below
-from supervisor.tiers_in_force import tiers_in_force
+from supervisor.settings.loading import Loaded
+from supervisor.settings.tree import Settings
 
 DEFAULT_TENANT: Final = "default"
 REST_SECONDS: Final = 30.0

@@ -14,9 +14,9 @@ import trio
 from supervisor.attack import host, wire
 from supervisor.attack.case import Broken, Untried
 from supervisor.attack.wire import Answer
-from supervisor.execution import Tier
+from supervisor.execution.values import Tier
 from supervisor.policy import Policy
-from supervisor.settings import Settings
+from supervisor.settings.tree import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

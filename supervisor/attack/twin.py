@@ -23,7 +23,7 @@ from supervisor.attack import host
 from supervisor.attack.case import Broken
 from supervisor.errors import GaolerError
 from supervisor.jailer.cgroup_subtree import remove_subtree
-from supervisor.settings_loading import Loaded, leaves
+from supervisor.settings.loading import Loaded, leaves
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0

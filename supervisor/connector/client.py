@@ -18,7 +18,7 @@ _GONE: Final = "the connector is gone"
 
 
 class Connector:
-    """A running connector. :meth:`dial` is a :data:`supervisor.dialling.Dial`, for many threads at once.
+    """A running connector. :meth:`dial` is a :data:`supervisor.connector.dialling.Dial`, for many threads at once.
 
     Closing it, or our end, ends the process, which is our child.
     """

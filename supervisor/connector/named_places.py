@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from supervisor.connector.allowlist import UNIX, Allowed, plain_host
 from supervisor.errors import ConfigurationError
-from supervisor.settings_fleet import RedisSettings, S3Settings
+from supervisor.settings.fleet import RedisSettings, S3Settings
 
 _REDIS_PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379

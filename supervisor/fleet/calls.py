@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from supervisor.errors import Busy, ExecutionLost, GaolerError, SandboxFailed, StoreUnavailable
-from supervisor.execution import new_id
+from supervisor.execution.values import new_id
 from supervisor.fleet.manifest import VERSION, Manifest, Signer, body_digest
 from supervisor.fleet.messages import Admitted, Ask, Failed, Garbled, Output, Reply, decode_reply, encode, facts_of
 from supervisor.fleet.queue import JobQueue, Ticket

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import trio
 
-from supervisor.execution import SessionId
-from supervisor.files import FileService
+from supervisor.execution.values import SessionId
+from supervisor.files.service import FileService
 from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.streams import entries
 from supervisor.redis_link.link import RedisLink

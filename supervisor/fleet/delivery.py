@@ -22,7 +22,7 @@ from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.scripts import BEGIN, EVENT, FINISH, GROUP, HAND_BACK, MOST_HOPS, UNDO
 from supervisor.fleet.streams import Fields, entries
 from supervisor.redis_link.link import Line, RedisLink, Script
-from supervisor.settings_fleet import FleetSettings
+from supervisor.settings.fleet import FleetSettings
 
 _log = logging.getLogger(__name__)
 _BLOCK_MILLISECONDS: Final = 2000

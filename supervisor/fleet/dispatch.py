@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from supervisor.assistants import Assistants
-from supervisor.background import Background
 from supervisor.errors import NotFound
-from supervisor.execution import SessionId, StoredFile
-from supervisor.execution_protocols import Executor, Programs
+from supervisor.execution.assistants import Assistants
+from supervisor.execution.protocols import Executor, Programs
+from supervisor.execution.request_context import begin_request
+from supervisor.execution.values import SessionId, StoredFile
 from supervisor.fleet.messages import (
     Ask,
     CancelProgram,
@@ -47,11 +47,11 @@ from supervisor.fleet.messages import (
 from supervisor.fleet.program_places import ProgramPlaces, token_with_place, token_without_place
 from supervisor.fleet.told_output import Counted
 from supervisor.identity.derived import DerivedIds
-from supervisor.lasting import lasting_session
-from supervisor.live import LiveSessions
+from supervisor.live.background import Background
+from supervisor.live.lasting import lasting_session
+from supervisor.live.sessions import LiveSessions
 from supervisor.policy import Policy
-from supervisor.request_context import begin_request
-from supervisor.tool_calls import CallsWanted, Leg
+from supervisor.programmatic.tool_calls import CallsWanted, Leg
 
 MAX_WAIT_SECONDS: Final = 60.0
 """Longest that a question may wait for something to happen."""

@@ -12,6 +12,7 @@ import msgspec
 
 from supervisor import __version__
 from supervisor.activity.activity import Activity
+from supervisor.administration.readiness import Check, Health, store_probes
 from supervisor.core import GatewayPrepared
 from supervisor.fleet.gauges import of_fleet
 from supervisor.fleet.languages import FleetLanguages
@@ -25,7 +26,6 @@ from supervisor.metrics.counts import Counts
 from supervisor.metrics.sources import of_build, of_counts, of_process, of_stores, of_totals, of_tracer
 from supervisor.metrics.text import as_text
 from supervisor.network.rules_in_force import RulesInForce
-from supervisor.readiness import Check, Health, store_probes
 from supervisor.stores_in_use import Stores
 from supervisor.tracing.tracer import Tracer
 

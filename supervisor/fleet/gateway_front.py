@@ -11,11 +11,13 @@ import trio
 from egress.allowlist import Rule
 from supervisor.administration.administration import Means
 from supervisor.administration.sessions import Sessions
+from supervisor.admission.pressure import Pressure
 from supervisor.callers import rate_rules
 from supervisor.core import GatewayPrepared
 from supervisor.errors import GaolerError
-from supervisor.execution import SessionId
-from supervisor.file_tools import FileTools
+from supervisor.execution.values import SessionId
+from supervisor.files.links import FileLinks
+from supervisor.files.tools import FileTools
 from supervisor.fleet.gateway import Gateway, gateway_health
 from supervisor.fleet.gateway_operation import GatewayOperation
 from supervisor.fleet.gateway_process import GatewayProcess
@@ -29,12 +31,10 @@ from supervisor.fleet.remote import (
 )
 from supervisor.fleet.turns import FleetTurns
 from supervisor.front import Front
-from supervisor.links import FileLinks
 from supervisor.network.explain import explain
 from supervisor.network.rules_in_force import RulesInForce
 from supervisor.own_core import file_service
 from supervisor.policy import Policy
-from supervisor.pressure import Pressure
 from supervisor.stores_in_use import Stores
 
 log: Final = logging.getLogger("gaoler.gateway")

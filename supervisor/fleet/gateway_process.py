@@ -15,7 +15,7 @@ from supervisor.fleet.registry import Registry, described, drain_worker
 from supervisor.fleet.remote import Fleet
 from supervisor.policy import Policy
 from supervisor.redis_link.link import RedisLink
-from supervisor.settings_fleet import FleetSettings
+from supervisor.settings.fleet import FleetSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,13 @@ from hypercorn.typing import ASGIFramework
 from http_api.internal import create_internal_app
 from supervisor import __version__
 from supervisor.activity.activity import Activity
-from supervisor.admission import Admission
+from supervisor.admission.admission import Admission
+from supervisor.admission.pressure import HostLimits, Pressure
 from supervisor.callers import Identities, access_of, attempt_counter
 from supervisor.core import GatewayPrepared
 from supervisor.doors import open_application
 from supervisor.errors import ConfigurationError, GaolerError
-from supervisor.files import run_sweeper
+from supervisor.files.service import run_sweeper
 from supervisor.fleet.calls import Calls
 from supervisor.fleet.changes import Changes
 from supervisor.fleet.gateway import Gateway
@@ -40,20 +41,19 @@ from supervisor.fleet.roster import Roster
 from supervisor.fleet.shared_keys import SharedKeys
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.derived import DerivedIds
-from supervisor.language_view import Stock, counted_name, language_table
-from supervisor.listening import Place, await_signal, listen, stop_soon
 from supervisor.network.rules_in_force import RulesInForce
 from supervisor.own_core import open_tracer, queue_limits
-from supervisor.own_files import fleet_secret
-from supervisor.pressure import HostLimits, Pressure
+from supervisor.preparation.own_files import fleet_secret
+from supervisor.preparation.tiers_in_force import tiers_wanted
 from supervisor.runtimes.catalogue import load_groups, load_languages
+from supervisor.runtimes.language_view import Stock, counted_name, language_table
 from supervisor.service import reload
 from supervisor.service.drain import Underway, drain
 from supervisor.service.given import Service
 from supervisor.service.watchdog import alive, feed
+from supervisor.serving.listening import Place, await_signal, listen, stop_soon
 from supervisor.store.state_tiers import run_archiver
 from supervisor.stores_in_use import Stores, open_stores
-from supervisor.tiers_in_force import tiers_wanted
 
 log: Final = logging.getLogger("gaoler.gateway")
 

@@ -1,4 +1,4 @@
-"""Sessions held by leases: a :class:`supervisor.live_lease.Holds` where daemons share a store."""
+"""Sessions held by leases: a :class:`supervisor.live.lease.Holds` where daemons share a store."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 import trio
 
 from supervisor.errors import Busy
-from supervisor.execution import SessionId
+from supervisor.execution.values import SessionId
 from supervisor.fleet.leases import Lease, Leases
 from supervisor.fleet.outage import OUTAGE
-from supervisor.live_lease import Hold
+from supervisor.live.lease import Hold
 
 log: Final = logging.getLogger("gaoler.fleet")
 
@@ -28,7 +28,7 @@ class FleetHolds:
         self.on_lost: Callable[[SessionId], None] = lambda _session: None
 
     async def take(self, session_id: SessionId) -> Hold:
-        """See :class:`supervisor.live_lease.Holds`."""
+        """See :class:`supervisor.live.lease.Holds`."""
         found = await self._leases.acquire(session_id)
         if isinstance(found, str):
             # Not where: callers do not learn how the fleet's members are called.
@@ -37,7 +37,7 @@ class FleetHolds:
         return Hold(found.number, found.taken_from)
 
     async def give_up(self, session_id: SessionId) -> None:
-        """See :class:`supervisor.live_lease.Holds`. Bounded."""
+        """See :class:`supervisor.live.lease.Holds`. Bounded."""
         lease = self._held.pop(session_id, None)
         if lease is None:
             return

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from supervisor.errors import InvalidRequest, Unsupported
-from supervisor.language_view import GroupView, LanguageTable, LanguageView, TierView
+from supervisor.runtimes.language_view import GroupView, LanguageTable, LanguageView, TierView
 
 _decoder: Final = msgspec.msgpack.Decoder(LanguageTable)
 _View = TypeVar("_View", LanguageView, GroupView)
@@ -65,38 +65,38 @@ def _tiers(tables: Sequence[tuple[TierView, ...]]) -> tuple[TierView, ...]:
 
 @dataclass(slots=True)
 class FleetLanguages:
-    """A :class:`supervisor.language_view.Languages` that follows the fleet."""
+    """A :class:`supervisor.runtimes.language_view.Languages` that follows the fleet."""
 
     current: LanguageTable
 
     @property
     def languages(self) -> tuple[LanguageView, ...]:
-        """See :class:`supervisor.language_view.Languages`."""
+        """See :class:`supervisor.runtimes.language_view.Languages`."""
         return self.current.languages
 
     @property
     def groups(self) -> tuple[GroupView, ...]:
-        """See :class:`supervisor.language_view.Languages`."""
+        """See :class:`supervisor.runtimes.language_view.Languages`."""
         return self.current.groups
 
     @property
     def limits(self) -> Mapping[str, float]:
-        """See :class:`supervisor.language_view.Languages`."""
+        """See :class:`supervisor.runtimes.language_view.Languages`."""
         return self.current.limits
 
     @property
     def tiers(self) -> tuple[TierView, ...]:
-        """See :class:`supervisor.language_view.Languages`."""
+        """See :class:`supervisor.runtimes.language_view.Languages`."""
         return self.current.tiers
 
     def find(self, name: str) -> LanguageView | None:
-        """See :class:`supervisor.language_view.Languages`."""
+        """See :class:`supervisor.runtimes.language_view.Languages`."""
         return self.current.find(name)
 
     def of_file(self, name: str) -> str:
-        """See :class:`supervisor.language_view.Languages`."""
+        """See :class:`supervisor.runtimes.language_view.Languages`."""
         return self.current.of_file(name)
 
     def refusal(self, name: str) -> InvalidRequest | Unsupported:
-        """See :class:`supervisor.language_view.Languages`."""
+        """See :class:`supervisor.runtimes.language_view.Languages`."""
         return self.current.refusal(name)

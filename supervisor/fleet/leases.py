@@ -15,13 +15,13 @@ from typing import Final, cast
 
 import trio
 
-from supervisor.execution import SessionId
+from supervisor.execution.values import SessionId
 from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.scripts import job_script
 from supervisor.fleet.watch_scripts import CALM
 from supervisor.redis_link.faults import reading
 from supervisor.redis_link.link import RedisLink
-from supervisor.settings_fleet import FleetSettings
+from supervisor.settings.fleet import FleetSettings
 
 _log = logging.getLogger(__name__)
 _AT_ONCE: Final = 500

@@ -14,7 +14,7 @@ from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.scripts import job_script
 from supervisor.fleet.watch_scripts import REAP_GATEWAY, REAP_WORKER, TIDY, WATCH
 from supervisor.redis_link.link import RedisLink
-from supervisor.settings_fleet import FleetSettings
+from supervisor.settings.fleet import FleetSettings
 
 _log = logging.getLogger(__name__)
 _AT_ONCE: Final = 200

@@ -13,10 +13,9 @@ import trio
 
 from supervisor import __version__
 from supervisor.activity.watched import WatchedExecutor, WatchedPrograms
-from supervisor.assistants import Assistants
-from supervisor.background import Background
 from supervisor.callers import rate_rules
 from supervisor.core import Core, Prepared
+from supervisor.execution.assistants import Assistants
 from supervisor.fleet.changes import Changes
 from supervisor.fleet.delivery import open_deliveries
 from supervisor.fleet.dispatch import Services
@@ -31,6 +30,7 @@ from supervisor.fleet.registry import WorkerRecord, open_announcer
 from supervisor.fleet.shared_keys import SharedKeys
 from supervisor.fleet.sharing import Sharing
 from supervisor.fleet.worker import Post, Worker
+from supervisor.live.background import Background
 from supervisor.store.state_tiers import run_archiver
 
 log: Final = logging.getLogger("gaoler.fleet")

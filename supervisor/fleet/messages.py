@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from supervisor.errors import TooLarge
-from supervisor.execution import (
+from supervisor.execution.values import (
     CapturedOutput,
     ExecutionRequest,
     ExecutionResult,
@@ -31,8 +31,8 @@ from supervisor.execution import (
     Tier,
     Usage,
 )
-from supervisor.tool_calls import Broken, CallsWanted, Leg, ProgramRequest, ToolResult
-from supervisor.views import Picture, ProcessInfo, ProcessOutput, SearchResult
+from supervisor.programmatic.tool_calls import Broken, CallsWanted, Leg, ProgramRequest, ToolResult
+from supervisor.workspace.views import Picture, ProcessInfo, ProcessOutput, SearchResult
 
 MAX_BYTES: Final = 192 << 20
 """Of one message: pictures that were shown come inside."""

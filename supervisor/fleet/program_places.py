@@ -6,7 +6,7 @@ import hashlib
 from typing import Final
 
 from supervisor.errors import InvalidRequest
-from supervisor.execution import Principal
+from supervisor.execution.values import Principal
 from supervisor.redis_link.link import RedisLink
 
 _SEPARATOR: Final = "~"

@@ -9,7 +9,7 @@ from supervisor.errors import Busy, InvalidRequest, StoreUnavailable
 from supervisor.fleet.lanes import POOL
 from supervisor.fleet.scripts import CANCEL, SUBMIT, job_script
 from supervisor.redis_link.link import RedisLink
-from supervisor.settings_fleet import FleetSettings
+from supervisor.settings.fleet import FleetSettings
 
 _RETRY_SECONDS: Final = 2.0
 _MOST_LANES: Final = 10_000

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from supervisor.execution import Principal
-from supervisor.rates import Rate, too_often, windows_of
+from supervisor.admission.rates import Rate, too_often, windows_of
+from supervisor.execution.values import Principal
 from supervisor.redis_link.link import RedisLink, Script
 
 _CHECK: Final = Script(
@@ -35,7 +35,7 @@ return ''
 
 
 class RedisRates:
-    """Counts calls as :class:`supervisor.rates.RateLimiter` does. A caller's window goes when it is over."""
+    """Counts calls as :class:`supervisor.admission.rates.RateLimiter` does. A caller's window goes when it is over."""
 
     def __init__(self, link: RedisLink, rates: Mapping[str, Rate | None], shared_factor: int = 1) -> None:
         self._link = link

@@ -19,7 +19,7 @@ from supervisor.fleet.lanes import pool_lane, worker_lane
 from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.watch_scripts import ANNOUNCE, PRESENT, WITHDRAW
 from supervisor.redis_link.link import RedisLink
-from supervisor.settings_fleet import FleetSettings
+from supervisor.settings.fleet import FleetSettings
 
 _log = logging.getLogger(__name__)
 _RETRY_SECONDS: Final = 2.0

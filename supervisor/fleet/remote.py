@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from supervisor.activity.timeline import steps
-from supervisor.admission import Admission
+from supervisor.admission.admission import Admission
 from supervisor.errors import Busy, InvalidRequest, NotFound, SandboxFailed
-from supervisor.execution import (
+from supervisor.execution.request_context import current_request
+from supervisor.execution.tier import TierRules, is_below
+from supervisor.execution.values import (
     MAX_STDIN_BYTES,
     ExecutionRequest,
     ExecutionResult,
@@ -19,7 +21,7 @@ from supervisor.execution import (
     StoredFile,
     Tier,
 )
-from supervisor.files import FileService
+from supervisor.files.service import FileService
 from supervisor.fleet.calls import Calls, Errand
 from supervisor.fleet.lanes import worker_lane
 from supervisor.fleet.leases import Leases
@@ -63,12 +65,10 @@ from supervisor.fleet.registry import choose_lane
 from supervisor.fleet.roster import Roster
 from supervisor.fleet.told_output import Checked
 from supervisor.identity.derived import DerivedIds
-from supervisor.lasting import lasting_session
+from supervisor.live.lasting import lasting_session
 from supervisor.policy import Policy
-from supervisor.request_context import current_request
-from supervisor.tier import TierRules, is_below
-from supervisor.tool_calls import Leg, ProgramRequest, ToolResult
-from supervisor.views import Picture, ProcessInfo, ProcessOutput, SearchResult
+from supervisor.programmatic.tool_calls import Leg, ProgramRequest, ToolResult
+from supervisor.workspace.views import Picture, ProcessInfo, ProcessOutput, SearchResult
 
 BEGIN_SECONDS: Final = 20.0
 """Longest wait for a worker to take what has no queue of its own: questions about processes and files."""
@@ -136,7 +136,7 @@ class RemoteExecutor:
         listener: Listener | None = None,
         on_admitted: Callable[[], None] | None = None,
     ) -> ExecutionResult:
-        """Run the request to its end, as :meth:`supervisor.executor.Executor.execute`; cancelling kills.
+        """Run the request to its end, as :meth:`supervisor.execution.executor.Executor.execute`; cancelling kills.
 
         Raises:
             ExecutionLost: the worker died; nothing is run twice.
@@ -196,7 +196,7 @@ class RemotePrograms:
         """Run the program up to its first calls, or its end. Cancelling ends it.
 
         Raises:
-            GaolerError: as :meth:`supervisor.programmatic.Programs.start`.
+            GaolerError: as :meth:`supervisor.programmatic.programs.Programs.start`.
         """
         fleet, execution = self._fleet, request.execution
         tier = fleet.tiers.choose(execution.principal, request.dialect, execution.tier)
@@ -216,7 +216,7 @@ class RemotePrograms:
         """Go on with results, where the program is.
 
         Raises:
-            GaolerError: as :meth:`supervisor.programmatic.Programs.resume`; a program whose worker is gone is
+            GaolerError: as :meth:`supervisor.programmatic.programs.Programs.resume`; a program whose worker is gone is
                 ``NotFound``, as one that is over.
         """
         worker = place_in_token(token)
@@ -294,7 +294,7 @@ class RemoteProcesses:
         """Start a command with Bash, where the session lives.
 
         Raises:
-            GaolerError: as :meth:`supervisor.background.Background.start`.
+            GaolerError: as :meth:`supervisor.live.background.Background.start`.
         """
         fleet = self._fleet
         chosen = fleet.tiers.choose(principal, "bash", tier)
@@ -330,7 +330,7 @@ class RemoteProcesses:
 
 
 class RemoteSandboxes:
-    """Where the sandboxes of sessions are: a :class:`supervisor.file_tools.Synchroniser`."""
+    """Where the sandboxes of sessions are: a :class:`supervisor.files.tools.Synchroniser`."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -361,7 +361,7 @@ class RemoteAssistants:
         ignore_case: bool,
         limit: int,
     ) -> SearchResult:
-        """Find lines, as :meth:`supervisor.assistants.Assistants.search`."""
+        """Find lines, as :meth:`supervisor.execution.assistants.Assistants.search`."""
         ask = Search(principal, session_id, pattern, glob, regex, ignore_case, limit)
         holder = await self._fleet.leases.holder_of(session_id)
         reply = await self._in_sandbox(ask, principal, "nsjail", holder)
@@ -376,7 +376,7 @@ class RemoteAssistants:
         limit_bytes: int,
         tier: Tier,
     ) -> list[Picture | None]:
-        """Make pictures small enough, as :meth:`supervisor.assistants.Assistants.shrink`."""
+        """Make pictures small enough, as :meth:`supervisor.execution.assistants.Assistants.shrink`."""
         given = tuple(
             PictureGiven(kind, data=each) if isinstance(each, bytes) else PictureGiven(kind, file=each)
             for kind, each in pictures

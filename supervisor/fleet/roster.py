@@ -11,7 +11,7 @@ import trio
 from supervisor.fleet.languages import FleetLanguages, decode_table, merged
 from supervisor.fleet.outage import OUTAGE
 from supervisor.fleet.registry import GatewayRecord, Registry, WorkerRecord
-from supervisor.language_view import LanguageTable
+from supervisor.runtimes.language_view import LanguageTable
 
 log: Final = logging.getLogger("gaoler.fleet")
 

@@ -8,12 +8,12 @@ from typing import Final, TypeVar
 
 import trio
 
-from supervisor.dialling import dial_directly
+from supervisor.connector.dialling import dial_directly
 from supervisor.errors import Busy, ConfigurationError
 from supervisor.fleet.outage import OUTAGE
 from supervisor.identity.keys import ApiKey, decode_keys, encode_keys
 from supervisor.redis_link.link import RedisLink, Script, open_redis
-from supervisor.settings import Settings
+from supervisor.settings.tree import Settings
 
 log: Final = logging.getLogger("gaoler.keys")
 _T = TypeVar("_T")

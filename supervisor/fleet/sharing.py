@@ -8,7 +8,7 @@ from supervisor.fleet.holds import FleetHolds
 from supervisor.fleet.leases import Leases
 from supervisor.fleet.turns import FleetTurns
 from supervisor.redis_link.link import RedisLink
-from supervisor.settings_fleet import FleetSettings
+from supervisor.settings.fleet import FleetSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from supervisor.execution import Listener, OutputPiece
+from supervisor.execution.values import Listener, OutputPiece
 from supervisor.fleet.messages import Output
 
 log: Final = logging.getLogger("gaoler.fleet")

@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from supervisor.errors import Busy
-from supervisor.execution import SessionId
+from supervisor.execution.values import SessionId
 from supervisor.redis_link.link import RedisLink, Script
 
 HELD_SECONDS: Final = 30.0
@@ -29,7 +29,7 @@ return 0
 
 
 class FleetTurns:
-    """Locks by session, in Redis: a :data:`supervisor.file_tools.Turns`."""
+    """Locks by session, in Redis: a :data:`supervisor.files.tools.Turns`."""
 
     def __init__(self, link: RedisLink) -> None:
         self._link = link

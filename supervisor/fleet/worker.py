@@ -12,7 +12,7 @@ from typing import Final, Literal
 import trio
 
 from supervisor.errors import Busy, Forbidden, GaolerError, SandboxFailed, StoreSpoilt
-from supervisor.execution import Principal, SessionId
+from supervisor.execution.values import Principal, SessionId
 from supervisor.fleet.delivery import Deliveries, Delivery
 from supervisor.fleet.dispatch import Say, Services, perform
 from supervisor.fleet.going_on import go_on

@@ -9,17 +9,17 @@ import trio
 from hypercorn.typing import ASGIFramework
 
 from http_api.internal import create_internal_app
+from supervisor.administration.internal import OwnProcess
+from supervisor.administration.readiness import own_health
 from supervisor.callers import attempt_counter
 from supervisor.core import Prepared
 from supervisor.daemon import start_keeping, start_reloads
 from supervisor.fleet.membership import Member, open_member, open_worker
-from supervisor.listening import Place, await_signal, listen, stop_soon
 from supervisor.own_core import open_core
-from supervisor.own_process import OwnProcess
-from supervisor.readiness import own_health
 from supervisor.service.drain import SAVING_SECONDS
 from supervisor.service.given import Service
 from supervisor.service.watchdog import feed
+from supervisor.serving.listening import Place, await_signal, listen, stop_soon
 
 log: Final = logging.getLogger("gaoler.worker")
 

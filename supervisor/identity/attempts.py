@@ -22,9 +22,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from supervisor.addresses import counted_as
 from supervisor.errors import Busy, Unauthenticated
-from supervisor.security_log import tell
+from supervisor.logs.security_log import tell
+from supervisor.serving.addresses import counted_as
 
 MAX_ADDRESSES: Final = 20_000
 MAX_KNOWN: Final = 50_000

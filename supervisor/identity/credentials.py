@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from supervisor.errors import Forbidden, InvalidRequest, Unauthenticated
-from supervisor.execution import Principal, Tier
+from supervisor.execution.values import Principal, Tier
 from supervisor.identity.attempts import AttemptRules, Attempts
 from supervisor.identity.keys import MASTER, ApiKey, KeyRing
 from supervisor.identity.oauth import OAuthKey, OAuthVerifier

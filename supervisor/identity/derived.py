@@ -6,7 +6,7 @@ import base64
 import hashlib
 import hmac
 
-from supervisor.execution import ID_LENGTH, SessionId
+from supervisor.execution.values import ID_LENGTH, SessionId
 
 
 class DerivedIds:

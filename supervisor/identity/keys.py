@@ -23,7 +23,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from supervisor.errors import ConfigurationError
-from supervisor.execution import Tier
+from supervisor.execution.values import Tier
 
 KEY_PREFIX: Final = "gk-"
 KEY_FILE: Final = "keys.json"

@@ -16,10 +16,10 @@ from supervisor.image.npm import LIBRARIES, NpmFolder, npm_layer, read_folder
 from supervisor.image.own_root import build_root, identity
 from supervisor.image.plan import ALWAYS, HOST_PACKAGES, ImagePlan
 from supervisor.image.prepared import prepared_layer
+from supervisor.image.progress import BuildProgress
 from supervisor.image.python_layer import extra_layer, fonts_layer, python_layer
 from supervisor.image.selection import chosen_groups, chosen_languages
 from supervisor.image.steps import ImageError, Runner
-from supervisor.progress import BuildProgress
 from supervisor.runtimes.catalogue import Group, Language, Packages
 
 DEBS: Final = "debs"

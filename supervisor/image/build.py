@@ -25,11 +25,11 @@ from supervisor.image.layers import Layer, complete_layer, have_layer
 from supervisor.image.manifest import BUILDING, CURRENT, FILES, FORMAT, MANIFEST, Image, Manifest, current_image
 from supervisor.image.own_root import suite_of_host
 from supervisor.image.plan import HOST_PACKAGES, ImagePlan
+from supervisor.image.progress import BuildProgress
 from supervisor.image.steps import ImageError, Runner, run_program
 from supervisor.image.store import check_room, locked, publish, remove_unused, tidy
 from supervisor.image.tree import content_of, link_tree, merged
 from supervisor.image.trial import Trial, attempts_for
-from supervisor.progress import BuildProgress
 
 TRIAL: Final = "trial"
 

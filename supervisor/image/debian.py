@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from supervisor.image.progress import BuildProgress
 from supervisor.image.steps import ImageError, Runner, advance_on, ignore
-from supervisor.progress import BuildProgress
 
 STATUS: Final = Path("/var/lib/dpkg/status")
 

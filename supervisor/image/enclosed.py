@@ -28,8 +28,8 @@ from msgspec import Struct
 from supervisor.image.steps import Runner, ignore
 from supervisor.jailer import kernel
 from supervisor.jailer.seccomp import compile_policy
-from supervisor.nsjail_program import nsjail_path
 from supervisor.policy import PACKAGED_POLICIES
+from supervisor.preparation.nsjail_program import nsjail_path
 from supervisor.runtimes.catalogue import COMMON_ENVIRONMENT
 
 VERSION: Final = 3

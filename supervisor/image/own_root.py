@@ -19,9 +19,9 @@ from typing import Final
 
 from supervisor.image import debian
 from supervisor.image.apt_sources import AptSources, read_apt
+from supervisor.image.progress import BuildProgress
 from supervisor.image.steps import ImageError, Runner
 from supervisor.image.tree import make_plain
-from supervisor.progress import BuildProgress
 
 PACKAGES: Final = (
     "bc",

@@ -10,8 +10,8 @@ from supervisor.image.enclosed import Spec, environment_with, run_enclosed
 from supervisor.image.ground import Ground
 from supervisor.image.layers import LAYERS, LayerPlan, key_of
 from supervisor.image.plan import ImagePlan
+from supervisor.image.progress import BuildProgress
 from supervisor.image.steps import ImageError, Runner
-from supervisor.progress import BuildProgress
 from supervisor.runtimes.catalogue import Group, Language
 
 

@@ -13,8 +13,8 @@ from supervisor.image.enclosed import Spec, environment_with, run_enclosed
 from supervisor.image.ground import Ground
 from supervisor.image.layers import LAYERS, LayerPlan, key_of
 from supervisor.image.plan import SANDBOX_FILES, ImagePlan, python_version
+from supervisor.image.progress import BuildProgress
 from supervisor.image.steps import Runner, advance_on, ignore
-from supervisor.progress import BuildProgress
 
 OUR_FILES: Final = (
     "gaoler_display.py",

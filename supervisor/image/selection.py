@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from supervisor.errors import ConfigurationError
 from supervisor.image.manifest import Selection
-from supervisor.package_names import NodeRequirement, PythonRequirement
+from supervisor.packages.names import NodeRequirement, PythonRequirement
 from supervisor.runtimes.catalogue import DebianName, Group, Language
 
 ALL = "all"

@@ -18,9 +18,9 @@ import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import Processor
 
+from supervisor.execution.request_context import current_request, current_session
 from supervisor.logs.limit import MESSAGE_CHARACTERS, LogLimit
 from supervisor.logs.taken_apart import TakenApart, bounded, take_apart
-from supervisor.request_context import current_request, current_session
 
 Event = MutableMapping[str, Any]
 

@@ -18,8 +18,8 @@ from supervisor.logs.journal import Journal, connect_journal
 from supervisor.logs.limit import limit_logging
 from supervisor.logs.relay import Relay
 from supervisor.logs.rotating import RotatingFile, open_log_file
-from supervisor.settings import Settings
-from supervisor.settings_loading import leaves
+from supervisor.settings.loading import leaves
+from supervisor.settings.tree import Settings
 
 OURS: Final = "gaoler"
 ACCESS: Final = "gaoler.access"

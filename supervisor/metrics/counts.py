@@ -9,7 +9,7 @@ from typing import Final, Protocol
 import trio
 
 from supervisor.errors import Busy
-from supervisor.execution import Principal
+from supervisor.execution.values import Principal
 from supervisor.metrics.text import Buckets
 
 LAG_SECONDS: Final = 0.25
@@ -49,7 +49,7 @@ class Counts:
 
 
 class Rates(Protocol):
-    """Counts calls, as :class:`supervisor.rates.RateLimiter`."""
+    """Counts calls, as :class:`supervisor.admission.rates.RateLimiter`."""
 
     async def check(self, principal: Principal, kind: str) -> None:
         """Count a call, or refuse it."""

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from supervisor import __version__
 from supervisor.activity.totals import BOUNDS, WHOLE, Histogram, Totals
+from supervisor.admission.pressure import Pressure
 from supervisor.metrics.counts import Counts
 from supervisor.metrics.text import Buckets, Point
-from supervisor.pressure import Pressure
 
 if TYPE_CHECKING:
-    from supervisor.files import FileService
+    from supervisor.files.service import FileService
     from supervisor.jailer.protocol import Pools
-    from supervisor.live import LiveSessions
+    from supervisor.live.sessions import LiveSessions
     from supervisor.network.grants import Network
     from supervisor.redis_link.link import RedisLink
     from supervisor.stores_in_use import Stores

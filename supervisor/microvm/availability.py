@@ -12,7 +12,7 @@ from typing import Final
 from supervisor.image.manifest import GUEST, MACHINE
 from supervisor.microvm.findings import BUILD, HostFacts, Missing, look, missing_libraries, missing_on_host
 from supervisor.microvm.krun import FaultKind, Libraries, MachineFault, find_libraries
-from supervisor.settings_sandboxes import MicrovmSettings
+from supervisor.settings.sandboxes import MicrovmSettings
 
 _SWITCHED_OFF: Final = "this server's settings do not switch it on (microvm.enabled)"
 

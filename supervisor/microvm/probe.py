@@ -17,7 +17,7 @@ from supervisor.core import Core, Prepared
 from supervisor.errors import GaolerError, SandboxFailed
 from supervisor.jailer import protocol
 from supervisor.jailer.client import JailRefused
-from supervisor.settings import Settings
+from supervisor.settings.tree import Settings
 
 BEYOND_BOOT_SECONDS: Final = 10.0
 """For the jailer in the guest, and the program, after the machine's own deadline."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from egress.control import Record
-from supervisor.json_lines import LineFile
+from supervisor.logs.json_lines import LineFile
 
 log: Final = logging.getLogger("gaoler.network.audit")
 

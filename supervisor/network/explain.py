@@ -15,7 +15,7 @@ from egress.names import canonical_host
 from egress.targets import BadTarget, checked_method, checked_path, is_ambiguous
 from supervisor.errors import InvalidRequest
 from supervisor.policy import Policy
-from supervisor.views import NetworkAnswer
+from supervisor.workspace.views import NetworkAnswer
 
 MAX_URL: Final = 2048
 SHOWN_NAMES: Final = 8

@@ -21,7 +21,7 @@ from egress.allowlist import NotCovered, Rule, canonical_pattern, narrow
 from egress.control import CloseGrant, Configure, ControlError, OpenGrant, Record, Sync
 from egress.names import BadName
 from supervisor.errors import InvalidRequest, SandboxFailed
-from supervisor.execution import Principal, SessionId
+from supervisor.execution.values import Principal, SessionId
 from supervisor.jailer.client import RemoteJail
 from supervisor.network.audit import Audit
 from supervisor.network.rule_files import MAX_EXTRA_PORTS, extra_ports

@@ -15,7 +15,7 @@ from supervisor.network.presets import Preset, read_presets
 from supervisor.network.rule_files import read_rule_sets
 from supervisor.network.rules_in_force import RulesInForce, RuleSource
 from supervisor.policy import PACKAGED_POLICIES, Policy
-from supervisor.settings import Settings
+from supervisor.settings.tree import Settings
 
 
 def prepare_network(settings: Settings, policy: Policy) -> RuleSource:

@@ -11,7 +11,7 @@ from typing import Final
 import redis
 
 from supervisor.connector.allowlist import UNIX
-from supervisor.dialling import Dial
+from supervisor.connector.dialling import Dial
 from supervisor.redis_link.plan import Place
 
 _KEEP_ALIVE: Final = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}

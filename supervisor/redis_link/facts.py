@@ -9,7 +9,7 @@ from typing import Final
 import redis
 
 from supervisor.errors import ConfigurationError
-from supervisor.settings_fleet import RedisSettings
+from supervisor.settings.fleet import RedisSettings
 
 log: Final = logging.getLogger("gaoler.redis")
 OLDEST: Final = (6, 2)

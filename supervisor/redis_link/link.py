@@ -18,15 +18,15 @@ from typing import Any, Final, TypeVar
 import redis
 import trio
 
-from supervisor.dialling import Dial
+from supervisor.connector.dialling import Dial
 from supervisor.errors import ConfigurationError, StorageFull, StoreSpoilt, StoreUnavailable
+from supervisor.metrics.troubles import Troubles
 from supervisor.redis_link.brief import BriefConnections, Word, answer_so_far, fits, send
 from supervisor.redis_link.dialling import Cut, ServerRefused
 from supervisor.redis_link.facts import RedisFacts, check_server, read_facts
 from supervisor.redis_link.faults import SPOILT, Fault, fault_of
 from supervisor.redis_link.servers import ServerConnection, Servers
-from supervisor.settings_fleet import RedisSettings
-from supervisor.troubles import Troubles
+from supervisor.settings.fleet import RedisSettings
 
 log: Final = logging.getLogger("gaoler.redis")
 _T = TypeVar("_T")

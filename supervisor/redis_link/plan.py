@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from supervisor.errors import ConfigurationError
-from supervisor.settings_fleet import RedisSettings
+from supervisor.settings.fleet import RedisSettings
 
 
 class Place(NamedTuple):

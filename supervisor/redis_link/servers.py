@@ -21,11 +21,11 @@ from redis.crc import key_slot
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from supervisor.dialling import Dial
+from supervisor.connector.dialling import Dial
 from supervisor.errors import ConfigurationError
 from supervisor.redis_link.dialling import Cut, ServerRefused, connect_socket
 from supervisor.redis_link.plan import Place, RedisPlan, read_plan
-from supervisor.settings_fleet import RedisSettings
+from supervisor.settings.fleet import RedisSettings
 
 
 class Servers:

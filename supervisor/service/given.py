@@ -13,7 +13,7 @@ import msgspec
 from supervisor.errors import ConfigurationError
 from supervisor.service import activation
 from supervisor.service.notify import Notifier, open_notifier
-from supervisor.settings import Settings
+from supervisor.settings.tree import Settings
 
 _OURS: Final = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 

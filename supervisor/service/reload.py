@@ -95,7 +95,7 @@ def forget(path: Path) -> None:
 
 async def follow(service: Service, work: Callable[[], Awaitable[None]]) -> None:
     """Do ``work`` at every SIGHUP, until cancelled. One that fails changes nothing, and says so in the log."""
-    # As in supervisor.listening: a late one would be sent to ourselves again, which our own filter forbids.
+    # As in supervisor.serving.listening: a late one would be sent to ourselves again, which our own filter forbids.
     with suppress(PermissionError), trio.open_signal_receiver(signal.SIGHUP) as signals:
         async for _ in signals:
             service.notifier.reloading()

@@ -16,12 +16,12 @@ from msgspec import Struct
 from supervisor.errors import ConfigurationError
 from supervisor.identity.keys import digest_of
 from supervisor.identity.oauth import load_oauth_keys
-from supervisor.own_files import read_or_make_key
 from supervisor.policy import PACKAGED_POLICIES
-from supervisor.prepare import KEY_FILE, read_token_keys
+from supervisor.preparation.own_files import read_or_make_key
+from supervisor.preparation.prepare import KEY_FILE, read_token_keys
 from supervisor.service.reload import Told, as_text, leave_file, told_file
-from supervisor.settings import Settings
-from supervisor.settings_loading import Loaded
+from supervisor.settings.loading import Loaded
+from supervisor.settings.tree import Settings
 
 RENEWED: Final = frozenset({"api_key"})
 POLICIES: Final = "policies"

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from supervisor.cli_console import duration, run_trio, size, visible
+from supervisor.commands.console import duration, run_trio, size, visible
 from supervisor.errors import GaolerError
 from supervisor.shell import entry
 from supervisor.shell.session import NOTE, Session, notes, until_interrupted

@@ -17,15 +17,15 @@ from typing import Final, NoReturn
 import msgspec
 import trio
 
-from supervisor.api_client import Api, Place
+from supervisor.commands.api_client import Api, Place
 from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from supervisor.logs.opened import configure_logging
 from supervisor.roles import prepare_role
 from supervisor.service.given import Service
-from supervisor.settings import Settings, on_this_host_alone, quieter
-from supervisor.settings_doors import McpSettings, TlsSettings
-from supervisor.settings_operation import RatesSettings
+from supervisor.settings.doors import McpSettings, TlsSettings
+from supervisor.settings.operation import RatesSettings
+from supervisor.settings.tree import Settings, on_this_host_alone, quieter
 
 DOOR: Final = "door"
 _OFF: Final = RatesSettings(exec="off", upload="off", download="off", listing="off")

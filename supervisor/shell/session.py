@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import trio
 
-from supervisor.api_client import Api, Refused, segment
+from supervisor.commands.api_client import Api, Refused, segment
 from supervisor.errors import GaolerError, InvalidRequest
 
 NOTE: Final = "[gaoler] "

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from supervisor.execution import FileId, Owner, SessionId, StoredFile
+from supervisor.execution.values import FileId, Owner, SessionId, StoredFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +248,8 @@ class BlobStore(Protocol):
 class BlobMarks(Protocol):
     """Keeps those who use a blob again and those who remove it apart, where many do both (S3, several daemons).
 
-    A blob that is marked as used is not removed for :data:`supervisor.files.GRACE_SECONDS`; one whose removal has begun
-    is not used until that has ended.
+    A blob that is marked as used is not removed for :data:`supervisor.files.service.GRACE_SECONDS`; one whose removal
+    has begun is not used until that has ended.
     """
 
     async def use(self, digest: str) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from supervisor.execution import SessionId
+from supervisor.execution.values import SessionId
 from supervisor.store import AccountFull, Quota
 
 _ACCOUNT: Final = "iif({row}.owner_kind = 'user', {row}.owner_id, '')"

@@ -6,8 +6,8 @@ from typing import Final
 
 import trio
 
-from supervisor.execution import new_id
-from supervisor.files import GRACE_SECONDS
+from supervisor.execution.values import new_id
+from supervisor.files.service import GRACE_SECONDS
 from supervisor.redis_link.link import RedisLink, Script
 
 REMOVAL_SECONDS: Final = 60

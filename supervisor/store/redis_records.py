@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec import Struct
 
-from supervisor.execution import FileId, Owner, SessionId, StoredFile
+from supervisor.execution.values import FileId, Owner, SessionId, StoredFile
 from supervisor.redis_link.faults import reading
 from supervisor.store import SavedState, SessionRow, StoredPackages
 

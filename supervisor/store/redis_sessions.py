@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from supervisor.execution import FileId, Owner, SessionId, StoredFile, new_id
+from supervisor.execution.values import FileId, Owner, SessionId, StoredFile, new_id
 from supervisor.redis_link.link import RedisLink, Script
 from supervisor.store import (
     NO_QUOTA,

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from supervisor.execution import new_id
+from supervisor.execution.values import new_id
 from supervisor.redis_link.faults import reading
 from supervisor.redis_link.link import RedisLink, Script
 from supervisor.store.redis_scripts import COMMON

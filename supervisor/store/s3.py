@@ -22,9 +22,9 @@ from typing import Any, Final
 
 import trio
 
-from supervisor.dialling import Dial
+from supervisor.connector.dialling import Dial
 from supervisor.errors import NotFound, StoreUnavailable
-from supervisor.settings_fleet import S3Settings
+from supervisor.settings.fleet import S3Settings
 from supervisor.store import BlobMarks
 from supervisor.store.s3_client import UNAVAILABLE, PastEnd, S3Client, open_s3_client
 from supervisor.store.s3_upload import Upload, copy

@@ -1,4 +1,4 @@
-"""The way to S3: boto3's client in threads, its connections made by a :data:`supervisor.dialling.Dial`.
+"""The way to S3: boto3's client in threads, its connections made by a :data:`supervisor.connector.dialling.Dial`.
 
 boto3 is blocking. Every call is a function that is given the client in a thread; when it is cancelled its connection is
 shut down, so that the thread ends at once and nothing goes on behind anybody's back. What may succeed another time is
@@ -30,10 +30,10 @@ import botocore.session
 import trio
 import urllib3.exceptions
 
-from supervisor.dialling import Dial
+from supervisor.connector.dialling import Dial
 from supervisor.errors import ConfigurationError, NotFound, StorageFull, StoreUnavailable
-from supervisor.settings_fleet import S3Settings
-from supervisor.troubles import Troubles
+from supervisor.metrics.troubles import Troubles
+from supervisor.settings.fleet import S3Settings
 
 log: Final = logging.getLogger("gaoler.store")
 _T = TypeVar("_T")

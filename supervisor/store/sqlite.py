@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from supervisor.errors import ConfigurationError, StorageFull
-from supervisor.execution import FileId, Owner, SessionId, StoredFile
+from supervisor.execution.values import FileId, Owner, SessionId, StoredFile
 from supervisor.store import (
     NO_QUOTA,
     FileChange,

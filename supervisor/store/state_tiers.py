@@ -24,7 +24,7 @@ import trio
 
 from supervisor.errors import GaolerError, StoreUnavailable
 from supervisor.redis_link.link import RedisLink, Script
-from supervisor.settings_fleet import StateSettings
+from supervisor.settings.fleet import StateSettings
 from supervisor.store import BlobMarks, BlobStore, BlobWriter
 
 log: Final = logging.getLogger("gaoler.store")

@@ -16,8 +16,8 @@ import trio
 from rich.console import Console
 from rich.live import Live
 
-from supervisor.api_client import Api, segment
-from supervisor.api_follow import Listener, follow
+from supervisor.commands.api_client import Api, segment
+from supervisor.commands.api_follow import Listener, follow
 from supervisor.errors import GaolerError
 from supervisor.top.board import Board, keys_of
 from supervisor.top.screen import Screen

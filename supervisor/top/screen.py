@@ -9,9 +9,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
-from supervisor.cli_console import duration, size, visible
-from supervisor.cli_executions import ended, who
-from supervisor.cli_status import bars
+from supervisor.commands.console import duration, size, visible
+from supervisor.commands.executions import ended, who
+from supervisor.commands.status import bars
 from supervisor.top.board import Board, Record
 
 _BESIDE = 7

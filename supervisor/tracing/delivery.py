@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import h11
 
 from supervisor import __version__
-from supervisor.dialling import Dial
-from supervisor.settings_tracing import TracingSettings
+from supervisor.connector.dialling import Dial
+from supervisor.settings.tracing import TracingSettings
 
 PORTS: Final = {"http": 80, "https": 443}
 PATH: Final = "/v1/traces"

@@ -15,8 +15,8 @@ import h11
 import trio
 
 from supervisor import __version__
-from supervisor.dialling import Dial
-from supervisor.settings_tracing import TracingSettings
+from supervisor.connector.dialling import Dial
+from supervisor.settings.tracing import TracingSettings
 from supervisor.tracing.delivery import Answer, Receiver, receiver_of
 from supervisor.tracing.otlp import CONTENT_TYPE, encode, refused_spans
 from supervisor.tracing.tracer import Told, Tracer

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.admin_audit import ACTS_FILE, BURST, REFUSED_FILE, AdminAudit, open_admin_audit
+from supervisor.administration.audit import ACTS_FILE, BURST, REFUSED_FILE, AdminAudit, open_admin_audit
 from supervisor.errors import StorageFull
-from supervisor.json_lines import LineFile, latest, visible
+from supervisor.logs.json_lines import LineFile, latest, visible
 
 
 class Clock:

@@ -14,7 +14,7 @@ from http_api.admin.events import OVERVIEW_SECONDS, QUIET_SECONDS, EventStream
 from http_api.admin.services import Administration
 from supervisor.activity.activity import FOLLOWED, Activity
 from supervisor.administration.followers import Followers
-from supervisor.execution import ExecutionRequest, Principal
+from supervisor.execution.values import ExecutionRequest, Principal
 
 REQUEST = ExecutionRequest(Principal("t", "key", "ann"), "py", "")
 

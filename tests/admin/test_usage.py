@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from supervisor.activity.records import ExecutionRecord
 from supervisor.administration.usage import MOST_CALLERS, OTHERS, UsageBook
-from supervisor.dialling import dial_directly
+from supervisor.connector.dialling import dial_directly
 from supervisor.errors import StorageFull
-from supervisor.execution import new_id
+from supervisor.execution.values import new_id
 from supervisor.redis_link.link import open_redis
-from supervisor.settings_fleet import RedisSettings
+from supervisor.settings.fleet import RedisSettings
 from supervisor.store.redis_usage import RedisUsage
 from supervisor.store.sqlite import open_sqlite
 from supervisor.store.usage import UsageStore, Used

@@ -56,7 +56,7 @@ from mcp_types import (
 from mcp_server.services import DoorSettings
 from mcp_server.transport import McpApp
 from supervisor.identity.credentials import Credentials
-from supervisor.serving import serve
+from supervisor.serving.server import serve
 
 Context = ServerRequestContext[Any, Any]
 

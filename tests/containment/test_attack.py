@@ -22,7 +22,7 @@ from supervisor.attack.programs import program_cases
 from supervisor.attack.suite import Result, Run, attack_one
 from supervisor.identity.keys import KEY_FILE, add_key, read_keys
 from supervisor.policy import PACKAGED_POLICIES
-from supervisor.settings_loading import load
+from supervisor.settings.loading import load
 from tests.containment.test_claims import target_of
 from tests.daemon import KEY, Daemon, descendants, eventually, process_name
 

@@ -30,7 +30,7 @@ from supervisor.attack.target import Caller, Target
 from supervisor.attack.wire import Answer
 from supervisor.identity.keys import KEY_FILE, add_key
 from supervisor.policy import load_policies
-from supervisor.settings_loading import load
+from supervisor.settings.loading import load
 from tests.containment.test_claims import target_of
 from tests.daemon import Daemon, daemon_with
 

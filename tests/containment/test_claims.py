@@ -12,7 +12,7 @@ from supervisor.attack.programs import PROGRAMS, program_cases, read_manifest
 from supervisor.attack.target import Caller, Target
 from supervisor.errors import ConfigurationError
 from supervisor.policy import load_policies
-from supervisor.settings import Settings
+from supervisor.settings.tree import Settings
 from tests.daemon import KEY, Daemon
 
 ROOT = Path(__file__).resolve().parent.parent.parent

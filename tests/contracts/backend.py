@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from supervisor.execution import Tier
+from supervisor.execution.values import Tier
 from tests.daemon import Answer
 from tests.internet import Online
 from tests.mcp import Agent, connected

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from supervisor.dialling import dial_directly
+from supervisor.connector.dialling import dial_directly
 from supervisor.errors import NotFound
 from supervisor.store import BlobStore, s3
 from supervisor.store.disk import DiskBlobs, open_blobs

@@ -15,8 +15,8 @@ import pytest
 
 from supervisor.jailer.seccomp import compile_profiles
 from supervisor.network.environment import OFFLINE
-from supervisor.nsjail_program import nsjail_path
 from supervisor.policy import load_seccomp_profiles
+from supervisor.preparation.nsjail_program import nsjail_path
 from supervisor.runtimes.catalogue import InstalledLanguage, load_languages, profiles_wanted
 from tests.daemon import Daemon, eventually
 

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 import trio
 
-from supervisor.dialling import dial_directly
+from supervisor.admission.pressure import HostLimits, Pressure
+from supervisor.connector.dialling import dial_directly
 from supervisor.errors import ConfigurationError, NotFound, TooLarge
-from supervisor.execution import FileId, Owner, Principal, SessionId, StoredFile, new_id
-from supervisor.files import GRACE_SECONDS, FileLimits, FileService
+from supervisor.execution.values import FileId, Owner, Principal, SessionId, StoredFile, new_id
+from supervisor.files.service import GRACE_SECONDS, FileLimits, FileService
 from supervisor.identity.derived import DerivedIds
-from supervisor.own_files import read_or_make_secret
-from supervisor.pressure import HostLimits, Pressure
+from supervisor.preparation.own_files import read_or_make_secret
 from supervisor.redis_link.link import open_redis
-from supervisor.settings_fleet import RedisSettings
+from supervisor.settings.fleet import RedisSettings
 from supervisor.store import FileChange, Place, QuotaExceeded, SessionRow, SessionStore, StoredPackages, Wanted
 from supervisor.store.disk import DiskBlobs, open_blobs
 from supervisor.store.redis_sessions import RedisSessions
@@ -160,10 +160,10 @@ async def test_a_newer_database_is_refused(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys, trio
 from pathlib import Path
-from supervisor.execution import *
+from supervisor.execution.values import *
 from supervisor.identity.derived import DerivedIds
-from supervisor.files import FileLimits, FileService
-from supervisor.pressure import HostLimits, Pressure
+from supervisor.files.service import FileLimits, FileService
+from supervisor.admission.pressure import HostLimits, Pressure
 from supervisor.store import sqlite
 from supervisor.store.disk import DiskBlobWriter, open_blobs
 where, step = Path(sys.argv[1]), sys.argv[2]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import ConfigurationError, StorageFull
-from supervisor.execution import Owner, SessionId, new_id
+from supervisor.execution.values import Owner, SessionId, new_id
 from supervisor.jailer import kernel
 from supervisor.store import SessionRow
 from supervisor.store.sqlite import SqliteSessions, open_sqlite

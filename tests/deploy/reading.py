@@ -11,8 +11,8 @@ import click
 import yaml  # type: ignore[import-untyped]
 
 from supervisor.cli import main
-from supervisor.settings import Settings
-from supervisor.settings_loading import leaves, load
+from supervisor.settings.loading import leaves, load
+from supervisor.settings.tree import Settings
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DEPLOY: Final = ROOT / "deploy"

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from supervisor.settings_loading import leaves
+from supervisor.settings.loading import leaves
 from tests.deploy.reading import DEPLOY, ROOT, VARIABLES
 
 FIGURES_ARE_IN = True

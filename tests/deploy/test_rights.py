@@ -26,8 +26,8 @@ NO_RIGHTS = [
     "--no-new-privs",
 ]
 PREPARE = """
-from supervisor.prepare_gateway import prepare_gateway
-from supervisor.settings_loading import load, process_environment
+from supervisor.preparation.gateway import prepare_gateway
+from supervisor.settings.loading import load, process_environment
 prepared = prepare_gateway(load(file=None, environment=process_environment(), flags={}).settings)
 print("prepared", prepared.settings.fleet.role, prepared.signing_key[0])
 prepared.connector.close()

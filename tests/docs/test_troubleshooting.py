@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.doctor import Finding, examine
-from supervisor.settings_loading import load
+from supervisor.doctor.host import Finding, examine
+from supervisor.settings.loading import load
 from tests.daemon import ROOT
 
 

@@ -6,11 +6,11 @@ import sys
 
 import trio
 
-from supervisor.dialling import dial_directly
+from supervisor.connector.dialling import dial_directly
 from supervisor.fleet.delivery import open_deliveries
 from supervisor.fleet.registry import open_announcer
 from supervisor.redis_link.link import open_redis
-from supervisor.settings_fleet import RedisSettings
+from supervisor.settings.fleet import RedisSettings
 from tests.fleet.parts import QUICK, record, take_one
 
 STEPS = ("taken", "begun", "told", "finished")

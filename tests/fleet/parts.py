@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import pytest
 import trio
 
-from supervisor.dialling import dial_directly
+from supervisor.connector.dialling import dial_directly
 from supervisor.fleet.delivery import Deliveries, Delivery, open_deliveries
 from supervisor.fleet.ledger import Ledger, Line, reap
 from supervisor.fleet.queue import JobQueue, Ticket
 from supervisor.fleet.registry import Registry, WorkerRecord
 from supervisor.fleet.replies import Reply
 from supervisor.redis_link.link import RedisLink, open_redis
-from supervisor.settings_fleet import FleetSettings, RedisSettings
+from supervisor.settings.fleet import FleetSettings, RedisSettings
 from tests.redis_server import RedisServer, redis_server, redis_url
 
 __all__ = ["fleet", "redis_server", "redis_url"]

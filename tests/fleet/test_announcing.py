@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import trio
 
-from supervisor.execution import (
+from supervisor.execution.values import (
     CapturedOutput,
     ExecutionRequest,
     ExecutionResult,

@@ -14,12 +14,12 @@ import trio
 from click.testing import CliRunner, Result
 
 from supervisor.cli import main
-from supervisor.dialling import dial_directly
+from supervisor.connector.dialling import dial_directly
 from supervisor.fleet.manifest import Manifest, Signer, Verifier, body_digest
 from supervisor.fleet.queue import Ticket
 from supervisor.fleet.registry import Registry
 from supervisor.redis_link.link import open_redis
-from supervisor.settings_fleet import FleetSettings, RedisSettings
+from supervisor.settings.fleet import FleetSettings, RedisSettings
 from tests.fleet.parts import POOL, Fleet, record, take_one
 from tests.redis_server import RedisServer, redis_server
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from supervisor.dialling import dial_directly
+from supervisor.connector.dialling import dial_directly
 from supervisor.errors import StoreUnavailable
-from supervisor.execution import SessionId
+from supervisor.execution.values import SessionId
 from supervisor.fleet import leases as leases_module
 from supervisor.fleet.languages import encode_table
 from supervisor.fleet.leases import Lease, Leases
@@ -23,9 +23,9 @@ from supervisor.fleet.queue import Ticket
 from supervisor.fleet.replies import Event, Lost, Reply, Result, open_replies
 from supervisor.fleet.roster import Roster
 from supervisor.fleet.scripts import BEGIN, CANCEL, EVENT, FINISH, HAND_BACK, SUBMIT
-from supervisor.language_view import LanguageTable, LanguageView, TierView
 from supervisor.redis_link.link import open_redis
-from supervisor.settings_fleet import RedisSettings
+from supervisor.runtimes.language_view import LanguageTable, LanguageView, TierView
+from supervisor.settings.fleet import RedisSettings
 from tests.fleet.parts import POOL, QUICK, Fleet, all_replies, fleet, record, take_one
 from tests.redis_server import RedisServer, redis_server, run_redis
 

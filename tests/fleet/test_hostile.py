@@ -16,9 +16,9 @@ import msgspec
 import pytest
 import trio
 
-from supervisor.dialling import dial_directly
+from supervisor.connector.dialling import dial_directly
 from supervisor.errors import Busy, ExecutionLost, Forbidden, GaolerError
-from supervisor.execution import ExecutionRequest, Principal, SessionId
+from supervisor.execution.values import ExecutionRequest, Principal, SessionId
 from supervisor.fleet.calls import Calls, Errand
 from supervisor.fleet.lanes import worker_lane
 from supervisor.fleet.manifest import Signer, new_key
@@ -27,7 +27,7 @@ from supervisor.fleet.queue import JobQueue
 from supervisor.fleet.replies import open_replies
 from supervisor.fleet.worker import PINNED_EACH
 from supervisor.redis_link.link import RedisLink, open_redis
-from supervisor.settings_fleet import FleetSettings, RedisSettings
+from supervisor.settings.fleet import FleetSettings, RedisSettings
 from tests.daemon import GAOLER, ROOT, Daemon, eventually
 from tests.fleet.parts import record
 from tests.fleet_world import SECRET, SERVICE_TOKEN, Fleet, Member, run_fleet

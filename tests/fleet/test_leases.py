@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from supervisor.errors import StoreUnavailable
-from supervisor.execution import SessionId
+from supervisor.execution.values import SessionId
 from supervisor.fleet.leases import Lease, Leases
 from tests.fleet.parts import Fleet, fleet, fleet_on, record
 from tests.redis_server import RedisServer, redis_server, run_redis

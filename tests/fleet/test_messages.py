@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor import errors
-from supervisor.execution import (
+from supervisor.execution.values import (
     Cancelled,
     CapturedOutput,
     ExecutionRequest,
@@ -48,7 +48,7 @@ from supervisor.fleet.messages import (
     result_of,
 )
 from supervisor.fleet.told_errors import error_of, of_error
-from supervisor.tool_calls import Broken, CallsWanted, ProgramRequest, Tool, ToolCall, ToolResult
+from supervisor.programmatic.tool_calls import Broken, CallsWanted, ProgramRequest, Tool, ToolCall, ToolResult
 
 S = SessionId("s" * 21)
 RESULT = ExecutionResult(

@@ -11,10 +11,10 @@ from typing import cast
 import pytest
 import trio
 
-from supervisor.dialling import dial_directly
+from supervisor.connector.dialling import dial_directly
 from supervisor.errors import Busy, ConfigurationError, InvalidRequest
-from supervisor.execution import Principal, SessionId
-from supervisor.files import FileService
+from supervisor.execution.values import Principal, SessionId
+from supervisor.files.service import FileService
 from supervisor.fleet import turns as turns_module
 from supervisor.fleet.changes import Changes
 from supervisor.fleet.languages import FleetLanguages, decode_table, encode_table, merged
@@ -22,9 +22,9 @@ from supervisor.fleet.program_places import ProgramPlaces, place_in_token, token
 from supervisor.fleet.shared_keys import SharedKeys
 from supervisor.fleet.turns import FleetTurns
 from supervisor.identity.keys import with_new_key, without_key
-from supervisor.language_view import LanguageTable, LanguageView, TierView
 from supervisor.redis_link.link import RedisLink, open_redis
-from supervisor.settings_fleet import RedisSettings
+from supervisor.runtimes.language_view import LanguageTable, LanguageView, TierView
+from supervisor.settings.fleet import RedisSettings
 from tests.redis_server import redis_server, redis_url
 
 __all__ = ["redis_server", "redis_url"]

@@ -11,9 +11,9 @@ import pytest
 import trio
 import trio.testing
 
-from supervisor.dialling import dial_directly
+from supervisor.connector.dialling import dial_directly
 from supervisor.errors import Busy, InvalidRequest, StoreUnavailable
-from supervisor.execution import SessionId
+from supervisor.execution.values import SessionId
 from supervisor.fleet.delivery import Deliveries, Delivery, open_deliveries
 from supervisor.fleet.leases import Lease, Leases
 from supervisor.fleet.queue import Ticket
@@ -21,7 +21,7 @@ from supervisor.fleet.registry import open_announcer
 from supervisor.fleet.replies import Event, Lost, Result, open_replies
 from supervisor.fleet.scripts import GROUP
 from supervisor.redis_link.link import open_redis
-from supervisor.settings_fleet import FleetSettings, RedisSettings
+from supervisor.settings.fleet import FleetSettings, RedisSettings
 from tests.fleet.parts import POOL, QUICK, Fleet, all_replies, fleet, fleet_on, record, take_one
 from tests.redis_server import RedisServer, redis_server, run_cluster, run_redis
 

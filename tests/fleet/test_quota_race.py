@@ -11,12 +11,12 @@ from typing import Any, Final
 
 import pytest
 
-from supervisor.dialling import dial_directly
-from supervisor.files import FileLimits, FileService
+from supervisor.admission.pressure import HostLimits, Pressure
+from supervisor.connector.dialling import dial_directly
+from supervisor.files.service import FileLimits, FileService
 from supervisor.identity.derived import DerivedIds
-from supervisor.pressure import HostLimits, Pressure
 from supervisor.redis_link.link import open_redis
-from supervisor.settings_fleet import RedisSettings
+from supervisor.settings.fleet import RedisSettings
 from supervisor.store.redis_marks import RedisMarks
 from supervisor.store.redis_sessions import RedisSessions
 from supervisor.store.s3 import open_s3

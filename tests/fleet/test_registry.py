@@ -12,7 +12,7 @@ from supervisor.fleet.clock import FleetClock
 from supervisor.fleet.lanes import pool_lane, pool_of, worker_lane
 from supervisor.fleet.registry import GatewayRecord, WorkerRecord, choose_lane, open_announcer
 from supervisor.fleet.roster import Roster
-from supervisor.language_view import LanguageTable
+from supervisor.runtimes.language_view import LanguageTable
 from tests.fleet.parts import Fleet, fleet, record
 from tests.redis_server import redis_server
 

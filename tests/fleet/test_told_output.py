@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.execution import OutputPiece
+from supervisor.execution.values import OutputPiece
 from supervisor.fleet.messages import Output
 from supervisor.fleet.told_output import Checked, Counted
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import h11
 
-from supervisor.strict_http import HEADER_BYTES, HEADER_LINES, TARGET_BYTES, StrictBuffer, check_request
+from supervisor.serving.http1 import HEADER_BYTES, HEADER_LINES, TARGET_BYTES, StrictBuffer, check_request
 from tests.fuzz.names import Disagreement
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"

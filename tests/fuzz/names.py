@@ -6,9 +6,9 @@ import re
 
 from mcp_server import uris
 from supervisor.errors import NotFound
-from supervisor.execution import is_id
+from supervisor.execution.values import is_id
 from supervisor.jailer.workspace import MAX_DEPTH, BadName, _check_parts
-from supervisor.names import name_fault
+from supervisor.workspace.names import name_fault
 
 BIDI = {0x200E, 0x200F, 0x061C, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 

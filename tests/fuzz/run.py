@@ -41,7 +41,7 @@ SHARES: Final = {"client": 1, "frames": 5, "forms": 5}
 """Parts of all inputs, of which the others have :data:`SHARE` each: these take a Trio run for each input."""
 SHARE: Final = 10
 INSTRUMENTED: Final = [
-    "supervisor.names", "supervisor.strict_http", "supervisor.jailer.channels", "supervisor.jailer.client",
+    "supervisor.workspace.names", "supervisor.serving.http1", "supervisor.jailer.channels", "supervisor.jailer.client",
     "supervisor.jailer.remote_program", "supervisor.jailer.workspace", "http_api", "mcp_server.uris",
     "mcp_server.tools.common", "werkzeug.sansio.multipart", "h11",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.execution import is_id
+from supervisor.execution.values import is_id
 from tests.daemon import KEY, Daemon, eventually
 
 pytestmark = pytest.mark.root

@@ -12,8 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from supervisor.administration.readiness import ANSWER_SECONDS, ASK_SECONDS, Check, Probes
 from supervisor.errors import StoreUnavailable
-from supervisor.readiness import ANSWER_SECONDS, ASK_SECONDS, Check, Probes
 from tests.daemon import KEY, Daemon, daemon_with, eventually
 from tests.fleet_world import Fleet, run_fleet
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from supervisor.execution import is_id
+from supervisor.execution.values import is_id
 from tests.daemon import KEY, Daemon, daemon_with, eventually, start_daemon
 
 pytestmark = pytest.mark.root

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supervisor.errors import InvalidRequest
-from supervisor.tool_calls import (
+from supervisor.programmatic.tool_calls import (
     SandboxBabbles,
     Tool,
     ToolCall,

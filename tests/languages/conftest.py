@@ -11,7 +11,7 @@ import pytest
 
 from supervisor.image import current_image
 from supervisor.policy import PACKAGED_POLICIES
-from supervisor.prepare import find_languages
+from supervisor.preparation.prepare import find_languages
 from tests.daemon import Daemon, daemon_with
 from tests.languages.cases import LANGUAGES, Ahead, Case, Ran, run
 

@@ -8,9 +8,9 @@ import pytest
 import trio
 
 from supervisor.errors import InvalidRequest
-from supervisor.shown import read_shown
-from supervisor.tool_calls import SandboxBabbles, decode_calls
-from supervisor.views import FileView, matching
+from supervisor.execution.shown import read_shown
+from supervisor.programmatic.tool_calls import SandboxBabbles, decode_calls
+from supervisor.workspace.views import FileView, matching
 from tests.daemon import Daemon, daemon_with
 from tests.mcp import connected, initialize, post
 

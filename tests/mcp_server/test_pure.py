@@ -23,17 +23,17 @@ from mcp_server.results import shortened
 from mcp_server.server import INSTRUCTIONS, Handlers
 from mcp_server.tools import REGISTRY
 from mcp_server.visit import Visit
-from supervisor.assistants import as_picture
 from supervisor.errors import InvalidRequest, NotFound
-from supervisor.execution import FileId, Principal, SessionId, new_id
+from supervisor.execution.assistants import as_picture
+from supervisor.execution.shown import read_shown
+from supervisor.execution.values import FileId, Principal, SessionId, new_id
+from supervisor.files.links import FileLinks
 from supervisor.identity.derived import DerivedIds
 from supervisor.jailer import protocol
 from supervisor.jailer.remote_program import RemoteProgram
-from supervisor.links import FileLinks
-from supervisor.names import name_fault
-from supervisor.shown import read_shown
-from supervisor.text_part import Cutter
-from supervisor.views import FileView, matching, workspace_name
+from supervisor.workspace.names import name_fault
+from supervisor.workspace.text_part import Cutter
+from supervisor.workspace.views import FileView, matching, workspace_name
 
 SESSION = SessionId(new_id())
 

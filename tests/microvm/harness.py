@@ -26,9 +26,9 @@ from supervisor.jailer.seccomp import Compiled, compile_profiles
 from supervisor.microvm import places, protocol
 from supervisor.microvm.protocol import Begin, Begun, Clock, GuestPlan
 from supervisor.policy import PACKAGED_POLICIES, load_policies, load_profiles
-from supervisor.prepare import find_image, find_languages, setup_plan
-from supervisor.settings import Settings
-from supervisor.settings_execution import ExecutionSettings
+from supervisor.preparation.prepare import find_image, find_languages, setup_plan
+from supervisor.settings.execution import ExecutionSettings
+from supervisor.settings.tree import Settings
 from tests.microvm.hypervisor import chosen
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent

@@ -15,7 +15,6 @@ from typing import Final
 
 import msgspec
 
-from supervisor import prepare, tiers_in_force
 from supervisor.cli import main
 from supervisor.image.boot_check import MicrovmParts
 from supervisor.jailer.setup import MicrovmPlan, SetupPlan
@@ -24,7 +23,8 @@ from supervisor.microvm.guard import Patience
 from supervisor.microvm.machine_plan import MachinePlan
 from supervisor.microvm.preparation import MachineWish, microvm_plan
 from supervisor.policy import MountEntry, Policy
-from supervisor.settings_sandboxes import MicrovmSettings
+from supervisor.preparation import prepare, tiers_in_force
+from supervisor.settings.sandboxes import MicrovmSettings
 
 PLACE: Final = "/mnt"
 BOOT_SECONDS: Final = 5.0

@@ -19,7 +19,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from supervisor.doctor_microvm import Report
+from supervisor.doctor.microvm import Report
 from supervisor.microvm.findings import look, missing_on_host
 from tests.microvm.qemu import VIRTIOFSD
 

@@ -14,7 +14,6 @@ from typing import Final
 
 import msgspec
 
-from supervisor import prepare, tiers_in_force
 from supervisor.cli import main
 from supervisor.image.boot_check import MicrovmParts
 from supervisor.jailer.setup import MicrovmPlan, SetupPlan
@@ -22,7 +21,8 @@ from supervisor.microvm import places
 from supervisor.microvm.machine_plan import MachinePlan
 from supervisor.microvm.preparation import MachineWish, microvm_plan
 from supervisor.policy import PACKAGED_POLICIES, MountEntry, Policy
-from supervisor.settings_sandboxes import MicrovmSettings
+from supervisor.preparation import prepare, tiers_in_force
+from supervisor.settings.sandboxes import MicrovmSettings
 
 HERE: Final = Path(__file__).resolve().parent
 PLACE: Final = "/mnt"

@@ -10,14 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervisor import doctor_microvm
+from supervisor.doctor import microvm as doctor_microvm
 from supervisor.microvm.availability import missing, why_not
 from supervisor.microvm.findings import HostFacts, Node
 from supervisor.microvm.krun import NEEDED
 from supervisor.microvm.probe import Probe, judge
-from supervisor.settings import Settings
-from supervisor.settings_loading import load
-from supervisor.settings_sandboxes import MicrovmSettings
+from supervisor.settings.loading import load
+from supervisor.settings.sandboxes import MicrovmSettings
+from supervisor.settings.tree import Settings
 from tests.supervisor.test_cli import gaoler
 
 ON = MicrovmSettings(enabled=True)

@@ -11,8 +11,8 @@ from supervisor.jailer.seccomp import Compiled, SeccompError
 from supervisor.jailer.seccomp_filter import check_default
 from supervisor.microvm.machine_plan import MachinePlan
 from supervisor.microvm.protocol import GuestPlan
-from supervisor.nsjail_program import nsjail_path
 from supervisor.policy import PACKAGED_POLICIES, load_policies, load_seccomp_profiles
+from supervisor.preparation.nsjail_program import nsjail_path
 
 POLICIES = dict(load_policies(PACKAGED_POLICIES))
 PROFILES = dict(load_seccomp_profiles({"bash": "bash"}, PACKAGED_POLICIES))

@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from supervisor.doctor import Finding
-from supervisor.doctor_microvm import Report
+from supervisor.doctor.host import Finding
+from supervisor.doctor.microvm import Report
 from supervisor.microvm.vmm import read_fault
 from tests.microvm import hypervisor
 from tests.microvm.hypervisor import VARIABLE, NoMachines

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from supervisor.errors import ConfigurationError
 from supervisor.jailer import kernel
-from supervisor.prepare_gateway import prepare_gateway
-from supervisor.settings_loading import load
+from supervisor.preparation.gateway import prepare_gateway
+from supervisor.settings.loading import load
 
 
 def outcome(attempt: Callable[[], object]) -> str:

@@ -14,14 +14,14 @@ from typing import Any
 
 import trio
 
-from supervisor.dialling import Dial
+from supervisor.connector.dialling import Dial
 from supervisor.jailer import kernel
 from supervisor.jailer.setup import become_ordinary_user
-from supervisor.prepare import code_directories, own_filters, told_of_names
-from supervisor.prepare_remote import read_remote_files, start_way_out
+from supervisor.preparation.prepare import code_directories, own_filters, told_of_names
+from supervisor.preparation.remote import read_remote_files, start_way_out
 from supervisor.redis_link.link import RedisLink, open_redis
-from supervisor.settings import Settings
-from supervisor.settings_loading import load
+from supervisor.settings.loading import load
+from supervisor.settings.tree import Settings
 from supervisor.store.redis_marks import RedisMarks
 from supervisor.store.s3 import open_s3
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from supervisor.image.manifest import Selection
 from supervisor.image.plan import ImagePlan
+from supervisor.image.progress import StepProgress
 from supervisor.image.steps import run_program
 from supervisor.image.trial import Answer, Attempt
-from supervisor.progress import StepProgress
 from supervisor.runtimes.catalogue import Language, Packages, Smoke, load_languages
 
 

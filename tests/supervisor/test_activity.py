@@ -14,7 +14,8 @@ from supervisor.activity.timeline import steps
 from supervisor.activity.totals import BOUNDS, Totals
 from supervisor.activity.watched import WatchedExecutor
 from supervisor.errors import Busy, SandboxFailed
-from supervisor.execution import (
+from supervisor.execution.request_context import begin_request, current_request
+from supervisor.execution.values import (
     Cancelled,
     CapturedOutput,
     ExecutionRequest,
@@ -28,7 +29,6 @@ from supervisor.execution import (
     Usage,
     new_id,
 )
-from supervisor.request_context import begin_request, current_request
 
 CODE = "print('a secret that nobody logs')"
 REQUEST = ExecutionRequest(Principal("acme", "key", "ann"), "python", CODE)

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
+from supervisor.admission.rates import Rate, RateLimiter
+from supervisor.admission.told_rates import TOLD_SECONDS, ToldRates
 from supervisor.errors import Busy, Unauthenticated
-from supervisor.execution import Principal
+from supervisor.execution.values import Principal
 from supervisor.identity import attempts as module
 from supervisor.identity.attempts import AttemptRules, Attempts
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.keys import ApiKey, KeyRing, digest_of
-from supervisor.rates import Rate, RateLimiter
-from supervisor.told_rates import TOLD_SECONDS, ToldRates
 
 GOOD, OTHER = "gk-good-0123456789", "gk-other-0123456789"
 HERE, THERE = "192.0.2.1", "192.0.2.2"

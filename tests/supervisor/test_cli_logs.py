@@ -12,7 +12,7 @@ from typing import IO
 import pytest
 
 from supervisor.errors import ConfigurationError
-from supervisor.turned_over import read_lines
+from supervisor.logs.turned_over import read_lines
 from tests.admin.desk import send
 from tests.daemon import ROOT, Daemon
 from tests.supervisor.command_line import COMMAND, environment, gaoler

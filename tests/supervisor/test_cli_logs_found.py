@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.turned_over import read_lines
+from supervisor.logs.turned_over import read_lines
 from tests.daemon import ROOT
 from tests.supervisor.command_line import COMMAND, environment, gaoler
 from tests.supervisor.terminal import Terminal

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from supervisor.cli_console import duration, size, visible
-from supervisor.cli_status import bars
-from supervisor.running_daemon import listening_uids
+from supervisor.commands.console import duration, size, visible
+from supervisor.commands.running_daemon import listening_uids
+from supervisor.commands.status import bars
 from tests.admin.desk import Running, ask
 from tests.daemon import KEY, ROOT, Daemon, eventually
 from tests.supervisor.command_line import COMMAND, environment, gaoler

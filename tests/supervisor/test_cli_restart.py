@@ -15,8 +15,8 @@ import pytest
 import trio
 import trio.testing
 
-from supervisor.api_client import Api, NotRunning, Place, Refused
-from supervisor.api_follow import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, SILENT_SECONDS, Listener, follow
+from supervisor.commands.api_client import Api, NotRunning, Place, Refused
+from supervisor.commands.api_follow import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, SILENT_SECONDS, Listener, follow
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from tests.admin.desk import Running
 from tests.daemon import ROOT, Daemon, end_daemons, start_daemon

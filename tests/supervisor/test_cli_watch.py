@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.run_again import stamp_of
+from supervisor.commands.run_again import stamp_of
 from tests.daemon import ROOT, descendants, eventually, process_name
 from tests.supervisor.command_line import COMMAND, environment, gaoler
 

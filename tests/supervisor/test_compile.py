@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.execution import OutOfMemory, TimedOut
+from supervisor.execution.values import OutOfMemory, TimedOut
+from supervisor.execution.wording import explanation
 from supervisor.jailer import protocol
 from supervisor.jailer.channels import MESSAGE
 from supervisor.policy import PACKAGED_POLICIES
-from supervisor.wording import explanation
 from tests.daemon import Daemon, daemon_with
 from tests.supervisor.test_jailer_protocol import OPEN, frame
 

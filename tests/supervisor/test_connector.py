@@ -28,9 +28,9 @@ from supervisor.connector.client import Connector
 from supervisor.connector.process import AT_ONCE
 from supervisor.connector.start import ConnectorPlan, View, start_connector
 from supervisor.errors import ConfigurationError, StoreUnavailable
-from supervisor.prepare import code_directories, own_filters, told_of_names
-from supervisor.prepare_remote import connector_uid
-from supervisor.settings import Settings
+from supervisor.preparation.prepare import code_directories, own_filters, told_of_names
+from supervisor.preparation.remote import connector_uid
+from supervisor.settings.tree import Settings
 from tests.daemon import ROOT, eventually, process_name, start_daemon
 from tests.redis_server import RedisServer, Tls, redis_server, run_cluster, run_redis
 from tests.s3_server import S3Server

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from supervisor.connector.allowlist import Allowed, plain_host
 from supervisor.connector.named_places import named_places
 from supervisor.errors import ConfigurationError
-from supervisor.settings_fleet import RedisSettings, S3Settings
+from supervisor.settings.fleet import RedisSettings, S3Settings
 
 
 def named(url: str = "", **more: object) -> Allowed:

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import trustme
 
-from supervisor.doctor import Finding, examine
-from supervisor.doctor_operation import examine_operation
-from supervisor.settings_loading import load
+from supervisor.doctor.host import Finding, examine
+from supervisor.doctor.operation import examine_operation
+from supervisor.settings.loading import load
 from tests.certificates import DAEMON_UID, Certificates, certificates
 from tests.otlp_receiver import run_receiver, say
 from tests.redis_server import free_port

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import trustme
 
-from supervisor.doctor import Finding, as_text, examine
-from supervisor.doctor_stores import examine_stores
-from supervisor.settings import Settings
-from supervisor.settings_loading import load
+from supervisor.doctor.host import Finding, as_text, examine
+from supervisor.doctor.stores import examine_stores
+from supervisor.settings.loading import load
+from supervisor.settings.tree import Settings
 from tests.redis_server import RedisServer, Tls, free_port, redis_server, run_cluster, run_redis, run_sentinel
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 

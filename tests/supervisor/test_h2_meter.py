@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hyperframe.frame import ContinuationFrame, DataFrame, Frame, HeadersFrame, PingFrame, RstStreamFrame
 
-from supervisor.h2_meter import CREDIT, PER_REQUEST, PER_SECOND, PREFACE, FrameMeter, TooMuch
-from supervisor.h2_stream import Headers, read_request
+from supervisor.serving.http2_meter import CREDIT, PER_REQUEST, PER_SECOND, PREFACE, FrameMeter, TooMuch
+from supervisor.serving.http2_stream import Headers, read_request
 
 PING = PingFrame(0, b"12345678").serialize()
 GET: Headers = [(b":method", b"GET"), (b":scheme", b"https"), (b":path", b"/x"), (b":authority", b"localhost")]

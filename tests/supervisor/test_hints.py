@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.execution import Exited, OutputPiece, TimedOut
-from supervisor.hints import READ_BYTES, give_hint, hint_of
+from supervisor.execution.hints import READ_BYTES, give_hint, hint_of
+from supervisor.execution.results import Collector
+from supervisor.execution.values import Exited, OutputPiece, TimedOut
 from supervisor.jailer import protocol
-from supervisor.results import Collector
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "/code/main.py", line 1, in <module>\n    import {0}\n'
 PYTHON = TRACEBACK + "ModuleNotFoundError: No module named '{0}'\n"

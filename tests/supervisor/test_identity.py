@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key as generate_rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from supervisor.admission.rates import Rate, RateLimiter
 from supervisor.errors import Busy, ConfigurationError, Forbidden, InvalidRequest, Unauthenticated
-from supervisor.execution import Principal
+from supervisor.execution.values import Principal
 from supervisor.identity.credentials import ANONYMOUS, Caller, Credentials, principal_of
 from supervisor.identity.keys import ApiKey, KeyRing, add_key, digest_of, read_keys, revoke_key
 from supervisor.identity.tokens import PublicKey, TokenRules, TokenVerifier, auth_context_hash, load_public_keys
-from supervisor.rates import Rate, RateLimiter
 from tests.tokens import KID, claims_of, mint, public_pem
 
 NOW = 1_795_221_400.0

@@ -25,9 +25,9 @@ from supervisor.image.plan import NOTHING
 from supervisor.image.python_layer import _move_programs, drop_those_of
 from supervisor.image.selection import asked_for
 from supervisor.image.trial import Attempt, version_in
-from supervisor.prepare import find_languages
+from supervisor.preparation.prepare import find_languages
 from supervisor.runtimes.catalogue import Language, Packages, load_languages
-from supervisor.settings import Settings
+from supervisor.settings.tree import Settings
 from tests.supervisor.images import Programs, Quiet, plan, tiny
 from tests.supervisor.test_cli import gaoler
 

@@ -8,10 +8,17 @@ import msgspec
 import pytest
 
 from supervisor.errors import InvalidRequest, Unsupported
-from supervisor.language_view import LanguageTable, Stock, described, language_table, tier_in_words, time_in_words
+from supervisor.execution.tier import TierRules
 from supervisor.policy import load_policies
 from supervisor.runtimes.catalogue import Group, InstalledLanguage, Language, OwnLimits, Packages, Smoke, load_languages
-from supervisor.tier import TierRules
+from supervisor.runtimes.language_view import (
+    LanguageTable,
+    Stock,
+    described,
+    language_table,
+    tier_in_words,
+    time_in_words,
+)
 
 SMOKE = Smoke("", "")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.settings_loading import leaves
+from supervisor.settings.loading import leaves
 from tests.daemon import Daemon
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,15 +15,15 @@ import pytest
 import trio
 import trio.testing
 
+from supervisor.admission.fair_queue import Standing
 from supervisor.errors import Busy, Conflict, InvalidRequest, SandboxFailed
-from supervisor.execution import ExecutionRequest, Principal, SessionId, Tier
-from supervisor.fair_queue import Standing
+from supervisor.execution.values import ExecutionRequest, Principal, SessionId, Tier
 from supervisor.jailer import protocol
 from supervisor.jailer.client import JailRefused
-from supervisor.live import LiveSessions, open_live
-from supervisor.live_means import LiveLimits
-from supervisor.live_session import LiveSession
-from supervisor.processes import ProcessLimits
+from supervisor.live.means import LiveLimits
+from supervisor.live.processes import ProcessLimits
+from supervisor.live.session import LiveSession
+from supervisor.live.sessions import LiveSessions, open_live
 from supervisor.store import SavedState
 
 ANN = Principal("t", "key", "ann")
@@ -109,7 +109,7 @@ class World:
 
 
 class Work:
-    """Of :class:`supervisor.in_jail.InJail`, what an execution calls."""
+    """Of :class:`supervisor.execution.in_jail.InJail`, what an execution calls."""
 
     def __init__(self, world: World) -> None:
         self._world = world

@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 import trio
 
-from supervisor import security_log
 from supervisor.errors import ConfigurationError
-from supervisor.execution import SessionId
+from supervisor.execution.request_context import begin_request, work_for_session
+from supervisor.execution.values import SessionId
+from supervisor.logs import security_log
 from supervisor.logs.forms import ApartLimit, Hiding, HidingFormatter, json_form, line_form
 from supervisor.logs.journal import Journal, connect_journal
 from supervisor.logs.relay import LINE_BYTES, Relay
 from supervisor.logs.rotating import RotatingFile, open_log_file
 from supervisor.logs.taken_apart import take_apart
-from supervisor.request_context import begin_request, work_for_session
 from tests.journal import fields
 
 SECRET = 'hush-"hush"-0123'

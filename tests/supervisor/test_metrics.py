@@ -17,14 +17,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from supervisor.activity.activity import Activity
 from supervisor.activity.totals import BOUNDS
+from supervisor.admission.rates import Rate, RateLimiter
 from supervisor.errors import Busy
-from supervisor.execution import ExecutionRequest, Principal
-from supervisor.language_view import counted_name
+from supervisor.execution.values import ExecutionRequest, Principal
 from supervisor.metrics.catalogue import FAMILIES
 from supervisor.metrics.counts import LAG_BOUNDS, CountedRates, Counts
 from supervisor.metrics.sources import of_process, of_totals
 from supervisor.metrics.text import Buckets, Point, as_text
-from supervisor.rates import Rate, RateLimiter
+from supervisor.runtimes.language_view import counted_name
 from tests.daemon import Daemon, daemon_with, eventually
 from tests.promtool import needs_promtool, promtool
 

@@ -20,7 +20,7 @@ from egress.allowlist import Rule
 from egress.authority import Authority
 from egress.control import Configure, Limits, Record
 from supervisor.errors import ConfigurationError, InvalidRequest, NotFound
-from supervisor.execution import Principal, SessionId
+from supervisor.execution.values import Principal, SessionId
 from supervisor.network import host_names
 from supervisor.network.audit import Audit, as_line, open_audit
 from supervisor.network.authority import AUTHORITY_FILE, read_authorities, read_or_make_authority

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.cli_egress_rules import command_for
+from supervisor.commands.egress_rules import command_for
 from tests.admin.desk import ask, send
 from tests.daemon import ADMIN_KEY, eventually
 from tests.internet import OTHER_WEB, WEB, Online, online_daemon, open_internet

@@ -19,10 +19,10 @@ from supervisor.image import Image, ImageError, current_image
 from supervisor.image.apt_sources import Known, as_text, choose, parse, read_apt
 from supervisor.image.fit import check_python, find_init, refuse_hosts_files
 from supervisor.image.own_root import build_root, clean_etc, clean_usr, forget_downloads, identity, suite_of_host
+from supervisor.image.progress import ConsoleProgress
 from supervisor.image.steps import run_program
 from supervisor.policy import Policy, load_policies
-from supervisor.progress import ConsoleProgress
-from supervisor.settings import Settings
+from supervisor.settings.tree import Settings
 from tests.daemon import eventually
 
 # -- where packages come from --
@@ -287,7 +287,7 @@ import sys
 from pathlib import Path
 from supervisor.image.own_root import build_root
 from supervisor.image.steps import run_program
-from supervisor.progress import ConsoleProgress
+from supervisor.image.progress import ConsoleProgress
 
 def run(arguments, on_line):
     def tell(line):

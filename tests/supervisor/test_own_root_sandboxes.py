@@ -14,9 +14,9 @@ import trio
 from supervisor.attack.case import Broken, Case
 from supervisor.attack.cases import image as own_cases
 from supervisor.attack.programs import program_cases
-from supervisor.doctor import examine
-from supervisor.settings import Settings
-from supervisor.settings_loading import load
+from supervisor.doctor.host import examine
+from supervisor.settings.loading import load
+from supervisor.settings.tree import Settings
 from tests.containment.test_attack import run_at_twin
 from tests.containment.test_claims import target_of
 from tests.contracts.test_join_equality import PROBE, WHAT

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from supervisor.errors import ConfigurationError
-from supervisor.prepare_remote import read_remote_files
-from supervisor.settings_loading import load
+from supervisor.preparation.remote import read_remote_files
+from supervisor.settings.loading import load
 from tests.daemon import ROOT
 
 pytestmark = pytest.mark.root

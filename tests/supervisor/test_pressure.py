@@ -13,14 +13,14 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.admission import Admission
+from supervisor.admission.admission import Admission
+from supervisor.admission.fair_queue import QueueLimits
+from supervisor.admission.host import HostView, cgroup_room, memory_cgroups, own_cgroup, parse_meminfo, parse_stalls
+from supervisor.admission.pressure import RELIEF, HostLimits, Pressure, Reading, is_tight, shortages
 from supervisor.errors import Overloaded
-from supervisor.execution import Principal
-from supervisor.fair_queue import QueueLimits
-from supervisor.host import HostView, cgroup_room, memory_cgroups, own_cgroup, parse_meminfo, parse_stalls
+from supervisor.execution.values import Principal
 from supervisor.jailer import kernel
 from supervisor.metrics.sources import of_pressure
-from supervisor.pressure import RELIEF, HostLimits, Pressure, Reading, is_tight, shortages
 from tests.daemon import Answer, daemon_with, eventually, start_daemon
 from tests.mcp import connected
 

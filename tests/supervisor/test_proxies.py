@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from supervisor.addresses import PREFIX_KEY
 from supervisor.errors import ConfigurationError
-from supervisor.proxies import BehindProxies, TrustedProxies
-from supervisor.settings_loading import load
+from supervisor.serving.addresses import PREFIX_KEY
+from supervisor.serving.proxies import BehindProxies, TrustedProxies
+from supervisor.settings.loading import load
 
 TRUSTED = "10.0.0.0/8,2001:db8::/32,unix"
 

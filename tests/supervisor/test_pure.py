@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from http_api.answers import execution
-from supervisor.access import may_use, owner_of
-from supervisor.admission import Admission
+from supervisor.admission.admission import Admission
+from supervisor.admission.fair_queue import FairQueue, QueueLimits, Standing, Ticket
+from supervisor.admission.pressure import HostLimits, Pressure
 from supervisor.errors import Busy, ConfigurationError, InvalidRequest
-from supervisor.execution import (
+from supervisor.execution.values import (
     CapturedOutput,
     ExecutionResult,
     Exited,
@@ -28,15 +29,14 @@ from supervisor.execution import (
     is_id,
     new_id,
 )
-from supervisor.fair_queue import FairQueue, QueueLimits, Standing, Ticket
+from supervisor.execution.wording import explanation
+from supervisor.identity.access import may_use, owner_of
 from supervisor.jailer.capture import StreamCapture
 from supervisor.jailer.cgroup import values_v1, values_v2
 from supervisor.jailer.pool_size import PoolSize
-from supervisor.names import check_name, name_fault
 from supervisor.policy import PACKAGED_POLICIES, load_policies
-from supervisor.pressure import HostLimits, Pressure
-from supervisor.settings_loading import leaves, load
-from supervisor.wording import explanation
+from supervisor.settings.loading import leaves, load
+from supervisor.workspace.names import check_name, name_fault
 
 ANN, BOB, NOBODY = (Principal("t", "key", user) for user in ("ann", "bob", None))
 CALM = Pressure(HostLimits(0, 0.0, 100.0, 0, 0))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from supervisor.execution import FileId, Owner, SessionId, StoredFile, new_id
+from supervisor.execution.values import FileId, Owner, SessionId, StoredFile, new_id
 from supervisor.store import NO_QUOTA, AccountFull, FileChange, Quota, SavedState, SessionRow, StoredPackages, sqlite
 from supervisor.store.sqlite import SqliteSessions, open_sqlite
 from tests.daemon import Answer, Daemon, daemon_with

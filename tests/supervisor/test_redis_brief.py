@@ -13,12 +13,12 @@ import redis
 import trio
 import trio.testing
 
-from supervisor.dialling import dial_directly
+from supervisor.connector.dialling import dial_directly
 from supervisor.errors import StoreSpoilt, StoreUnavailable
-from supervisor.execution import new_id
+from supervisor.execution.values import new_id
 from supervisor.redis_link.brief import SENT_BYTES
 from supervisor.redis_link.link import RedisLink, Script, open_redis
-from supervisor.settings_fleet import RedisSettings
+from supervisor.settings.fleet import RedisSettings
 from tests.redis_server import RedisServer, redis_server, redis_url, run_redis
 
 __all__ = ["redis_server", "redis_url"]

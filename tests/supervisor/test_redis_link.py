@@ -17,14 +17,14 @@ import trio
 import trustme
 from redis.crc import key_slot
 
-from supervisor.dialling import dial_directly
+from supervisor.connector.dialling import dial_directly
 from supervisor.errors import ConfigurationError, StorageFull, StoreUnavailable
-from supervisor.execution import new_id
+from supervisor.execution.values import new_id
 from supervisor.redis_link.facts import RedisFacts, check_server
 from supervisor.redis_link.faults import Fault, fault_of
 from supervisor.redis_link.link import RedisLink, Script, open_redis
 from supervisor.redis_link.plan import Place, read_plan
-from supervisor.settings_fleet import RedisSettings
+from supervisor.settings.fleet import RedisSettings
 from tests.redis_server import (
     RedisServer,
     Tls,

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
-from supervisor.dialling import dial_directly
-from supervisor.execution import FileId, Owner, SessionId, StoredFile, new_id
-from supervisor.files import GRACE_SECONDS
+from supervisor.connector.dialling import dial_directly
+from supervisor.execution.values import FileId, Owner, SessionId, StoredFile, new_id
+from supervisor.files.service import GRACE_SECONDS
 from supervisor.redis_link.link import RedisLink, open_redis
-from supervisor.settings_fleet import RedisSettings
+from supervisor.settings.fleet import RedisSettings
 from supervisor.store import FileChange, SessionRow
 from supervisor.store.redis_marks import REMOVAL_SECONDS, RedisMarks
 from supervisor.store.redis_sessions import RedisSessions

@@ -10,13 +10,13 @@ import pytest
 import redis
 import trio
 
-from supervisor.dialling import dial_directly
+from supervisor.admission.rates import Rate, RateLimiter
+from supervisor.connector.dialling import dial_directly
 from supervisor.errors import Busy
-from supervisor.execution import Principal, new_id
+from supervisor.execution.values import Principal, new_id
 from supervisor.fleet.rates import RedisRates
-from supervisor.rates import Rate, RateLimiter
 from supervisor.redis_link.link import RedisLink, open_redis
-from supervisor.settings_fleet import RedisSettings
+from supervisor.settings.fleet import RedisSettings
 from tests.redis_server import redis_server, redis_url
 
 __all__ = ["redis_server", "redis_url"]

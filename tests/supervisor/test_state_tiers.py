@@ -15,14 +15,14 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from supervisor.dialling import dial_directly
+from supervisor.admission.pressure import HostLimits, Pressure
+from supervisor.connector.dialling import dial_directly
 from supervisor.errors import NotFound, StoreUnavailable, TooLarge
-from supervisor.execution import Owner, SessionId, new_id
-from supervisor.files import FileLimits, FileService
+from supervisor.execution.values import Owner, SessionId, new_id
+from supervisor.files.service import FileLimits, FileService
 from supervisor.identity.derived import DerivedIds
-from supervisor.pressure import HostLimits, Pressure
 from supervisor.redis_link.link import RedisLink, open_redis
-from supervisor.settings_fleet import RedisSettings, StateSettings
+from supervisor.settings.fleet import RedisSettings, StateSettings
 from supervisor.store.marks import LocalMarks
 from supervisor.store.s3 import S3Blobs, open_s3
 from supervisor.store.sqlite import open_sqlite

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from supervisor.errors import ConfigurationError, InvalidRequest, Unsupported
-from supervisor.execution import Principal, Tier
+from supervisor.execution.tier import TIERS, TierRules, check_startable, highest, is_below, state_label, state_tier
+from supervisor.execution.values import Principal, Tier
 from supervisor.identity.credentials import Caller, principal_of
 from supervisor.identity.keys import KEY_FILE, KeyRing, add_key, read_keys
 from supervisor.policy import Policy, load_policies
-from supervisor.prepare import read_policy
+from supervisor.preparation.prepare import read_policy
+from supervisor.preparation.tiers_in_force import tiers_in_force
 from supervisor.runtimes.catalogue import load_languages
-from supervisor.settings import Settings
-from supervisor.settings_loading import load
-from supervisor.tier import TIERS, TierRules, check_startable, highest, is_below, state_label, state_tier
-from supervisor.tiers_in_force import tiers_in_force
+from supervisor.settings.loading import load
+from supervisor.settings.tree import Settings
 
 ANN = Principal("acme", "key")
 STRICT = Principal("acme", "strict", tier="microvm")
@@ -179,7 +179,7 @@ def replace_tier(policy: Policy, tier: Tier) -> Policy:
 
 
 def test_languages_may_be_named_by_an_alias(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("supervisor.tiers_in_force.why_not", lambda _settings, _image: "")
+    monkeypatch.setattr("supervisor.preparation.tiers_in_force.why_not", lambda _settings, _image: "")
     given = settings(enabled=True, languages="py,Bash", tenants="acme,other")
     rules = tiers_in_force(given, policies("nsjail"), tmp_path, load_languages())
     assert rules == TierRules("nsjail", frozenset({"acme", "other"}), frozenset({"python", "bash"}))
@@ -188,7 +188,7 @@ def test_languages_may_be_named_by_an_alias(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_a_key_that_is_kept_is_looked_at_before_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("supervisor.tiers_in_force.why_not", lambda _settings, _image: "no /dev/kvm")
+    monkeypatch.setattr("supervisor.preparation.tiers_in_force.why_not", lambda _settings, _image: "no /dev/kvm")
     given = load(file=None, environment={}, flags={"state_dir": str(tmp_path)}).settings
     add_key(tmp_path / "data" / KEY_FILE, "strict", "acme", 0, tier="microvm")
     assert tiers_in_force(given, policies("nsjail"), tmp_path, ()).unavailable == "no /dev/kvm"

@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from supervisor.errors import ConfigurationError
-from supervisor.settings import Settings
-from supervisor.settings_doors import TlsSettings
-from supervisor.settings_loading import load
-from supervisor.tls import TlsFiles, open_certificate, shown_directories
+from supervisor.serving.tls import TlsFiles, open_certificate, shown_directories
+from supervisor.settings.doors import TlsSettings
+from supervisor.settings.loading import load
+from supervisor.settings.tree import Settings
 
 
 def settings(certificate: Path, key: Path, client_ca: str = "") -> Settings:

@@ -30,10 +30,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from supervisor.activity.activity import Activity
 from supervisor.activity.timeline import STEPS, steps
 from supervisor.activity.watched import WatchedExecutor
+from supervisor.connector.dialling import dial_directly
 from supervisor.connector.named_places import named_places
-from supervisor.dialling import dial_directly
 from supervisor.errors import Busy, ConfigurationError, SandboxFailed
-from supervisor.execution import (
+from supervisor.execution.request_context import begin_request, current_request
+from supervisor.execution.values import (
     CapturedOutput,
     ExecutionRequest,
     ExecutionResult,
@@ -44,10 +45,9 @@ from supervisor.execution import (
     Usage,
 )
 from supervisor.fleet.messages import Origin
-from supervisor.request_context import begin_request, current_request
-from supervisor.settings_fleet import RedisSettings, S3Settings
-from supervisor.settings_loading import load
-from supervisor.settings_tracing import TracingSettings
+from supervisor.settings.fleet import RedisSettings, S3Settings
+from supervisor.settings.loading import load
+from supervisor.settings.tracing import TracingSettings
 from supervisor.tracing import exporter
 from supervisor.tracing.exporter import open_tracing
 from supervisor.tracing.trace_context import MAX_MEMBERS, MAX_STATE, place_below, read_traceparent, read_tracestate

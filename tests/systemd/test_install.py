@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.service.installing import MARK, PLACES, UNITS, texts
-from supervisor.settings_loading import leaves
+from supervisor.settings.loading import leaves
 from tests.daemon import GAOLER, ROOT
 
 SECTIONED = sorted(name for name in PLACES if not name.endswith(("sysusers", "tmpfiles")))

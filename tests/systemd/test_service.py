@@ -18,8 +18,8 @@ from supervisor.errors import ConfigurationError
 from supervisor.service.given import take_service
 from supervisor.service.notify import open_notifier
 from supervisor.service.reload import leave_file, told_file
-from supervisor.settings import Settings
-from supervisor.settings_loading import load
+from supervisor.settings.loading import load
+from supervisor.settings.tree import Settings
 from tests.daemon import GAOLER, KEY, ROOT, Daemon, eventually, started
 
 WATCHDOG_SECONDS = 4
@@ -275,7 +275,7 @@ def test_a_public_socket_is_refused_to_a_daemon_that_asks_nobody_for_a_key(tmp_p
     listening = """
 import os
 from supervisor.service.given import take_service
-from supervisor.settings_loading import load
+from supervisor.settings.loading import load
 os.environ["LISTEN_PID"] = str(os.getpid())
 print(take_service(os.environ).settings(load(file=None, environment={"GAOLER_HTTP_AUTHENTICATION": "no"}, flags={}).settings))
 """

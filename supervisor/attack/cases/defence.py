@@ -20,10 +20,10 @@ from supervisor.attack.target import Target
 from supervisor.jailer import protocol
 from supervisor.jailer.channels import MESSAGE
 from supervisor.jailer.seccomp import compile_policy
-from supervisor.nsjail_program import nsjail_path
 from supervisor.policy import load_policies
-from supervisor.prepare import DOORS, code_directories, own_filters, policy_directory
-from supervisor.prepare_remote import connector_uid
+from supervisor.preparation.nsjail_program import nsjail_path
+from supervisor.preparation.prepare import DOORS, code_directories, own_filters, policy_directory
+from supervisor.preparation.remote import connector_uid
 
 COLLECTION: Final = Collection()
 _case: Final = COLLECTION.case

@@ -18,7 +18,7 @@ import trio
 from supervisor.attack.case import Broken, Collection, Untried
 from supervisor.attack.cases.http import exchange, resident, served, status_of
 from supervisor.attack.target import Target, meanwhile
-from supervisor.execution import is_id
+from supervisor.execution.values import is_id
 
 COLLECTION: Final = Collection()
 _case: Final = COLLECTION.case

@@ -13,7 +13,7 @@ import trio
 from supervisor.attack.case import Broken, Collection, Untried
 from supervisor.attack.target import Target
 from supervisor.errors import ConfigurationError
-from supervisor.prepare import find_image
+from supervisor.preparation.prepare import find_image
 
 COLLECTION: Final = Collection()
 _case: Final = COLLECTION.case

@@ -1,0 +1,1 @@
+"""The commands of ``gaoler``: a module each, what they share, and how they find and ask a running daemon."""

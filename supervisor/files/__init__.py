@@ -1,0 +1,1 @@
+"""Files of sessions: kept, reached by links, and edited where they are kept."""

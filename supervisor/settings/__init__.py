@@ -1,0 +1,1 @@
+"""Settings: the tree, its branches by subject, the rules between them, and how they are read."""
