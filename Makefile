@@ -12,6 +12,8 @@ TEST_GROUPS ?= $(patsubst supervisor/runtimes/groups/%.toml,--group %,$(wildcard
 TEST_MICROVM ?= $(if $(filter x86_64,$(shell uname -m)),--microvm)
 # On which hypervisor virtual machines are tried, libkrun or qemu; empty: libkrun where a probe boots. No setting of Gaoler's.
 unexport GAOLER_TEST_MICROVM
+# Releases of Debian that are booted with systemd, with Gaoler as a service; none: make test SUITES=
+SUITES ?= trixie bookworm
 # The tests of sandboxes in virtual machines.
 MICROVM_TESTS ?= tests/microvm tests/contracts/test_backend.py
 
@@ -35,7 +37,7 @@ imports: $(VENV)/installed-dev
 
 unit: $(VENV)/installed-dev tools
 	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all $(TEST_GROUPS) $(TEST_MICROVM)
-	GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) GAOLER_TEST_MICROVM=$(GAOLER_TEST_MICROVM) $(VENV)/bin/python -m tests.gate
+	GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) GAOLER_TEST_MICROVM=$(GAOLER_TEST_MICROVM) GAOLER_TEST_SYSTEMD="$(SUITES)" $(VENV)/bin/python -m tests.gate
 
 # Boots a virtual machine with cgroup v2 and runs there what depends on cgroups. Minutes; not a part of the gate.
 test-v2: $(VENV)/installed-dev tools
@@ -45,10 +47,8 @@ test-v2: $(VENV)/installed-dev tools
 		tests/supervisor/test_privileges.py tests/containment/test_claims.py tests/deploy/test_rights.py -k 'join or privileges or rights or R1 or R2 or R3 or R9 or R10 or P1 or P3'
 
 # Boots Debian 13 and Debian 12 with systemd, installs Gaoler there as a service and does to it what operators and accidents
-# do. The disks are made once (minutes); then it is minutes for each. Not a part of the gate, which has what needs no boot.
-SUITES ?= trixie bookworm
+# do, and says what it does. The disks are made once (minutes); then it is minutes for each. The gate has it too.
 test-systemd: $(VENV)/installed-dev tools
-	@command -v mmdebstrap >/dev/null || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends mmdebstrap e2fsprogs; }
 	GAOLER_TEST_SYSTEMD="$(SUITES)" $(VENV)/bin/python -m pytest -v -s tests/systemd
 
 # The tests of virtual machines, which the gate runs too, on libkrun and KVM: the doctor says first what this host lacks. With
@@ -79,6 +79,7 @@ tools:
 	@command -v qemu-system-x86_64 >/dev/null && { test -x /usr/lib/qemu/virtiofsd || test -x /usr/libexec/virtiofsd; } || { echo "Installing qemu-system-x86 ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends qemu-system-x86 qemu-system-common $$(apt-cache search --names-only '^virtiofsd$$' | cut -d' ' -f1); }
 	@command -v redis-check-rdb >/dev/null || command -v redis-server >/dev/null || { echo "Installing redis-tools ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends redis-tools; }
 	@command -v promtool >/dev/null || test -x .cache/prometheus/promtool || { echo "Fetching promtool ..."; apt-get -qq update && mkdir -p .cache/prometheus && cd .cache/prometheus && apt-get -qq download prometheus && dpkg -x prometheus_*.deb package && mv package/usr/bin/promtool . && rm -r package prometheus_*.deb; }
+	@command -v mmdebstrap >/dev/null && test -x /usr/sbin/mkfs.ext4 || { echo "Installing mmdebstrap, e2fsprogs ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends mmdebstrap e2fsprogs; }
 	@command -v shellcheck >/dev/null || { echo "Installing shellcheck ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends shellcheck; }
 	@command -v zsh >/dev/null && command -v fish >/dev/null || { echo "Installing zsh, fish ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends zsh fish; }
 	@command -v chromium >/dev/null || { echo "Installing chromium ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends chromium fonts-dejavu-core; }

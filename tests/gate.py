@@ -23,6 +23,7 @@ TESTS: Final = Path(__file__).parent
 ALONE: Final = "whole_host"
 """The marker of tests beside which nothing else may run."""
 LONGEST_FIRST: Final = (
+    "systemd",
     "fleet",
     "containment",
     "supervisor",
