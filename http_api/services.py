@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from http_api.admin.services import Administration
-from supervisor.execution.protocols import Executor, Programs
+from supervisor.execution.protocols import Executor, Programs, Rates
 from supervisor.execution.values import (
     FileId,
     Owner,
@@ -20,17 +20,6 @@ from supervisor.execution.values import (
 from supervisor.identity.credentials import Credentials
 from supervisor.identity.operators import Operators
 from supervisor.runtimes.language_view import Languages
-
-
-class Rates(Protocol):
-    """Counts how often everybody calls."""
-
-    async def check(self, principal: Principal, kind: str) -> None:
-        """Count a call.
-
-        Raises:
-            Busy: it is one too many.
-        """
 
 
 class Files(Protocol):

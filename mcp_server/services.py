@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from supervisor.execution.protocols import Executor, Programs
+from supervisor.execution.protocols import Executor, Programs, Rates
 from supervisor.execution.values import (
     FileId,
     Owner,
@@ -30,17 +30,6 @@ from supervisor.workspace.views import (
     SearchResult,
     TextPart,
 )
-
-
-class Rates(Protocol):
-    """Counts how often everybody calls."""
-
-    async def check(self, principal: Principal, kind: str) -> None:
-        """Count a call.
-
-        Raises:
-            Busy: it is one too many.
-        """
 
 
 class Sessions(Protocol):

@@ -15,7 +15,6 @@ from http_api.services import Door, DoorSettings
 from mcp_server.server import open_server
 from mcp_server.services import Door as McpDoor
 from mcp_server.services import DoorSettings as McpSettings
-from mcp_server.services import Rates
 from mcp_server.transport import McpApp, serves
 from supervisor import __version__
 from supervisor.activity.watched import WatchedExecutor, WatchedPrograms
@@ -24,6 +23,7 @@ from supervisor.admission.key_rates import RatesByKey
 from supervisor.admission.told_rates import ToldRates
 from supervisor.callers import Access
 from supervisor.execution.assistants import as_picture
+from supervisor.execution.protocols import Rates
 from supervisor.execution.values import SessionId
 from supervisor.execution.wording import policy_in_words
 from supervisor.front import Front

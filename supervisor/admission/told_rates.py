@@ -5,26 +5,16 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from supervisor.admission.rates import MAX_CALLERS, caller_key
 from supervisor.errors import Busy
+from supervisor.execution.protocols import Rates
 from supervisor.execution.values import Principal
 from supervisor.logs.security_log import tell
 
 TOLD_SECONDS: Final = 60.0
 """Of one caller and kind there is one event in so long."""
-
-
-class Rates(Protocol):
-    """Counts how often everybody calls."""
-
-    async def check(self, principal: Principal, kind: str) -> None:
-        """Count a call.
-
-        Raises:
-            Busy: it is one too many.
-        """
 
 
 class ToldRates:

@@ -1,4 +1,4 @@
-"""What runs code, as those see it who ask for it: the doors, what watches them, and a worker's dispatch."""
+"""What runs code and what counts calls, as those see it who ask: the doors, what watches them, a worker's dispatch."""
 
 from __future__ import annotations
 
@@ -52,3 +52,14 @@ class Programs(Protocol):
 
     async def cancel(self, principal: Principal, request_id: str) -> bool:
         """End what the caller has started under this name, and say whether there was anything."""
+
+
+class Rates(Protocol):
+    """Counts how often everybody calls, as :class:`supervisor.admission.rates.RateLimiter`."""
+
+    async def check(self, principal: Principal, kind: str) -> None:
+        """Count a call.
+
+        Raises:
+            Busy: it is one too many.
+        """

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
 from supervisor.errors import Busy
+from supervisor.execution.protocols import Rates
 from supervisor.execution.values import Principal
 from supervisor.metrics.text import Buckets
 
@@ -46,13 +47,6 @@ class Counts:
             due = trio.current_time() + LAG_SECONDS
             await trio.sleep_until(due)
             self.note_lag(max(0.0, trio.current_time() - due))
-
-
-class Rates(Protocol):
-    """Counts calls, as :class:`supervisor.admission.rates.RateLimiter`."""
-
-    async def check(self, principal: Principal, kind: str) -> None:
-        """Count a call, or refuse it."""
 
 
 class CountedRates:
