@@ -80,6 +80,7 @@ tools:
 	@command -v redis-check-rdb >/dev/null || command -v redis-server >/dev/null || { echo "Installing redis-tools ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends redis-tools; }
 	@command -v promtool >/dev/null || test -x .cache/prometheus/promtool || { echo "Fetching promtool ..."; apt-get -qq update && mkdir -p .cache/prometheus && cd .cache/prometheus && apt-get -qq download prometheus && dpkg -x prometheus_*.deb package && mv package/usr/bin/promtool . && rm -r package prometheus_*.deb; }
 	@command -v mmdebstrap >/dev/null && test -x /usr/sbin/mkfs.ext4 || { echo "Installing mmdebstrap, e2fsprogs ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends mmdebstrap e2fsprogs; }
+	@command -v curl >/dev/null || { echo "Installing curl ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends curl; }
 	@command -v shellcheck >/dev/null || { echo "Installing shellcheck ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends shellcheck; }
 	@command -v zsh >/dev/null && command -v fish >/dev/null || { echo "Installing zsh, fish ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends zsh fish; }
 	@command -v chromium >/dev/null || { echo "Installing chromium ..."; apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends chromium fonts-dejavu-core; }

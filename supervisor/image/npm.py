@@ -33,6 +33,8 @@ _PROGRAMS: Final = "programs.toml"
 _VERSION: Final = 1
 """Changes when this module makes something else of the same inputs."""
 _SHOWN_FAULTS: Final = 8
+_FAULTS: Final = ("npm error", "npm ERR!")
+"""How npm's own complaints begin, since version 10 and before."""
 _OPTIONS: Final = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-progress", "--loglevel=http")
 
 
@@ -110,8 +112,8 @@ def install_folder(folder: NpmFolder, target: Path, images: Path, progress: Buil
         def see(line: str) -> None:
             if line.startswith("npm http"):
                 step.advance(line.rpartition("/")[2])
-            elif line.startswith("npm error"):
-                faults.append(line.removeprefix("npm error").strip())
+            elif line.startswith(_FAULTS):
+                faults.append(line.removeprefix("npm error").removeprefix("npm ERR!").strip())
 
         try:
             run([npm, "ci", *options], see)

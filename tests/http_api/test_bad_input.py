@@ -283,7 +283,8 @@ def test_serving_needs_root_and_says_so(image_dir: Path, state_dir: Path) -> Non
     environment = {"PATH": os.environ["PATH"], "GAOLER_STATE_DIR": str(state_dir), "GAOLER_IMAGE_DIR": str(image_dir)}
     # The code may lie where that user cannot read, so everything is imported before.
     program = (
-        "import os, supervisor.daemon, supervisor.preparation.prepare\n"
+        "import os, supervisor.daemon, supervisor.logs.opened, supervisor.preparation.prepare, supervisor.roles\n"
+        "import supervisor.service.given, supervisor.service.reload_request\n"
         "from supervisor.cli import main\n"
         "os.setresuid(199999, 199999, 199999)\n"
         "main(['serve'])"

@@ -270,7 +270,7 @@ def test_a_misspelt_file_is_told_its_nearest_neighbour(daemon: Daemon) -> None:
             "ERROR: No matching distribution",
             "this sandbox has no network",
         ),
-        ("bash", "npm install left-pad", "npm error", "this sandbox has no network"),
+        ("bash", "npm install left-pad", "code EAI_AGAIN", "this sandbox has no network"),
         ("js", "require('left-pad')", "Cannot find module", 'npm = ["left-pad"]'),
         (
             "py",

@@ -20,6 +20,9 @@ from tests.admin.desk import Running, ask
 from tests.daemon import KEY, ROOT, Daemon, eventually
 from tests.supervisor.command_line import COMMAND, environment, gaoler
 
+PYTHON = "/usr/bin/python3"
+"""Which others may execute too, wherever the checkout lies."""
+
 
 def said(*arguments: str, daemon: Daemon) -> Any:
     done = gaoler(*arguments, "--json", daemon=daemon)
@@ -91,7 +94,7 @@ def test_a_key_is_not_said_to_a_stranger_who_listens_where_the_daemon_should() -
         "import socket,sys\ns=socket.socket()\ns.bind(('127.0.0.1',0))\ns.listen()\nprint(s.getsockname()[1],flush=True)\n"
         "c=s.accept()[0]\nprint(c.recv(65536).decode() or 'nothing')"
     )
-    stranger = subprocess.Popen([sys.executable, "-c", heard], user=65_534, stdout=subprocess.PIPE, text=True)
+    stranger = subprocess.Popen([PYTHON, "-c", heard], user=65_534, stdout=subprocess.PIPE, text=True)
     assert stranger.stdout is not None
     address = f"127.0.0.1:{stranger.stdout.readline().strip()}"
     done = gaoler("status", GAOLER_BIND=address, GAOLER_ADMIN_KEY="admin-key-0123456789abcdef")
@@ -109,7 +112,7 @@ def test_a_key_is_not_said_to_a_stranger_at_a_unix_socket_either() -> None:
     with tempfile.TemporaryDirectory(prefix="gt-") as directory:
         os.chown(directory, 65_534, 65_534)
         path = f"{directory}/s"
-        stranger = subprocess.Popen([sys.executable, "-c", heard, path], user=65_534, stdout=subprocess.PIPE, text=True)
+        stranger = subprocess.Popen([PYTHON, "-c", heard, path], user=65_534, stdout=subprocess.PIPE, text=True)
         assert stranger.stdout is not None
         assert stranger.stdout.readline() == "listens\n"
         done = gaoler("status", GAOLER_BIND=f"unix:{path}", GAOLER_ADMIN_KEY="admin-key-0123456789abcdef")

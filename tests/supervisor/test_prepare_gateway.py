@@ -24,12 +24,13 @@ from supervisor.errors import ConfigurationError
 from supervisor.preparation.remote import read_remote_files
 from supervisor.settings.loading import load
 from tests.daemon import ROOT
+from tests.open_way import OPEN_WAY
 
 pytestmark = pytest.mark.root
 NOBODY = 65_534
 DAEMON = 199_999
-IN_A_CONTAINER = ("setpriv", "--bounding-set", "-sys_admin")
-AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+IN_A_CONTAINER = (*OPEN_WAY, "setpriv", "--bounding-set", "-sys_admin")
+AS_NOBODY = (*OPEN_WAY, "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 
 
 @dataclass

@@ -131,8 +131,8 @@ def test_only_our_own_reload_runs_outside_of_what_a_unit_is_held_by() -> None:
         free = [line for line in lines if re.match(r"Exec[A-Za-z]*=[-@:|]*[+!]", line)]
         role = {"gaoler-gateway.service": " --role gateway", "gaoler-worker.service": " --role worker"}.get(name, "")
         ours = f"/opt/gaoler/bin/gaoler reload --pid $MAINPID{role}"
-        wanted = [f"ExecReload=+/usr/bin/env CREDENTIALS_DIRECTORY=%d {ours}"] if name.endswith(".service") else []
-        assert free == wanted, name
+        wanted = f"ExecReload=+/usr/bin/nsenter --target 1 --mount /usr/bin/env CREDENTIALS_DIRECTORY=%d {ours}"
+        assert free == ([wanted] if name.endswith(".service") else []), name
 
 
 def test_a_worker_is_held_as_an_embedded_daemon_is() -> None:
