@@ -164,7 +164,7 @@ def jailed(parts: JailParts) -> list[str]:
 def _config(parts: JailParts, tree: Path, devices: Path) -> dict[str, object]:
     """Write what the jailer would, but that the program is nsjail's own child."""
     others = {each.name: "/nothing" for each in dataclasses.fields(Places)}
-    places = {"usr": "/usr", "guest": str(tree), "machine": str(parts.libraries)}
+    places = {"usr": "/usr", "guest": str(tree), "machine": str(parts.directory / "machine")}
     places |= {"machine_dev": str(devices), "dev": str(devices)}
     spec = SandboxSpec(
         policy=load_policies(folder="machines")["krun"],
@@ -183,6 +183,8 @@ def _script(parts: JailParts, tree: Path, devices: Path) -> str:
     site = tree / SITE
     lines = [f"mkdir -p {tree} {devices}", f"mount -t tmpfs -o mode=755 guest {tree}"]
     lines.append(f"mount -t tmpfs -o mode=755 devices {devices}")
+    # The checkout may lie where whoever starts the jail may not go.
+    lines.append(f"mkdir -p {parts.directory}/machine; mount --bind -o ro {parts.libraries} {parts.directory}/machine")
     empty = "usr etc image packages dev proc sys run tmp mnt guest machine"
     lines.append(f"cd {tree}; umask 022; mkdir -p {empty} opt/gaoler/bin {site}/supervisor {site}/msgspec")
     lines += [f"ln -s usr/{name} {name}" for name in ("bin", "sbin", "lib", "lib64")]
