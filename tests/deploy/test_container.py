@@ -22,7 +22,9 @@ from tests.deploy.reading import DEPLOY, ROOT, VARIABLES, parses
 CONTAINER = DEPLOY / "container"
 DOCKERFILE = (CONTAINER / "Dockerfile").read_text().replace("\\\n", "")
 SCRIPTS = sorted(
-    path for path in DEPLOY.rglob("*") if path.is_file() and path.read_text().startswith(("#!/bin/bash", "#!/bin/sh"))
+    path
+    for path in DEPLOY.rglob("*")
+    if path.is_file() and path.read_bytes().startswith((b"#!/bin/bash", b"#!/bin/sh"))
 )
 
 
