@@ -6,6 +6,8 @@ import hashlib
 import subprocess
 from pathlib import Path
 
+from tests.daemon import Daemon
+
 
 def installed(directory: Path) -> Path:
     """Install what the lock file of ``directory`` says, unless its stamp says that it is; give ``node_modules``."""
@@ -20,3 +22,9 @@ def installed(directory: Path) -> Path:
         )
         stamp.write_text(lock)
     return directory / "node_modules"
+
+
+def old_node(daemon: Daemon) -> str:
+    """Give the version of the sandboxes' Node.js if it takes every file ``.js`` for CommonJS, else nothing."""
+    version = daemon.execute("console.log(process.versions.node)", "js")["stdout"].strip()
+    return version if tuple(int(part) for part in version.split(".")[:2]) < (20, 19) else ""

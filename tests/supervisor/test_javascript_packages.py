@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.daemon import Daemon
+from tests.node import old_node
 
 pytestmark = pytest.mark.root
 
@@ -35,10 +36,8 @@ def session(daemon: Daemon) -> str:
 def test_a_program_finds_what_its_session_and_the_image_have(
     daemon: Daemon, session: str, language: str, code: str
 ) -> None:
-    if language == "js" and "import" in code:
-        version = daemon.execute("console.log(process.versions.node)", "js")["stdout"].strip()
-        if tuple(int(part) for part in version.split(".")[:2]) < (20, 19):
-            pytest.skip(f"Node.js {version} of this host takes a file .js for CommonJS: docs/languages.md")
+    if language == "js" and "import" in code and (version := old_node(daemon)):
+        pytest.skip(f"Node.js {version} of this host takes a file .js for CommonJS: docs/languages.md")
     answer = daemon.execute(code, language, session_id=session)
     assert (answer["stdout"], answer["code"]) == ("42 3\n", 0), answer
 
