@@ -15,6 +15,8 @@ from pathlib import Path
 from tests.daemon import PATIENCE_SECONDS, ROOT
 
 COLUMNS, LINES = 100, 30
+AGAIN_SECONDS = 2.0
+"""After so long without an answer somebody presses a key again."""
 
 
 class Terminal:
@@ -45,9 +47,25 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())
 
-    def until(self, wanted: str) -> str:
+    def interrupt(self, wanted: str) -> None:
+        """Press Ctrl-C until this comes, as a person does.
+
+        A signal that arrives while CPython's readline looks at a character is seen with the next one.
+        """
+        end = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            self.type("\x03")
+            try:
+                self.until(wanted, AGAIN_SECONDS)
+            except AssertionError:
+                if time.monotonic() > end:
+                    raise
+            else:
+                return
+
+    def until(self, wanted: str, patience: float = PATIENCE_SECONDS) -> str:
         """Read until this has come after what was waited for before; give what came."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + patience
         while (at := self.text.find(wanted, self._read_to)) < 0:
             ready, _, _ = select.select([self.fd], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"{wanted!r} did not come after {self.text[self._read_to :][-4000:]!r}"
