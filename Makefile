@@ -12,8 +12,8 @@ TEST_GROUPS ?= $(patsubst supervisor/runtimes/groups/%.toml,--group %,$(wildcard
 TEST_MICROVM ?= $(if $(filter x86_64,$(shell uname -m)),--microvm)
 # On which hypervisor virtual machines are tried, libkrun or qemu; empty: libkrun where a probe boots. No setting of Gaoler's.
 unexport GAOLER_TEST_MICROVM
-# Releases of Debian that are booted with systemd, with Gaoler as a service: by test-systemd, and by the gate (six
-# minutes more of it on two processors; none there: make test GATE_SUITES=).
+# Releases of Debian that are booted with systemd, with Gaoler as a service: by test-systemd, and by the gate, which is
+# minutes longer for it (none there: make test GATE_SUITES=).
 SUITES ?= trixie bookworm
 GATE_SUITES ?= $(SUITES)
 # The tests of sandboxes in virtual machines.
