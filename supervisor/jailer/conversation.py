@@ -153,12 +153,21 @@ class Conversation:
             return
         self._nothing_ran = False
         self._jail.used = True
+        run, ended = await self._to_its_end(request)
+        if run.unheard and not run.interrupted and not self._jail.dead:
+            # Its interpreter was being killed. The next one is made for it.
+            _, ended = await self._to_its_end(request)
+        await send(self._channel, ended, hold=bool(self._ahead))
+
+    async def _to_its_end(
+        self, request: protocol.Run | protocol.RunScript | protocol.RunCell
+    ) -> tuple[Run, protocol.Ended]:
         run = await self._jail.run(request, self._emit, self._emit_calls)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, run)
             ended = await run.to_its_end()
             nursery.cancel_scope.cancel()
-        await send(self._channel, ended, hold=bool(self._ahead))
+        return run, ended
 
     async def _listen(self, run: Run) -> None:
         """While something runs: hear an interrupt; keep what was sent ahead for later."""

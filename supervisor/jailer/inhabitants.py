@@ -295,8 +295,7 @@ class Inhabitants:
             if waited > STOP_SECONDS + WAKE_SECONDS:
                 return  # what the kernel neither stops nor kills runs no code either
             for pid in awake:
-                obstinate = waited > (STOP_SECONDS if _is_told_to_stop(pid) else WAKE_SECONDS)
-                self._enclosure.signal(pid, signal.SIGKILL if obstinate else signal.SIGSTOP)
+                self._enclosure.signal(pid, signal.SIGKILL if is_obstinate(pid, waited) else signal.SIGSTOP)
             await trio.sleep(LOOK_SECONDS)
 
     def resume(self) -> None:
@@ -332,6 +331,14 @@ class Inhabitants:
 
     def _waiting(self) -> list[Interpreter]:
         return [each for each in (self.interpreter, self._standby) if each is not None]
+
+
+def is_obstinate(pid: int, waited_seconds: float) -> bool:
+    """Say whether a process that was told to stop so long ago, and had not a moment ago, is not going to."""
+    if waited_seconds > STOP_SECONDS:
+        return True
+    # The second look at whether it stopped comes last: it may have done so between the first and that at its signals.
+    return waited_seconds > WAKE_SECONDS and not _is_told_to_stop(pid) and not _is_stopped(pid)
 
 
 def _is_told_to_stop(pid: int) -> bool:

@@ -58,6 +58,10 @@ class InterpreterBroken(Exception):
     """The interpreter in a jail says what it should not; it is hostile, or destroyed by the code that ran in it."""
 
 
+class NeverHeard(InterpreterBroken):
+    """It ended before it took its job: none of that has run."""
+
+
 class Answer(Struct, frozen=True):
     """Answer to the job of this ``id``."""
 
@@ -127,6 +131,7 @@ class Interpreter:
         Raises:
             InterpreterBroken: it ended, or said something else; from then on nothing it says can be trusted to belong
                 to what was asked.
+            NeverHeard: it ended without having taken the job.
         """
         answer = await self._receive(decoder)
         if answer.id != self._jobs:
@@ -139,6 +144,10 @@ class Interpreter:
             if not payload:
                 raise InterpreterBroken("the interpreter ended")
             return decoder.decode(payload)
+        except ConnectionResetError:
+            # What the kernel says when the other end was closed with something unread in it (unix(7) peers do not say
+            # so on their own; net/unix/af_unix.c, unix_release_sock).
+            raise NeverHeard("it ended before it took its job") from None
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InterpreterBroken(f"not an answer: {error}") from None
 

@@ -22,7 +22,7 @@ from supervisor.jailer.capture import StreamCapture
 from supervisor.jailer.channels import ProtocolError
 from supervisor.jailer.enclosure import READ_BYTES, JailError
 from supervisor.jailer.inhabitants import Stdio
-from supervisor.jailer.interpreters import Interpreter, InterpreterBroken, cell_decoder
+from supervisor.jailer.interpreters import Interpreter, InterpreterBroken, NeverHeard, cell_decoder
 from supervisor.jailer.launcher import LaunchError, Process
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class Run(ABC):
         """Nobody holds the output open any more."""
         self._clock = trio.CancelScope()
         self.interrupted = False
+        self.unheard = False
+        """Who was to run it ended before it took it: none of it has run, and it may be tried again."""
 
     async def take_results(self, _data: AsyncIterator[bytes]) -> None:
         """Give the program the results of the tools that it has called.
@@ -444,7 +446,8 @@ class CellRun(InterpreterRun):
     async def _wait(self) -> None:
         try:
             self._status = (await self._interpreter.answer(cell_decoder)).status
-        except InterpreterBroken:
+        except InterpreterBroken as error:
+            self.unheard = isinstance(error, NeverHeard)
             # It has ended; or it talks nonsense, and is ended.
             self._interpreter.process.signal(signal.SIGKILL)
             await self._interpreter.process.ended.wait()

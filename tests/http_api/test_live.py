@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import http.client
 import json
 import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from supervisor.execution.values import is_id
-from tests.daemon import KEY, Daemon, daemon_with, eventually, start_daemon
+from tests.daemon import KEY, Daemon, daemon_with, descendants, eventually, start_daemon
 
 pytestmark = pytest.mark.root
 NUMBERS = iter(range(1_000_000))
@@ -264,6 +267,55 @@ def test_a_client_that_hangs_up_interrupts_its_execution_and_no_more(session: Se
     after = session("state")
     assert after["stdout"] == "'during'\n"
     assert after["runtime_status"] == "reused"
+
+
+def test_code_for_an_interpreter_that_is_being_killed_runs_in_the_next_one(session: Session, daemon: Daemon) -> None:
+    """It is sent to and dies before it reads: held here as by a host that is too busy to let it."""
+    session("x = 1\nheld = open('held', 'w')")
+    interpreter = _holder_of(daemon, "/held")
+    with _held_still(interpreter) as let_die, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(session, "print('x' in globals())")
+        eventually(lambda: _is_told_to_go_on(interpreter))
+        # From there to the code in its socket it takes the jailer no other step that can be seen.
+        threading.Event().wait(0.2)
+        let_die()
+        result = answer.result()
+    assert result["stdout"] == "False\n"
+    assert "the variables of earlier executions are gone" in result["stderr"]
+    assert session.shown("import os; os.path.exists('held')") == "True\n"
+
+
+def _holder_of(daemon: Daemon, name: str) -> int:
+    """Find the process of the daemon's that has a file open whose name ends so."""
+    for pid in descendants(daemon.process.pid):
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            with suppress(OSError):
+                if os.readlink(link).endswith(name):
+                    return pid
+    raise AssertionError(name)
+
+
+def _is_told_to_go_on(pid: int) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    pending = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd:", "ShdPnd:"))]
+    return any(each >> (signal.SIGCONT - 1) & 1 for each in pending)
+
+
+@contextmanager
+def _held_still(pid: int) -> Iterator[Callable[[], None]]:
+    """As a debugger, hold a process at where it is, whatever it is told; it can only be let die."""
+    seize, interrupt, wait_all = 0x4206, 0x4207, 0x40000000
+    trace = ctypes.CDLL(None, use_errno=True).ptrace
+    trace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    assert trace(seize, pid, None, None) == 0, os.strerror(ctypes.get_errno())
+    assert trace(interrupt, pid, None, None) == 0, os.strerror(ctypes.get_errno())
+    os.waitpid(pid, wait_all)
+
+    def let_die() -> None:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, wait_all)
+
+    yield let_die
 
 
 def test_an_evicted_session_is_saved_and_restored_and_says_what_was_not(small: Daemon) -> None:

@@ -1,8 +1,9 @@
-"""A process that waits for its program and is killed before it takes it: nothing counts as executed."""
+"""Who waits in a jail and is killed before it takes its order: nothing counts as executed. And who is killed at all."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from subprocess import Popen
 
@@ -10,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from supervisor.jailer import inhabitants
 from supervisor.jailer.interpreters import Interpreter, InterpreterBroken, control_pair
 from supervisor.jailer.launcher import Process
 
@@ -43,3 +45,23 @@ async def test_an_order_counts_when_it_was_taken(heard: bool) -> None:
                         await standby.become(["/bin/true"], {}, (null, null, null), "none")
     standby.close()
     os.close(null)
+
+
+def test_who_stops_while_it_is_looked_at_is_not_obstinate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its SIGSTOP is neither waiting nor was it stopped a moment ago: it stopped in between."""
+    with Popen(["sleep", "60"]) as process:
+
+        def stops_meanwhile(pid: int) -> bool:
+            os.kill(pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+            return False
+
+        waited = inhabitants.WAKE_SECONDS * 2
+        with monkeypatch.context() as patched:
+            patched.setattr(inhabitants, "_is_told_to_stop", lambda _pid: False)
+            assert inhabitants.is_obstinate(process.pid, waited)
+            patched.setattr(inhabitants, "_is_told_to_stop", stops_meanwhile)
+            assert not inhabitants.is_obstinate(process.pid, waited)
+        assert not inhabitants.is_obstinate(process.pid, 0.1)
+        assert inhabitants.is_obstinate(process.pid, inhabitants.STOP_SECONDS * 2)
+        process.kill()

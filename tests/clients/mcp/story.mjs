@@ -45,14 +45,18 @@ say("process", { text: text(await call("read_process", { process: "p1", wait: 20
 const controller = new AbortController();
 setTimeout(() => controller.abort("given up"), 500);
 try {
-  await call("execute_code", { code: "import time\ntime.sleep(40)\nopen('late', 'w')" }, { signal: controller.signal });
-  say("cancel", { error: null });
+  const answer = await call(
+    "execute_code",
+    { code: "import time\ntime.sleep(40)\nopen('late', 'w')" },
+    { signal: controller.signal },
+  );
+  say("cancel", { error: `none, but an answer: ${JSON.stringify(answer)}` });
 } catch (error) {
   say("cancel", { error: String(error) });
 }
 try {
-  await call("run_command", { command: "sleep 40" }, { timeout: 700 });
-  say("timeout", { error: null });
+  const answer = await call("run_command", { command: "sleep 40" }, { timeout: 700 });
+  say("timeout", { error: `none, but an answer: ${JSON.stringify(answer)}` });
 } catch (error) {
   say("timeout", { error: String(error.message) });
 }
