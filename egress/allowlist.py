@@ -172,8 +172,12 @@ def decide(rules: Sequence[Rule], ask: Ask, where: str = "this sandbox") -> Rule
 def decide_request(rules: Sequence[Rule], ask: Ask, where: str = "this sandbox") -> Rule | Refusal:
     """Find the rule that allows a whole request, as the doors do: of its connection, then of what is seen in it.
 
-    What is in TLS is seen only where the rule of the connection looks into it: else its method and path are anybody's.
+    Where anything may be spoken nobody looks. What is in TLS is seen only where the rule of the connection looks into
+    it: else its method and path are anybody's.
     """
+    unseen = decide(rules, Ask(ask.host, ask.port, "raw"), where)
+    if isinstance(unseen, Rule):
+        return unseen
     if ask.scheme == "https":
         found = decide(rules, connection_of(ask), where)
         if isinstance(found, Refusal) or not found.intercept:

@@ -32,7 +32,7 @@ from http_api.admin.routes import ADMIN_ROUTES, operated
 from http_api.body import BoundedBody, BoundedConnection, BoundedRequest
 from http_api.services import Door
 from supervisor.errors import GaolerError
-from supervisor.execution.request_context import begin_request
+from supervisor.execution.request_context import begin_request, trace_headers
 from supervisor.serving.addresses import address_of
 
 access: Final = logging.getLogger("gaoler.access")
@@ -139,9 +139,7 @@ def _open(door: Door, handler: Handler) -> Handler:
 
 async def _begin() -> None:
     headers = request.headers
-    # By RFC 9110 several headers of a list are one.
-    state = ",".join(headers.getlist("tracestate"))
-    g.request_id = begin_request(headers.get("X-Request-Id"), headers.get("traceparent"), state).request_id
+    g.request_id = begin_request(headers.get("X-Request-Id"), *trace_headers(headers.getlist)).request_id
     g.started = time.monotonic()
     g.credential = "-"
     g.keeps_connection = False

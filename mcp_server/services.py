@@ -226,7 +226,7 @@ class Door:
     processes: Processes
     assistants: Assistants
     links: Links
-    explain_network: Callable[[str], NetworkAnswer]
+    explain_network: Callable[[str, str | None], NetworkAnswer]
     recognise_picture: Callable[[bytes], Picture | None]
     """Reads the size of a PNG or JPEG from its header; nothing is decoded."""
     languages: Languages

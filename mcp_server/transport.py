@@ -31,7 +31,7 @@ from mcp_server.sending import OneAnswer
 from mcp_server.services import Door, DoorSettings
 from mcp_server.visit import SCOPE_KEY, Exchange, Visit
 from supervisor.errors import Busy, Forbidden, GaolerError, InvalidRequest, Unauthenticated
-from supervisor.execution.request_context import begin_request, current_request
+from supervisor.execution.request_context import begin_request, current_request, trace_headers
 from supervisor.execution.values import Principal
 from supervisor.identity.credentials import plain, principal_of
 from supervisor.serving.addresses import PREFIX_KEY, address_of
@@ -135,9 +135,7 @@ class McpApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         headers = Headers(scope=scope)
-        # By RFC 9110 several headers of a list are one.
-        state = ",".join(headers.getlist("tracestate"))
-        request = begin_request(headers.get("x-request-id"), headers.get("traceparent"), state)
+        request = begin_request(headers.get("x-request-id"), *trace_headers(headers.getlist))
         send = _named(send, request.request_id)
         if scope["path"].startswith(METADATA):
             await self._metadata(scope, send)

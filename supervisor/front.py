@@ -51,7 +51,7 @@ class Front:
     operation: Operation
     health: Health
     languages: Languages
-    explain_network: Callable[[str], NetworkAnswer]
+    explain_network: Callable[[str, str | None], NetworkAnswer]
     activity: Activity
     counts: Counts
     means: Means
@@ -76,7 +76,7 @@ def own_front(prepared: Prepared, core: Core, rates: Counter, change_keys: Chang
         operation=LocalOperation(prepared, core),
         health=own_health(prepared, core),
         languages=prepared.catalogue,
-        explain_network=lambda url: explain(policy, core.network.rules(), url),
+        explain_network=lambda url, method: explain(policy, core.network.rules(), url, method),
         activity=core.activity,
         counts=core.counts,
         means=Means(

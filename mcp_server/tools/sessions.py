@@ -35,6 +35,9 @@ class ExplainNetwork(Input, frozen=True):
     """Arguments of ``explain_network``."""
 
     url: Annotated[str, Meta(description="As https://example.org/data.csv.", min_length=1, max_length=2048)]
+    method: Annotated[str, Meta(description="Of an HTTP request, as POST.", max_length=32)] | None = (
+        None
+    )
 
 
 class SessionLine(Output, frozen=True):
@@ -138,7 +141,7 @@ async def explain_network(call: Call, given: ExplainNetwork) -> Reply:
 
     Ask it before you write code that downloads something.
     """
-    answer = call.door.explain_network(given.url)
+    answer = call.door.explain_network(given.url, given.method)
     word = "allowed" if answer.allowed else "not allowed"
     said = f"[gaoler] {word}: {answer.reason}. {answer.advice[:1].upper()}{answer.advice[1:]}."
     return Reply(NetworkReply(given.url, answer.allowed, answer.reason, answer.advice), [text(said)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -49,6 +49,15 @@ def begin_request(
     _current.set(context)
     _session.set(None)
     return context
+
+
+def trace_headers(values_of: Callable[[str], Sequence[str]]) -> tuple[str | None, str]:
+    """Give ``traceparent`` and ``tracestate`` of a request, from a look at all values of a header.
+
+    Of several headers of a list RFC 9110 makes one; a ``traceparent`` is no list, and several are none.
+    """
+    places = values_of("traceparent")
+    return places[0] if len(places) == 1 else None, ",".join(values_of("tracestate"))
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def gateway_front(
         operation=operation,
         health=gateway_health(gateway, fleet.roster.languages, stores),
         languages=fleet.roster.languages,
-        explain_network=lambda url: explain(policy, _rules(policy, gateway.rules), url),
+        explain_network=lambda url, method: explain(policy, _rules(policy, gateway.rules), url, method),
         activity=gateway.activity,
         means=Means(
             settings,

@@ -123,7 +123,9 @@ def _allowed(rule: Rule, ask: Ask) -> NetworkAnswer:
                 write=write,
             )
     parts = [f"rule {rule.name} allows it"]
-    if ask.scheme == "https" and not rule.intercept and (ask.method is not None or ask.path not in (None, "/")):
+    if ask.scheme != "raw" and "raw" in rule.schemes:
+        parts.append("nobody looks at what is spoken there")
+    elif ask.scheme == "https" and not rule.intercept and (ask.method is not None or ask.path not in (None, "/")):
         parts.append("it does not look into TLS, so any method and path")
     elif rule.methods and ask.method is None:
         parts.append(f"methods: {', '.join(rule.methods)}")

@@ -47,6 +47,20 @@ name = "other"
 hosts = ["other.example.org"]
 schemes = ["http", "https"]
 reason = "a host that gets no secret"
+
+[[rule]]
+name = "looking"
+hosts = ["open.example.org"]
+intercept = true
+methods = ["GET"]
+reason = "looked into, if no other rule said otherwise"
+
+[[rule]]
+name = "open"
+hosts = ["open.example.org"]
+schemes = ["raw"]
+ports = [443]
+reason = "anything may be spoken there"
 """
 
 
@@ -57,7 +71,7 @@ def echo(_hit: Hit, _path: str, headers: dict[str, str], body: bytes) -> tuple[i
 @pytest.fixture(scope="module")
 def internet() -> Iterator[Internet]:
     with open_internet() as found:
-        for name in ("api", "vault", "other"):
+        for name in ("api", "vault", "other", "open"):
             found.records[f"{name}.example.org"] = [OTHER_WEB if name == "other" else WEB]
         found.records["broken.example.net.org"] = [WEB]
         for prefix in ("", "/v1"):
@@ -164,6 +178,8 @@ ASKED = (
     ("GET", "http://api.example.org/ok"),
     ("GET", "https://api.example.org/ok"),
     ("GET", "https://nobody.example.org/v1/ok"),
+    ("PUT", "https://open.example.org/ok"),
+    ("GET", "http://open.example.org/ok"),
 )
 
 

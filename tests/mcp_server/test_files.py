@@ -234,6 +234,7 @@ async def test_what_stands_in_the_way_is_named(daemon: Daemon) -> None:
         ("signal_process", {"process": "p1", "signal": "STOP"}, "signal: invalid enum value"),
         ("list_files", {"depth": 0}, "depth: expected int >= 1"),
         ("explain_network", {"url": "http://"}, "url: it is no url"),
+        ("explain_network", {"url": "https://a.example", "method": "TRACE"}, "method: "),
         ("list_sessions", {"limit": 1000}, "limit: expected int <= 100"),
     ],
 )

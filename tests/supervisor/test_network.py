@@ -278,6 +278,23 @@ def test_what_an_operator_would_write_allows_it() -> None:
     assert "no rule with paths can allow it" in explain(online(), [LOOKING], "https://v.example.org/v1//x").write
 
 
+@pytest.mark.parametrize(
+    ("url", "method", "rule"),
+    [
+        ("https://v.example.org/v9", "PUT", "x/open"),
+        ("http://v.example.org:443/v9", None, "x/open"),
+        ("ssh://v.example.org:443", None, "x/open"),
+        ("https://v.example.org:8443/v1", None, None),
+    ],
+)
+def test_where_anything_may_be_spoken_nobody_looks(url: str, method: str | None, rule: str | None) -> None:
+    """As the proxy does: a raw rule for host and port is asked before all others, whatever is spoken."""
+    raw = Rule("x/open", ("v.example.org",), schemes=("raw",), ports=(443,))
+    answer = explain(online(), [LOOKING, raw], url, method)
+    assert (answer.allowed, answer.rule) == (rule is not None, rule or LOOKING.name)
+    assert ("nobody looks" in answer.reason) == (rule is not None and not url.startswith("ssh"))
+
+
 def test_callers_are_not_told_which_paths_others_may_use() -> None:
     hidden = Rule("x/hook", ("v.example.org",), paths=("/hooks/T0123456789",), intercept=True)
     answer = explain(online(), [hidden], "https://v.example.org/hooks/mine")

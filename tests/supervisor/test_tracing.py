@@ -33,7 +33,7 @@ from supervisor.activity.watched import WatchedExecutor
 from supervisor.connector.dialling import dial_directly
 from supervisor.connector.named_places import named_places
 from supervisor.errors import Busy, ConfigurationError, SandboxFailed
-from supervisor.execution.request_context import begin_request, current_request
+from supervisor.execution.request_context import begin_request, current_request, trace_headers
 from supervisor.execution.values import (
     CapturedOutput,
     ExecutionRequest,
@@ -583,3 +583,12 @@ async def test_a_call_of_a_tool_says_its_place_in_meta_or_by_its_header(traced: 
         span = whole(await trio.to_thread.run_sync(receiver.wait, trace))
         assert (facts(span)["gaoler.door"], span.parent_span_id.hex()) == ("mcp", SPAN)
         assert span.trace_state == state
+
+
+@pytest.mark.parametrize("values", [[], [PARENT], [PARENT, PARENT]], ids=["none", "one", "several"])
+def test_several_places_in_a_trace_are_none(values: list[str]) -> None:
+    """Which of them counts is nobody's guess; notes of a trace are a list, which may come in pieces."""
+    headers = {"traceparent": values, "tracestate": ["a=1", "b=2"]}
+    place, state = trace_headers(headers.__getitem__)
+    assert place == (PARENT if len(values) == 1 else None)
+    assert state == "a=1,b=2"
