@@ -35,9 +35,7 @@ class ExplainNetwork(Input, frozen=True):
     """Arguments of ``explain_network``."""
 
     url: Annotated[str, Meta(description="As https://example.org/data.csv.", min_length=1, max_length=2048)]
-    method: Annotated[str, Meta(description="Of an HTTP request, as POST.", max_length=32)] | None = (
-        None
-    )
+    method: Annotated[str, Meta(description="Of an HTTP request, as POST.", max_length=32)] | None = None
 
 
 class SessionLine(Output, frozen=True):

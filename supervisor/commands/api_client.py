@@ -35,6 +35,8 @@ _NOT_TAKEN: Final = {
     "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "it is not for clients",
 }
 """What a server says of its client's certificate, in OpenSSL's words. Source: RFC 8446, 6.2."""
+_NO_WORD: Final = "SSLV3_ALERT_HANDSHAKE_FAILURE"
+"""All that one says with TLS 1.2 that wanted a certificate and got none, or that finds no cipher. RFC 5246, 7.2.2."""
 
 
 class NotRunning(GaolerError):
@@ -240,6 +242,11 @@ def _broken(place: Place, error: Exception, what: str) -> GaolerError:
         return NoCertificate(f"{place.shown} asks its clients for certificates, and was shown none")
     if reason in _NOT_TAKEN:
         return NoCertificate(f"{place.shown} does not take the certificate that it was shown: {_NOT_TAKEN[reason]}")
+    if reason == _NO_WORD:
+        return NotRunning(
+            f"{what}: it breaks the handshake off and does not say why; one that asks its clients for certificates "
+            "does so with TLS 1.2 (--client-cert)"
+        )
     return NotRunning(f"{what}: {cause}")
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -124,6 +127,23 @@ def test_without_a_certificate_it_says_what_to_do_and_the_key_is_not_said(asking
     ours = own(files.authority, files.directory, "by-url")
     shown = ("--url", f"https://{asking.address}", "--client-cert", str(ours.both))
     assert said("status", *shown, daemon=asking, settings={"SSL_CERT_FILE": str(files.ca)}).returncode == 0
+
+
+def test_with_tls_1_2_a_server_does_not_say_what_it_wants_so_it_is_guessed(files: Certificates) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    files.authority.issue_cert("localhost").configure_cert(context)
+    files.authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        port = listening.getsockname()[1]
+        settings = {"GAOLER_ADMIN_KEY": ADMIN_KEY, "SSL_CERT_FILE": str(files.ca)}
+        done = pool.submit(said, "status", "--url", f"https://localhost:{port}", settings=settings)
+        accepted, _ = listening.accept()
+        with accepted, pytest.raises(ssl.SSLError, match="did not return a certificate"):
+            context.wrap_socket(accepted, server_side=True)
+    assert done.result().returncode == 69
+    assert "one that asks its clients for certificates does so with TLS 1.2 (--client-cert)" in done.result().stderr
 
 
 @pytest.mark.root
