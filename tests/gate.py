@@ -2,7 +2,7 @@
 
 Most tests wait for processes of their own, so one pytest leaves half of a machine idle. Each folder is one pytest, whose
 output is shown when it ends; what looks at the whole host comes last, alone. Arguments are passed on to each. Reports and
-pictures are left in ``build/artefacts`` (:mod:`tests.artefacts`).
+pictures are left in ``build/artefacts`` (:mod:`tests.artefacts`). A few tests may be tried again (:mod:`tests.second_try`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests import artefacts
+from tests import artefacts, second_try
 
 TESTS: Final = Path(__file__).parent
+CACHES: Final = TESTS.parent / ".cache" / "pytest"
 ALONE: Final = "whole_host"
 """The marker of tests beside which nothing else may run."""
 LONGEST_FIRST: Final = (
@@ -66,7 +67,8 @@ def parts() -> list[str]:
 def run(name: str, targets: list[str], marker: str, report: Path, more: list[str]) -> Run:
     """Run one pytest to its end; what it found is in ``report``, too."""
     began = time.monotonic()
-    options = ["-m", marker, "-o", f"cache_dir=.cache/pytest/{name}", f"--junitxml={report}"]
+    second_try.forget(CACHES / name)
+    options = ["-m", marker, "-o", f"cache_dir={CACHES / name}", f"--junitxml={report}"]
     command = [sys.executable, "-m", "pytest", *options, *more, *targets]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False
@@ -101,9 +103,16 @@ def main(more: list[str]) -> int:
     alone = run("alone", [str(TESTS)], ALONE, reports / "alone.xml", more)
     show(alone, lock)
     ended.append(alone)
-    failed = [each.name for each in ended if each.failed]
+    failed = {each.name: each.code for each in ended if each.failed}
+    again = second_try.may_try_again(failed, {name: second_try.failed_tests(CACHES / name) for name in failed})
+    if again:
+        second = run("again", again, f"not {ALONE}", reports / "again.xml", more)
+        show(second, lock)
+        failed = {"again": second.code} if second.code else {}
     print(f"\n{len(ended)} parts on {workers} processors in {time.monotonic() - began:.0f} s")
     print(f"reports and pictures: {artefacts.write_index()}")
+    for test in again:
+        print(f"UNSTABLE: {test}: it failed beside all others, see above, and was tried once more alone")
     print(f"FAILED: {', '.join(sorted(failed))}" if failed else "all passed")
     return 1 if failed else 0
 
