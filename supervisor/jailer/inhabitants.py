@@ -38,6 +38,8 @@ WAKE_SECONDS: Final = 1.0
 """So long processes may wake each other before they are killed."""
 STOP_SECONDS: Final = 4.0
 """So long one may wait for a processor to stop on, or for a child that it has lent its memory to (vfork)."""
+STANDSTILL_SECONDS: Final = 0.05
+"""What is longer between two looks counts as so much."""
 Stdio = tuple[int, int, int]
 
 
@@ -288,10 +290,12 @@ class Inhabitants:
         """One process cannot wake itself; several can each other. Who is not to be stopped is killed.
 
         On a busy host one that is told to stop may wait long for the processor on which it will: that is not its fault.
+        Neither is it when the whole host stood still, as a virtual machine does that is moved.
         """
-        started = trio.current_time()
+        waited, looked = 0.0, trio.current_time()
         while awake := [pid for pid in self._enclosure.inhabitants() if not _is_stopped(pid)]:
-            waited = trio.current_time() - started
+            now = trio.current_time()
+            waited, looked = waited + min(now - looked, STANDSTILL_SECONDS), now
             if waited > STOP_SECONDS + WAKE_SECONDS:
                 return  # what the kernel neither stops nor kills runs no code either
             for pid in awake:

@@ -6,12 +6,14 @@ import os
 import signal
 import socket
 from subprocess import Popen
+from typing import Any, cast
 
 import pytest
 import trio
 import trio.testing
 
 from supervisor.jailer import inhabitants
+from supervisor.jailer.enclosure import Enclosure
 from supervisor.jailer.interpreters import Interpreter, InterpreterBroken, control_pair
 from supervisor.jailer.launcher import Process
 
@@ -65,3 +67,39 @@ def test_who_stops_while_it_is_looked_at_is_not_obstinate(monkeypatch: pytest.Mo
         assert not inhabitants.is_obstinate(process.pid, 0.1)
         assert inhabitants.is_obstinate(process.pid, inhabitants.STOP_SECONDS * 2)
         process.kill()
+
+
+class Crowd(Enclosure):
+    """Two processes that are told to stop, on a host that stands still for a minute as soon as they were."""
+
+    def __init__(self, clock: trio.testing.MockClock, *, stop: bool) -> None:
+        self._clock = clock
+        self._stop = stop
+        self.told: list[int] = []
+
+    def inhabitants(self) -> list[int]:
+        return [1, 2]
+
+    def signal(self, pid: int, number: int) -> None:
+        self.told.append(number)
+        if len(self.told) == 4:
+            self._clock.jump(60)
+
+    def is_stopped(self, _pid: int) -> bool:
+        return self._stop and len(self.told) >= 8
+
+    def note_death(self) -> None:
+        """Nobody dies."""
+
+
+@pytest.mark.parametrize("stop", [True, False], ids=["stop", "wake each other"])
+async def test_a_host_that_stood_still_is_not_held_against_them(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock, stop: bool
+) -> None:
+    crowd = Crowd(autojump_clock, stop=stop)
+    monkeypatch.setattr(inhabitants, "_is_told_to_stop", lambda _pid: False)
+    monkeypatch.setattr(inhabitants, "_is_stopped", crowd.is_stopped)
+    with trio.fail_after(600):
+        await inhabitants.Inhabitants(crowd, cast("Any", None), cast("Any", None), None).pause()
+    assert (signal.SIGKILL in crowd.told) is not stop
+    assert len(crowd.told) >= 8
