@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -72,7 +73,7 @@ def make_subtree(state_directory: Path, owner: int, left: Leftovers | None = Non
             "no cgroups: neither cgroup v2 nor the v1 controllers memory, pids, cpu and cpuacct are mounted "
             "(boot with systemd, or mount -t cgroup2 none /sys/fs/cgroup)"
         )
-    for path in sorted({Path(each) for each in layout.directories.values()}):
+    for path in _jailers_first({Path(each) for each in layout.directories.values()}):
         remove_leaves(path, left)
         path.mkdir(mode=0o755, exist_ok=True)
         _give_away(path, owner)
@@ -115,11 +116,15 @@ def remove_subtree_named(name: str) -> None:
     parents = {mounts[key] for key in mounts}
     if "unified" in mounts:
         parents.add(_v2_parent(mounts["unified"]))
-    for parent in parents:
-        path = parent / name
+    for path in _jailers_first({parent / name for parent in parents}):
         if path.is_dir():
             remove_leaves(path)
             path.rmdir()
+
+
+def _jailers_first(hierarchies: Iterable[Path]) -> list[Path]:
+    """Begin where the jailer lives: while it does it fills the others, behind whoever has just emptied them."""
+    return sorted(hierarchies, key=lambda each: (not (each / JAILER_LEAF).is_dir(), each))
 
 
 def remove_leaves(directory: Path, left: Leftovers | None = None) -> None:
@@ -130,15 +135,21 @@ def remove_leaves(directory: Path, left: Leftovers | None = None) -> None:
     left = Leftovers() if left is None else left
     if not directory.is_dir():
         return
-    for leaf in sorted(directory.iterdir(), key=lambda each: each.name != JAILER_LEAF):
+    _remove_one(directory / JAILER_LEAF, left)
+    # What there is besides is known only now that nobody makes more.
+    for leaf in directory.iterdir():
         if leaf.is_dir():
-            try:
-                left.processes.update(_remove(leaf))
-                left.cgroups.update({leaf.name} - {JAILER_LEAF})
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ENODEV):
-                    raise
-                # A jailer that is just ending has removed it itself.
+            _remove_one(leaf, left)
+            left.cgroups.add(leaf.name)
+
+
+def _remove_one(leaf: Path, left: Leftovers) -> None:
+    try:
+        left.processes.update(_remove(leaf))
+    except OSError as error:
+        # There is none, or a jailer that is just ending has removed it itself.
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
 
 
 def _remove(leaf: Path) -> set[str]:
