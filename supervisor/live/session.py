@@ -50,6 +50,14 @@ KEPT_PROCESSES: Final = 32
 BACKGROUND_SHARE: Final = 0.25
 """Of one caller's part of the CPU, for what runs while nobody waits for it."""
 
+
+class NotBegun(Busy):
+    """The session ended before it came to this job: it can be done by the next one."""
+
+    def __init__(self) -> None:
+        super().__init__("the session has just ended", retry_after_seconds=1.0)
+
+
 _TAKEN: Final = "the session was ended, or another worker has it now, while this ran"
 NOBODY: Final = Principal("", "gaoler")
 
@@ -71,7 +79,13 @@ class LiveSession:
     """Made and kept by :class:`supervisor.live.sessions.LiveSessions`, which runs :meth:`serve`."""
 
     def __init__(
-        self, session_id: SessionId, means: Means, predecessor: trio.Event | None, asker: Owner, tier: Tier
+        self,
+        session_id: SessionId,
+        means: Means,
+        predecessor: trio.Event | None,
+        asker: Owner,
+        tier: Tier,
+        on_leaving: Callable[[LiveSession], None],
     ) -> None:
         self.id = session_id
         self.tier = tier
@@ -79,6 +93,8 @@ class LiveSession:
         self.asker = asker
         """Who had it made; known before it is looked up whose it is."""
         self._means = means
+        self._on_leaving = on_leaving
+        """Called when it does nothing more but save itself and end: whoever has work for it needs another."""
         self._jobs, self._inbox = trio.open_memory_channel[Job](QUEUE_LENGTH)
         self._predecessor = predecessor
         self._current: Job | None = None
@@ -164,6 +180,7 @@ class LiveSession:
 
         Raises:
             Busy: too many wait already.
+            NotBegun: the session has ended, and nothing of it was done.
             GaolerError: what the job raises.
         """
         job = Job(work)
@@ -212,7 +229,7 @@ class LiveSession:
                 job = self._inbox.receive_nowait()
             except trio.WouldBlock:
                 return
-            job.error = Busy("the session has just ended", retry_after_seconds=1.0)
+            job.error = NotBegun()
             job.done.set()
 
     async def _do_jobs(self) -> None:
@@ -243,7 +260,8 @@ class LiveSession:
                     # Nothing can be run in it any more; the next job has another one.
                     break
                 job = await self._next()
-            else:
+            self._on_leaving(self)
+            if job is None:
                 await self._leave(jail)
             self._nursery.cancel_scope.cancel()
 

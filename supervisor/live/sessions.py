@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -27,7 +27,7 @@ from supervisor.jailer.client import JailerClient
 from supervisor.live.lease import Alone, Holds
 from supervisor.live.means import LiveLimits, Means
 from supervisor.live.processes import BackgroundProcess, CommandLine
-from supervisor.live.session import Job, LiveSession
+from supervisor.live.session import Job, LiveSession, NotBegun
 from supervisor.network.grants import Network
 from supervisor.runtimes.catalogue import InstalledLanguage
 from supervisor.workspace.views import ProcessInfo
@@ -37,6 +37,10 @@ log: Final = logging.getLogger("gaoler.live")
 PRESSURE_SECONDS: Final = 5.0
 STOP_SECONDS: Final = 10.0
 REMEMBERED_LOSSES: Final = 1000
+ATTEMPTS: Final = 3
+"""For a job whose session ends before it comes to it."""
+
+_T = TypeVar("_T")
 
 
 class LiveSessions:
@@ -99,13 +103,14 @@ class LiveSessions:
             GaolerError: as :meth:`supervisor.execution.executor.Executor.execute`.
         """
         assert request.session_id is not None
-        await self._check(request.session_id, request.principal)
-        session = self._session(request.session_id, request.principal, tier)
 
-        def interrupt(job: Job) -> None:
-            self._nursery.start_soon(session.interrupt, job)
+        async def execute(session: LiveSession) -> ExecutionResult:
+            def interrupt(job: Job) -> None:
+                self._nursery.start_soon(session.interrupt, job)
 
-        return await session.execute(request, language, listener, on_admitted, interrupt)
+            return await session.execute(request, language, listener, on_admitted, interrupt)
+
+        return await self._have_done(request.principal, request.session_id, tier, execute)
 
     async def start_process(
         self,
@@ -124,13 +129,18 @@ class LiveSessions:
         Raises:
             GaolerError: as :meth:`supervisor.execution.executor.Executor.execute`.
         """
-        await self._check(session_id, principal)
-        session = self._session(session_id, principal, tier)
+
+        async def start(session: LiveSession) -> ProcessInfo:
+            self._check_processes(session)
+            return await session.start_process(principal, command, line, asked)
+
+        return await self._have_done(principal, session_id, tier, start)
+
+    def _check_processes(self, session: LiveSession) -> None:
         owners = [each for each in self._sessions.values() if each.owner is not None and each.owner == session.owner]
         limit = self._limits.processes_per_owner
         if sum(each.running_processes for each in owners) >= limit:
             raise Busy(f"at most {limit} background processes of one user at once", retry_after_seconds=10.0)
-        return await session.start_process(principal, command, line, asked)
 
     def processes(self, principal: Principal, session_id: SessionId) -> list[ProcessInfo]:
         """List the background programs of a session; one that has no interpreter now has none.
@@ -161,9 +171,14 @@ class LiveSessions:
             GaolerError: the sandbox is gone, or the session has too much to do.
         """
         session = self._sessions.get(session_id)
+        if session is None:
+            session = self._leaving.get(session_id)
         if session is not None and session.unsettled:
             try:
                 await session.synchronise()
+            except NotBegun:
+                # One that ends does so by itself.
+                await session.gone.wait()
             except (InvalidRequest, TooLarge) as error:
                 log.info("session not synchronised session=%s reason=%s", session_id, ascii(error.message))
 
@@ -209,6 +224,28 @@ class LiveSessions:
 
     # -- the table --
 
+    async def _have_done(
+        self,
+        principal: Principal,
+        session_id: SessionId,
+        tier: Tier,
+        work: Callable[[LiveSession], Awaitable[_T]],
+    ) -> _T:
+        """Have work done by a session; by the next one, if it ends before it comes to it.
+
+        Raises:
+            NotFound: the session is another's.
+            GaolerError: what the work raises.
+        """
+        for _ in range(ATTEMPTS - 1):
+            await self._check(session_id, principal)
+            try:
+                return await work(self._session(session_id, principal, tier))
+            except NotBegun:
+                log.info("session ended before its next work session=%s", session_id)
+        await self._check(session_id, principal)
+        return await work(self._session(session_id, principal, tier))
+
     async def _check(self, session_id: SessionId, principal: Principal) -> None:
         """Refuse a stranger before a sandbox is made, or a lease taken, for a session that is somebody else's.
 
@@ -237,7 +274,7 @@ class LiveSessions:
         self._make_room(asker, tier)
         leaving = self._leaving.get(session_id)
         predecessor = None if leaving is None else leaving.gone
-        session = self._sessions[session_id] = LiveSession(session_id, self._means, predecessor, asker, tier)
+        session = self._sessions[session_id] = LiveSession(session_id, self._means, predecessor, asker, tier, self._end)
         self._nursery.start_soon(self._serve, session)
         return session
 

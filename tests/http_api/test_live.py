@@ -269,6 +269,7 @@ def test_a_client_that_hangs_up_interrupts_its_execution_and_no_more(session: Se
     assert after["runtime_status"] == "reused"
 
 
+@pytest.mark.own_host
 def test_code_for_an_interpreter_that_is_being_killed_runs_in_the_next_one(session: Session, daemon: Daemon) -> None:
     """It is sent to and dies before it reads: held here as by a host that is too busy to let it."""
     session("x = 1\nheld = open('held', 'w')")

@@ -63,6 +63,9 @@ class World:
     opened: list[Tier] = field(default_factory=list)
     saved: SavedState | None = None
     wants_restore: int = 0
+    saving_seconds: float = 0.0
+    breaks: bool = False
+    """What runs takes its session along, by a fault of ours."""
 
     @asynccontextmanager
     async def open_jail(self, _policy: str, _profile: str, *, tier: Tier) -> AsyncIterator[Jail]:
@@ -100,6 +103,7 @@ class World:
         return None
 
     async def store_state(self, _content: Any, _limit: int) -> Any:
+        await trio.sleep(self.saving_seconds)
         return SimpleNamespace(digest="d", size_bytes=3)
 
     async def keep_state(
@@ -121,6 +125,10 @@ class Work:
             raise refusal
 
     async def run_live(self, *_arguments: Any) -> protocol.Ended:
+        if self._world.breaks:
+            self._world.breaks = False
+            await trio.testing.wait_all_tasks_blocked()
+            raise RuntimeError("a fault")
         lives = not self._world.ends_whole
         outcome = protocol.RunExited(code=0) if lives else protocol.RunOutOfMemory(limit_bytes=1)
         return protocol.Ended(outcome, 0.1, 0.1, 1, jail_lives=lives, state_lives=lives)
@@ -184,6 +192,41 @@ async def test_one_whose_sandbox_the_kernel_has_ended_goes_on_in_another(autojum
         assert (await run(live, "nsjail"))[:2] == ("nsjail", "new")
         assert (await run(live, "nsjail"))[:2] == ("nsjail", "reused")
     assert world.opened == ["nsjail", "nsjail"]
+
+
+async def test_what_comes_while_an_unused_one_is_being_saved_goes_on_in_the_next(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    world = World(saving_seconds=3.0)
+    async with sessions(world) as live:
+        await run(live, "nsjail")
+        await trio.sleep(62.0)
+        assert live.count == 0, "it does nothing more but save itself"
+        assert world.saved is None
+        assert (await run(live, "nsjail"))[:2] == ("nsjail", "restored")
+    assert world.opened == ["nsjail", "nsjail"]
+
+
+async def test_what_waits_behind_one_that_is_lost_runs_in_the_next(
+    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(breaks=True)
+    found: list[str] = []
+
+    async def first() -> None:
+        with pytest.raises(SandboxFailed, match="the execution was lost"):
+            await run(live, "nsjail")
+
+    async def second() -> None:
+        found.append((await run(live, "nsjail"))[1])
+
+    async with sessions(world) as live, trio.open_nursery() as nursery:
+        nursery.start_soon(first)
+        await trio.lowlevel.checkpoint()
+        nursery.start_soon(second)
+    assert found == ["new"]
+    assert world.opened == ["nsjail", "nsjail"]
+    assert "session lost" in caplog.text
 
 
 async def test_one_that_lives_in_a_higher_tier_stays_there(autojump_clock: trio.abc.Clock) -> None:
