@@ -51,11 +51,8 @@ BACKGROUND_SHARE: Final = 0.25
 """Of one caller's part of the CPU, for what runs while nobody waits for it."""
 
 
-class NotBegun(Busy):
-    """The session ended before it came to this job: it can be done by the next one."""
-
-    def __init__(self) -> None:
-        super().__init__("the session has just ended", retry_after_seconds=1.0)
+class NotBegun(GaolerError):
+    """The session ended before it came to this job: it can be done by the next one. No caller is told so."""
 
 
 _TAKEN: Final = "the session was ended, or another worker has it now, while this ran"
@@ -229,7 +226,7 @@ class LiveSession:
                 job = self._inbox.receive_nowait()
             except trio.WouldBlock:
                 return
-            job.error = NotBegun()
+            job.error = NotBegun("the session has just ended")
             job.done.set()
 
     async def _do_jobs(self) -> None:

@@ -235,16 +235,16 @@ class LiveSessions:
 
         Raises:
             NotFound: the session is another's.
+            Busy: one after the other ended.
             GaolerError: what the work raises.
         """
-        for _ in range(ATTEMPTS - 1):
+        for _ in range(ATTEMPTS):
             await self._check(session_id, principal)
             try:
                 return await work(self._session(session_id, principal, tier))
             except NotBegun:
                 log.info("session ended before its next work session=%s", session_id)
-        await self._check(session_id, principal)
-        return await work(self._session(session_id, principal, tier))
+        raise Busy("the session has just ended", retry_after_seconds=1.0)
 
     async def _check(self, session_id: SessionId, principal: Principal) -> None:
         """Refuse a stranger before a sandbox is made, or a lease taken, for a session that is somebody else's.
