@@ -19,7 +19,7 @@ from supervisor.fleet.lanes import WORKER
 from supervisor.fleet.ledger import reap_worker
 from supervisor.fleet.messages import MAX_BYTES
 from supervisor.fleet.outage import OUTAGE
-from supervisor.fleet.scripts import BEGIN, EVENT, FINISH, GROUP, HAND_BACK, MOST_HOPS, UNDO
+from supervisor.fleet.scripts import BEGIN, EVENT, FINISH, GROUP, HAND_BACK, MAKE_LANES, MOST_HOPS, UNDO
 from supervisor.fleet.streams import Fields, entries
 from supervisor.redis_link.link import Line, RedisLink, Script
 from supervisor.settings.fleet import FleetSettings
@@ -273,16 +273,7 @@ class Deliveries:
         Raises:
             StoreUnavailable: Redis does not answer.
         """
-
-        def work(client: redis.Redis) -> None:
-            for stream in self._streams:
-                try:
-                    client.xgroup_create(stream, GROUP, id="0", mkstream=True)
-                except redis.ResponseError as error:
-                    if not str(error).startswith("BUSYGROUP"):
-                        raise
-
-        await self._link.call(work)
+        await self._run(MAKE_LANES, *self._lanes)
 
     async def _listen(self) -> None:
         """Pass on what we are told about running jobs."""

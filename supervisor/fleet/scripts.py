@@ -107,6 +107,16 @@ def job_script(text: str, *, brief: bool = False) -> Script:
     return Script(_PRELUDE + text, brief=brief)
 
 
+# ARGV: lane... Makes their streams, if they are not there, with an end: who dies before a first heartbeat leaves none.
+MAKE_LANES: Final = job_script("""
+for _, lane in ipairs(ARGV) do
+  local made = redis.pcall('XGROUP', 'CREATE', key('lane', lane), 'workers', '0', 'MKSTREAM')
+  if made.err and not string.find(made.err, '^BUSYGROUP') then error(made.err) end
+  redis.call('PEXPIRE', key('lane', lane), DAY)
+end
+return 1
+""")
+
 # ARGV: job, lane, gateway, signed, body, expires, fallback, most, oldest, keep, until when it counts. Gives what became
 # of it.
 SUBMIT: Final = job_script(

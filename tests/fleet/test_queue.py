@@ -615,3 +615,15 @@ async def test_all_of_it_works_in_a_cluster(tmp_path_factory: pytest.TempPathFac
                     assert await all_replies(lost) == [Lost("its worker is gone", began=True)]
                 assert [each.state for each in await fleet.ledger.latest()] == ["lost", "done"]
                 assert isinstance(await Leases(link, QUICK, "w").acquire(SessionId("s")), Lease)
+
+
+async def test_the_lanes_of_a_worker_that_dies_before_its_first_heartbeat_end_by_themselves(fleet: Fleet) -> None:
+    lanes = [POOL, "worker:w"]
+    for _ in range(2):
+        # Also when they are there already, with what waits in them.
+        async with open_deliveries(fleet.link, fleet.settings, "w", lanes):
+            await fleet.submit("j")
+    with fleet.server.client() as client:
+        lives = [client.pttl(fleet.link.key("lane", lane)) for lane in lanes]
+        assert all(0 < life <= 86_400_000 for life in lives)
+        assert client.xlen(fleet.link.key("lane", POOL)) == 1
