@@ -175,6 +175,11 @@ def wait_until(holds: Callable[[], bool], otherwise: str) -> None:
         time.sleep(0.005)
 
 
+LASTING: Final = {"appendfsync": "always"}
+"""For a server that is killed: with ``everysec`` it answers before it has written while the disk is busy with the last
+flush, for up to two seconds (redis.io, "Diagnosing latency issues", on the append-only file)."""
+
+
 @contextmanager
 def run_redis(
     directory: Path,

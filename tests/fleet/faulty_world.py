@@ -17,7 +17,7 @@ from typing import Any, Final
 from tests.daemon import Daemon, eventually, wait_listening
 from tests.fleet.faults import Faults, S3Faults, Wire, marked, open_faults, stream
 from tests.fleet_world import Fleet, Member, run_fleet
-from tests.redis_server import RedisServer, run_redis
+from tests.redis_server import LASTING, RedisServer, run_redis
 from tests.s3_server import run_s3_server
 
 QUICK: Final = {
@@ -133,7 +133,7 @@ def open_world(
     with (
         tempfile.TemporaryDirectory(prefix="gt-redis-") as directory,
         # What Redis has acknowledged, it still has after a SIGKILL.
-        nullcontext(redis) if redis else run_redis(Path(directory), options={"appendfsync": "always"}) as used,
+        nullcontext(redis) if redis else run_redis(Path(directory), options=LASTING) as used,
         run_s3_server() as server,
         open_faults() as faults,
         ThreadPoolExecutor(24) as callers,

@@ -13,7 +13,7 @@ from supervisor.errors import StoreUnavailable
 from supervisor.execution.values import SessionId
 from supervisor.fleet.leases import Lease, Leases
 from tests.fleet.parts import Fleet, fleet, fleet_on, record
-from tests.redis_server import RedisServer, redis_server, run_redis
+from tests.redis_server import LASTING, RedisServer, redis_server, run_redis
 
 __all__ = ["fleet", "redis_server"]
 S = SessionId("s")
@@ -216,7 +216,7 @@ async def test_numbers_rise_even_if_redis_forgot_the_latest(fleet: Fleet) -> Non
 
 @pytest.fixture
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with run_redis(Path(tmp_path_factory.mktemp("r"))) as server:
+    with run_redis(Path(tmp_path_factory.mktemp("r")), options=LASTING) as server:
         yield server
 
 

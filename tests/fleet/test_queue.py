@@ -23,7 +23,7 @@ from supervisor.fleet.scripts import GROUP
 from supervisor.redis_link.link import open_redis
 from supervisor.settings.fleet import FleetSettings, RedisSettings
 from tests.fleet.parts import POOL, QUICK, Fleet, all_replies, fleet, fleet_on, record, take_one
-from tests.redis_server import RedisServer, redis_server, run_cluster, run_redis
+from tests.redis_server import LASTING, RedisServer, redis_server, run_cluster, run_redis
 
 __all__ = ["fleet", "redis_server"]
 
@@ -31,7 +31,7 @@ __all__ = ["fleet", "redis_server"]
 @pytest.fixture
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A server that a test may harm."""
-    with run_redis(Path(tmp_path_factory.mktemp("r"))) as server:
+    with run_redis(Path(tmp_path_factory.mktemp("r")), options=LASTING) as server:
         yield server
 
 

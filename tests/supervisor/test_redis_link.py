@@ -26,6 +26,7 @@ from supervisor.redis_link.link import RedisLink, Script, open_redis
 from supervisor.redis_link.plan import Place, read_plan
 from supervisor.settings.fleet import RedisSettings
 from tests.redis_server import (
+    LASTING,
     RedisServer,
     Tls,
     redis_server,
@@ -202,9 +203,8 @@ def tcp_clients(server: RedisServer) -> list[dict[str, Any]]:
         return [each for each in client.client_list() if each["addr"].startswith("127.0.0.1")]
 
 
-@pytest.mark.parametrize("flush", ["always", "everysec"])
-async def test_what_was_acknowledged_survives_a_killed_server_and_calls_go_on(directory: Path, flush: str) -> None:
-    with run_redis(directory / "r", options={"appendfsync": flush}) as server:
+async def test_what_was_acknowledged_survives_a_killed_server_and_calls_go_on(directory: Path) -> None:
+    with run_redis(directory / "r", options=LASTING) as server:
         async with linked(server.url) as link:
             kept: list[int] = []
 

@@ -36,7 +36,7 @@ from supervisor.store import (
 )
 from supervisor.store.redis_sessions import RedisSessions
 from supervisor.store.sqlite import open_sqlite
-from tests.redis_server import RedisServer, redis_server, redis_url, run_cluster, run_redis
+from tests.redis_server import LASTING, RedisServer, redis_server, redis_url, run_cluster, run_redis
 
 __all__ = ["redis_server", "redis_url"]
 
@@ -462,7 +462,7 @@ async def test_it_holds_in_a_cluster(state_dir: Path) -> None:
 
 async def test_what_was_acknowledged_survives_a_kill_and_the_counts_with_it(state_dir: Path) -> None:
     server: RedisServer
-    with run_redis(state_dir / "r", options={"appendfsync": "always"}) as server:
+    with run_redis(state_dir / "r", options=LASTING) as server:
         async with linked(server.url, socket_seconds=2) as link:
             sessions = RedisSessions(link, 10.0)
             row = a_session()
