@@ -71,6 +71,8 @@ def test_a_mark_that_marks_nothing_is_found(markdown: str) -> None:
         (("42",), "42\nmore\n", False),
         (('{"id":"…","n":1}',), '{"id":"abc","n":1}\n', True),
         (('{"id":"…","n":1}',), '{"id":"abc","n":2}\n', False),
+        (('{"id":"…","n":1}',), '  {"id":"abc","n":1}\n', True),
+        (("42",), " 42\n", False),
         (("a…z",), "a\nz\n", False),
         (("a", "…", "z"), "a\nb\nc\nz\n", True),
         (("a", "…", "z"), "a\nz\n", True),
