@@ -53,6 +53,13 @@ def test_what_promises_gets_no_second_try_nor_does_anything_beside_it(promise: s
     assert may_try_again({promise: 1, "http_api": 1}, failed) == []
 
 
+def test_what_only_runs_other_tests_elsewhere_promises_nothing_itself() -> None:
+    black_box = ["tests/fleet/test_black_box.py::test_the_black_box_suites_pass_at_the_doors_of_a_fleet[fleet]"]
+    assert may_try_again({"fleet": 1}, {"fleet": black_box}) == black_box
+    assert may_try_again({"fleet": 1}, {"fleet": [*black_box, "tests/fleet/test_kills.py::test"]}) == []
+    assert (Path(__file__).parent / "fleet" / "test_black_box.py").is_file()
+
+
 def test_every_promise_is_a_folder_of_tests() -> None:
     folders = {each.name for each in Path(__file__).parent.iterdir() if each.is_dir()}
     assert folders >= PROMISES - {"alone"}
