@@ -61,7 +61,7 @@ def make_subtree(state_directory: Path, owner: int, left: Leftovers | None = Non
     """
     name = subtree_name(state_directory)
     mounts = mount_points()
-    if all(controller in mounts for controller in V1_CONTROLLERS):
+    if _has_v1(mounts):
         directories = {controller: mounts[controller] / name for controller in V1_CONTROLLERS}
         layout = Layout(version=1, directories={key: str(path) for key, path in directories.items()})
     elif "unified" in mounts:
@@ -78,6 +78,17 @@ def make_subtree(state_directory: Path, owner: int, left: Leftovers | None = Non
         path.mkdir(mode=0o755, exist_ok=True)
         _give_away(path, owner)
     return layout
+
+
+def leave_group_of_unit() -> None:
+    """Go from the group of a unit that systemd delegated to us into one below it, where it is so on cgroup v2.
+
+    :func:`make_subtree` does so too, but whoever was started before stays behind, and a group with processes of its own
+    cannot hand controllers on.
+    """
+    mounts = mount_points()
+    if "unified" in mounts and not _has_v1(mounts):
+        _v2_parent(mounts["unified"])
 
 
 def enter_subtree(layout: Layout, owner: int) -> None:
@@ -180,6 +191,10 @@ def _give_away(path: Path, owner: int) -> None:
     for name in ("cgroup.procs", "tasks", "cgroup.threads", "cgroup.subtree_control"):
         if (path / name).exists():
             os.chown(path / name, owner, owner)
+
+
+def _has_v1(mounts: dict[str, Path]) -> bool:
+    return all(controller in mounts for controller in V1_CONTROLLERS)
 
 
 def _v2_parent(mount: Path) -> Path:

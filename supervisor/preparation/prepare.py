@@ -23,6 +23,7 @@ from supervisor.image.boot_check import check_microvm
 from supervisor.image.fit import check_python, find_init, refuse_hosts_files
 from supervisor.image.inside import inside
 from supervisor.jailer.cells import PoolPlan
+from supervisor.jailer.cgroup_subtree import leave_group_of_unit
 from supervisor.jailer.interpreters import RuntimeProfile
 from supervisor.jailer.seccomp import SeccompError, compile_all
 from supervisor.jailer.setup import MicrovmPlan, SetupPlan, become_ordinary_user, start_jailer
@@ -361,6 +362,7 @@ def prepare(
     remote = read_remote_files(settings)
     certificate = open_certificate(settings) if listening else None
     shown = shown_directories(settings) if listening else []
+    leave_group_of_unit()
     connector = start_way_out(settings, plan.filters["connector"], plan.code, told_of_names(), as_root=True)
     try:
         jailer = start_jailer(replace(plan, watch_fd=watch_fd))
