@@ -25,14 +25,21 @@ from supervisor.commands.install import install, reload_command, uninstall
 from supervisor.commands.keys import keys
 from supervisor.commands.languages import languages
 from supervisor.commands.logs import logs
-from supervisor.commands.options import absolute, config_option, load_settings, plain_errors, state_dir_option
+from supervisor.commands.options import (
+    EXIT_CONFIGURATION,
+    absolute,
+    config_option,
+    load_settings,
+    plain_errors,
+    state_dir_option,
+)
 from supervisor.commands.records import audit, usage
 from supervisor.commands.run import run
 from supervisor.commands.sessions import sessions
 from supervisor.commands.shell import shell
 from supervisor.commands.status import status
 from supervisor.commands.top import top
-from supervisor.errors import GaolerError
+from supervisor.errors import ConfigurationError, GaolerError
 from supervisor.settings.fleet import Role
 from supervisor.settings.tree import Settings
 
@@ -95,7 +102,8 @@ def serve(bind: str | None, role: Role | None, show_key: bool, state_dir: str | 
                 # Who reads the log does not see standard error.
                 log.critical("ending: %s", fault)
             click.echo(f"gaoler: {fault}", err=True)
-            sys.exit(1)
+            # Some settings can be tried only now: whether there is such a bucket.
+            sys.exit(EXIT_CONFIGURATION if isinstance(fault, ConfigurationError) else 1)
 
 
 def _show_key(settings: Settings, ready: Ready) -> None:

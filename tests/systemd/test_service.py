@@ -21,6 +21,7 @@ from supervisor.service.reload import leave_file, told_file
 from supervisor.settings.loading import load
 from supervisor.settings.tree import Settings
 from tests.daemon import GAOLER, KEY, ROOT, Daemon, eventually, started
+from tests.fleet_world import run_fleet
 
 WATCHDOG_SECONDS = 4
 
@@ -327,3 +328,11 @@ def test_a_bad_credential_is_named_and_not_shown(tmp_path: Path) -> None:
     (tmp_path / "api_key").write_bytes(b"\xff" * 20)
     with pytest.raises(ConfigurationError, match="cannot be read as text"):
         _load({"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+
+@pytest.mark.root
+def test_a_setting_that_proves_wrong_when_it_is_tried_is_not_tried_again() -> None:
+    """``RestartPreventExitStatus=78`` holds for it, too: here it is S3 that says what is wrong, after root was given up."""
+    with run_fleet() as fleet:
+        gateway = fleet.spawn("gateway", "gateway", {"GAOLER_S3_BUCKET": "no-such-bucket"})
+        assert gateway.daemon.process.wait(60) == 78
