@@ -47,15 +47,19 @@ class Machine:
         """Wait until a command in the machine succeeds."""
         status, output = self.attempt(
             f"for i in $(seq {seconds}); do if ({condition}); then exit 0; fi; sleep 1; done; "
-            "systemctl status gaoler.service --no-pager; journalctl -u gaoler.service --no-pager -o cat -n 40; exit 1"
+            "systemctl status 'gaoler*.service' --no-pager; journalctl -u 'gaoler*' --no-pager -o cat -n 60; exit 1"
         )
         assert status == 0, f"{condition}\n{output}"
 
 
 @contextmanager
-def booted(suite: str, given: Sequence[Path]) -> Iterator[Machine]:
-    """Have a machine for the block. The files ``given`` are in its ``/given``."""
+def booted(suite: str, given: Sequence[Path], *, outside: bool = False) -> Iterator[Machine]:
+    """Have a machine for the block. The files ``given`` are in its ``/given``.
+
+    ``outside``: it has a network device, still down, behind which 10.0.2.2 is the loopback of this host.
+    """
     base = disk(suite)
+    network = ("-nic", "user,model=virtio-net-pci,ipv6=off") if outside else ("-net", "none")
     with tempfile.TemporaryDirectory(prefix="gt-vm-") as scratch:
         path, archive = Path(scratch, "agent"), Path(scratch, "given.tar")
         with tarfile.open(archive, "w") as tar:
@@ -80,8 +84,7 @@ def booted(suite: str, given: Sequence[Path]) -> Iterator[Machine]:
                 ),
                 *(
                     "-nodefaults",
-                    "-net",
-                    "none",
+                    *network,
                     "-display",
                     "none",
                     "-no-reboot",

@@ -26,6 +26,8 @@ PACKAGES: Final = (
     *("systemd", "systemd-sysv", "dbus", "udev", "kmod", "procps", "iproute2", "curl", "ca-certificates", "zstd"),
     *("python3", "python3-venv", "catatonit", "initramfs-tools", "linux-image-cloud-amd64"),
 )
+FLEET: Final = {"trixie": ("redis-server",)}
+"""What a fleet needs beside that, in the release in which one is run; nothing of it is started by itself."""
 SOURCES: Final = (
     "pyproject.toml",
     "README.md",
@@ -144,6 +146,8 @@ def _build(suite: str, building: Path) -> None:
     (wants / "agent.service").symlink_to("../agent.service")
     for masked in ("serial-getty@ttyS0.service", "getty.target", "systemd-networkd-wait-online.service"):
         (root / "etc/systemd/system" / masked).symlink_to("/dev/null")
+    for service in FLEET.get(suite, ()):
+        (root / f"etc/systemd/system/multi-user.target.wants/{service}.service").unlink()
     for name in ("vmlinuz", "initrd"):
         shutil.copy(next((root / "boot").glob(f"{name}*")), building / name)
     _run(["mkfs.ext4", "-q", "-m0", "-O", "^has_journal", "-d", str(root), str(building / "disk.ext4"), "5G"])
@@ -157,7 +161,7 @@ def _debootstrap(suite: str, building: Path, root: Path) -> None:
     (building / "options").write_text(places.options)
     without = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
     command = ["mmdebstrap", "--mode=root", "--format=directory", "--variant=minbase", *without]
-    command += [f"--aptopt={building / 'options'}", f"--include={','.join(PACKAGES)}"]
+    command += [f"--aptopt={building / 'options'}", f"--include={','.join((*PACKAGES, *FLEET.get(suite, ())))}"]
     alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "env", "LC_ALL=C.UTF-8"]
     _run([*alone, *command, suite, str(root), str(building / "gaoler.sources")])
 

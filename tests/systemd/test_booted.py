@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from supervisor import __version__
+from tests.s3_server import run_s3_server
+from tests.systemd.fleet import GATEWAY, REDIS, WORKER, Fleet, lay_out, left, note
 from tests.systemd.machine import Machine, booted
-from tests.systemd.root import build_wheel
+from tests.systemd.root import FLEET, build_wheel
 
 SUITES = os.environ.get("GAOLER_TEST_SYSTEMD", "").split()
 NEXT = f"{__version__}.post1"
@@ -33,6 +35,7 @@ key = Ed25519PrivateKey.generate().public_key()
 print(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode())
 """
 KEY_UNIT = "[Service]\nLoadCredential=chat.pem:/etc/gaoler/chat.pem\nEnvironment=GAOLER_JWT_PUBLIC_KEY=%%d/chat.pem\n"
+ASKED = 'print(kept + int(open("kept.txt").read()))'
 GROUP = "/sys/fs/cgroup$(systemctl show -P ControlGroup gaoler.service)"
 
 pytestmark = [
@@ -50,8 +53,20 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Machine]:
             build_wheel(later, NEXT),
             Path(shutil.copy(Path(__file__).parent / "in_guest.py", scratch)),
         ]
-        with booted(request.param, given) as running:
+        with booted(request.param, given, outside=request.param in FLEET) as running:
             yield running
+
+
+@pytest.fixture(scope="module")
+def fleet(machine: Machine) -> Iterator[Fleet]:
+    """All that gateways and workers need is there, and no daemon runs any more."""
+    if machine.suite not in FLEET:
+        pytest.skip(f"a fleet is run in the machines of {', '.join(FLEET)}")
+    with run_s3_server() as s3:
+        found = Fleet(s3, s3.new_bucket())
+        machine.run("systemctl disable --now gaoler.socket gaoler.service")
+        lay_out(machine, found)
+        yield found
 
 
 def _pip(machine: Machine, version: str) -> None:
@@ -67,6 +82,12 @@ def _mcp(machine: Machine, code: str, session: str = "") -> dict[str, Any]:
             break
     assert not result.get("isError"), result
     return dict(result["structuredContent"])
+
+
+def _kept(machine: Machine) -> str:
+    """Begin a session with a variable and a file, of which :data:`ASKED` prints the sum; give its id."""
+    kept = _mcp(machine, 'kept = 41; print(1, file=open("kept.txt", "w"))')
+    return str(kept.get("session") or kept["session_id"])
 
 
 def _http(machine: Machine, body: str, *more: str) -> str:
@@ -148,8 +169,7 @@ def test_a_daemon_that_is_killed_leaves_no_process_behind(machine: Machine) -> N
 
 
 def test_stopping_lets_what_runs_end_and_a_session_goes_on_in_the_next_version(machine: Machine) -> None:
-    kept = _mcp(machine, 'kept = 41; print(1, file=open("kept.txt", "w"))')
-    session = str(kept.get("session") or kept["session_id"])
+    session = _kept(machine)
     machine.run(f"""{ASK} http '{{"lang": "bash", "code": "sleep 6; echo ended"}}' > /tmp/ended 2> /dev/null & echo""")
     machine.until("pgrep -f '^sleep 6' > /dev/null")
     machine.run("systemctl stop gaoler.service")
@@ -163,8 +183,60 @@ def test_stopping_lets_what_runs_end_and_a_session_goes_on_in_the_next_version(m
     machine.run("rm -f /etc/systemd/system/gaoler.service")
     _pip(machine, NEXT)
     assert "+++ /etc/systemd/system/gaoler.service" in machine.run("/opt/gaoler/bin/gaoler install --yes")
-    assert "42" in json.dumps(_mcp(machine, 'print(kept + int(open("kept.txt").read()))', session))
+    assert "42" in json.dumps(_mcp(machine, ASKED, session))
     assert NEXT in machine.run("/opt/gaoler/bin/gaoler --version")
+
+
+def test_a_gateway_and_a_worker_run_from_their_units_with_credentials_of_systemd(
+    machine: Machine, fleet: Fleet
+) -> None:
+    # Enabled, or systemd forgets what became of one that has stopped.
+    machine.run(f"systemctl enable --now {WORKER} {GATEWAY}")
+    _await_sandboxes(machine)
+    assert _http(machine, '{"lang": "py", "code": "print(6 * 7)"}') == "42\n"
+    fleet.session = _kept(machine)
+    assert "42" in json.dumps(_mcp(machine, ASKED, fleet.session))
+    assert fleet.objects > 0
+    for unit, port in ((GATEWAY, 8000), (WORKER, 8001)):
+        status = machine.run(f"systemctl show -P StatusText {unit}")
+        assert status.startswith(f"listening on http://127.0.0.1:{port}")
+        score = machine.run(f"systemd-analyze security {unit} --no-pager | tail -1")
+        print(f"{machine.suite}: {unit}: systemd-analyze security: {score.strip()}")
+    before = machine.run(f"systemctl show -P MainPID {GATEWAY}")
+    machine.run(f"systemctl reload {GATEWAY}")
+    machine.until(f"systemctl is-active -q {GATEWAY}")
+    assert machine.run(f"systemctl show -P MainPID {GATEWAY}") == before
+
+
+def test_a_worker_that_is_stopped_lets_what_it_runs_end_and_leaves_nothing_and_redis_goes_after_it(
+    machine: Machine, fleet: Fleet
+) -> None:
+    note(machine, WORKER)
+    machine.run(f"""{ASK} http '{{"lang": "bash", "code": "sleep 8; echo over"}}' > /tmp/over 2>&1 & echo""")
+    machine.until("pgrep -f '^sleep 8' > /dev/null")
+    machine.run(f"systemctl stop --no-block {WORKER}")
+    machine.until("""grep -q '"stdout":"over' /tmp/over""", 60)
+    # As when the host goes down, and Redis with it: sessions are saved there.
+    machine.run(f"systemctl stop {REDIS} {WORKER}")
+    assert machine.run(f"systemctl show -P Result {WORKER}").strip() == "success"
+    assert "draining: 1 jobs are under way" in machine.run(f"journalctl -u {WORKER} -o cat")
+    assert left(machine) == ""
+    worker_gone = int(machine.run(f"systemctl show -P InactiveEnterTimestampMonotonic {WORKER}"))
+    redis_told = int(machine.run(f"systemctl show -P ActiveExitTimestampMonotonic {REDIS}"))
+    assert 0 < worker_gone < redis_told
+
+
+def test_a_gateway_that_is_killed_comes_back_and_a_session_goes_on_at_the_next_worker(
+    machine: Machine, fleet: Fleet
+) -> None:
+    note(machine, GATEWAY)
+    machine.run(f"systemctl start {REDIS}; kill -KILL $(systemctl show -P MainPID {GATEWAY})")
+    machine.run(f"systemctl start --no-block {WORKER}")
+    machine.until("for pid in $(cat /tmp/processes); do test ! -e /proc/$pid || exit 1; done", 60)
+    machine.until(f"systemctl is-active -q {GATEWAY} && test $(systemctl show -P NRestarts {GATEWAY}) = 1")
+    machine.until(f"systemctl is-active -q {WORKER}")
+    # The variable was in Redis, the file in S3.
+    assert "42" in json.dumps(_mcp(machine, ASKED, fleet.session))
 
 
 def test_uninstalling_takes_the_units_away_and_leaves_the_state(machine: Machine) -> None:
