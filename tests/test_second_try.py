@@ -53,11 +53,20 @@ def test_what_promises_gets_no_second_try_nor_does_anything_beside_it(promise: s
     assert may_try_again({promise: 1, "http_api": 1}, failed) == []
 
 
-def test_what_only_runs_other_tests_elsewhere_promises_nothing_itself() -> None:
-    black_box = ["tests/fleet/test_black_box.py::test_the_black_box_suites_pass_at_the_doors_of_a_fleet[fleet]"]
-    assert may_try_again({"fleet": 1}, {"fleet": black_box}) == black_box
-    assert may_try_again({"fleet": 1}, {"fleet": [*black_box, "tests/fleet/test_kills.py::test"]}) == []
-    assert (Path(__file__).parent / "fleet" / "test_black_box.py").is_file()
+@pytest.mark.parametrize(
+    "file",
+    [
+        "tests/admin/test_hostile.py",
+        "tests/mcp_server/test_attacks.py",
+        "tests/supervisor/test_leaks.py",
+        "tests/supervisor/test_privileges.py",
+    ],
+)
+def test_a_file_that_promises_gets_none_wherever_it_lies(file: str) -> None:
+    root = Path(__file__).resolve().parent.parent
+    assert (root / file).is_file()
+    part = file.split("/")[1]
+    assert may_try_again({part: 1}, {part: [f"{file}::test_one", f"tests/{part}/test_other.py::test"]}) == []
 
 
 def test_every_promise_is_a_folder_of_tests() -> None:
