@@ -145,8 +145,8 @@ class Interpreter:
                 raise InterpreterBroken("the interpreter ended")
             return decoder.decode(payload)
         except ConnectionResetError:
-            # What the kernel says when the other end was closed with something unread in it (unix(7) peers do not say
-            # so on their own; net/unix/af_unix.c, unix_release_sock).
+            # So the kernel tells of an end that was closed with something unread (net/unix/af_unix.c,
+            # unix_release_sock); of one that had read all there is only an end of file.
             raise NeverHeard("it ended before it took its job") from None
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InterpreterBroken(f"not an answer: {error}") from None

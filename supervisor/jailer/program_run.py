@@ -97,6 +97,8 @@ class Run(ABC):
                 in_time = self._ended
                 if not in_time:
                     await self._break_off(kill=self._flooded is not None)
+                    # It had its time, whoever kept it from being heard.
+                    self.unheard = False
                 wall_seconds = trio.current_time() - started
                 await self._settle()
                 self._stop_reading()
