@@ -81,9 +81,13 @@ class CloseGrant(Message, frozen=True, tag="close"):
 
 
 class Sync(Message, frozen=True, tag="sync"):
-    """Ask for :class:`Synced` when every record so far of the grant is on its way."""
+    """Ask for :class:`Synced` when every record so far is on its way.
+
+    With a grant: also of what its sandbox has sent already and nobody has read yet.
+    """
 
     number: int
+    grant: GrantId | None = None
 
 
 class Opened(Message, frozen=True, tag="opened"):

@@ -30,6 +30,10 @@ DNS_PORT: Final = 53
 MAX_CLOSED: Final = 4096
 MAX_EARLY: Final = 64
 """Sandboxes whose listeners came before their grant."""
+QUIET_TURNS: Final = 8
+"""Turns of the loop between the last byte that was read and the record of what it led to; the longest way needs 3."""
+MAX_TURNS: Final = 64
+"""Turns for a sandbox that does not stop sending."""
 STARTS_PER_SECOND: Final = 100.0
 """New connections of one sandbox."""
 
@@ -43,6 +47,7 @@ class Served:
         self._scope = trio.CancelScope()
         self._places = trio.Semaphore(grant.limits.connections)
         self._starts = Bucket(STARTS_PER_SECOND)
+        self._accepted: set[trio.socket.SocketType] = set()
         self._replaced, self._listeners = trio.open_memory_channel[list[Listener]](MAX_EARLY)
 
     def attach(self, listeners: list[Listener]) -> None:
@@ -51,6 +56,23 @@ class Served:
             self._replaced.send_nowait(listeners)
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             close_all(listeners)
+
+    @property
+    def connected(self) -> bool:
+        """There is a connection."""
+        return bool(self._accepted)
+
+    async def settle(self) -> None:
+        """Let what the sandbox has sent be read, and what follows from it be recorded; bounded.
+
+        A client that refuses our certificate says so and may end at once: nothing that it waits for comes after.
+        """
+        quiet = 0
+        for _ in range(MAX_TURNS):
+            if quiet == QUIET_TURNS or not self._accepted:
+                return
+            quiet = 0 if any(map(_has_news, self._accepted)) else quiet + 1
+            await trio.lowlevel.checkpoint()
 
     async def serve(self) -> None:
         """Serve for ever, until :meth:`stop`."""
@@ -110,6 +132,7 @@ class Served:
 
     async def _serve_connection(self, accepted: trio.socket.SocketType) -> None:
         """Named boundary: whatever goes wrong with one connection ends that one."""
+        self._accepted.add(accepted)
         try:
             stream = trio.SocketStream(accepted)
             try:
@@ -121,6 +144,7 @@ class Served:
         except* Exception as group:
             log.exception("connection lost", exc_info=group)
         finally:
+            self._accepted.discard(accepted)
             self._places.release()
 
     async def _sort(self, stream: trio.SocketStream) -> None:
@@ -148,6 +172,10 @@ class Served:
         else:
             origin = Origin(explicit=False, host=name, port=port)
             await HttpVisit(self.grant, self._outside, stream, origin, incoming.data).serve()
+
+
+def _has_news(accepted: trio.socket.SocketType) -> bool:
+    return accepted.fileno() >= 0 and accepted.is_readable()
 
 
 def close_all(listeners: Iterable[Listener]) -> None:

@@ -62,7 +62,15 @@ class Proxy:
             case CloseGrant():
                 self._close(message.grant)
             case Sync():
-                await self._send.send(Synced(number=message.number))
+                served = self._served.get(message.grant or "")
+                if served is None or not served.connected:
+                    await self._send.send(Synced(number=message.number))
+                else:
+                    self._nursery.start_soon(self._settle, served, message.number)
+
+    async def _settle(self, served: Served, number: int) -> None:
+        await served.settle()
+        await self._send.send(Synced(number=number))
 
     def _configure(self, message: Configure) -> None:
         self._configuration = message

@@ -62,7 +62,7 @@ class Grant:
     async def ask(self) -> None:
         """Ask for what was decided so far, to be had by :meth:`explanations` without a wait."""
         if self._network is not None:
-            self._asked = await self._network.ask()
+            self._asked = await self._network.ask(self.id)
 
     async def explanations(self) -> list[str]:
         """Give what was refused since the last time, in words; each reason once."""
@@ -70,7 +70,7 @@ class Grant:
             return []
         asked, self._asked = self._asked, None
         if asked is None:
-            asked = await self._network.ask()
+            asked = await self._network.ask(self.id)
         with trio.move_on_after(ANSWER_SECONDS):
             await asked.wait()
         found, self._untold = list(self._untold), {}
@@ -221,15 +221,18 @@ class Network:
             self._opened.pop(grant.id, None)
         raise SandboxFailed("the egress proxy does not answer")
 
-    async def ask(self) -> trio.Event:
-        """Ask for every decision so far; the event is set when they are known here, or nobody is there to say."""
+    async def ask(self, grant: str | None = None) -> trio.Event:
+        """Ask for every decision so far; the event is set when they are known here, or nobody is there to say.
+
+        With a grant: also those that follow from what its sandbox has sent already.
+        """
         done = trio.Event()
         if self._stream is None:
             done.set()
             return done
         self._number += 1
         self._syncs[self._number] = done
-        await self._tell(Sync(number=self._number))
+        await self._tell(Sync(number=self._number, grant=grant))
         return done
 
     async def settle(self) -> bool:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from egress.allowlist import Rule
-from egress.control import CloseGrant, Configure, Limits, Message, OpenGrant, Record
-from egress.listeners import MAX_EARLY, EarlyListeners, Listener
+from egress.control import CloseGrant, Configure, Limits, Message, OpenGrant, Record, Sync, Synced
+from egress.gate import Destination, Incoming
+from egress.listeners import MAX_EARLY, EarlyListeners, Listener, Served
+from egress.names import Host
 from egress.proxy import Proxy
+from egress.tls_door import tls_door
+from supervisor.network.authority import read_or_make_authority
 
 LOOPBACK = ("127.0.0.0/8",)
 A, B = "a" * 32, "b" * 32
@@ -29,7 +36,7 @@ class World:
     early: EarlyListeners
     seen: list[bytes]
 
-    async def take(self, *messages: Configure | OpenGrant | CloseGrant) -> None:
+    async def take(self, *messages: Configure | OpenGrant | CloseGrant | Sync) -> None:
         for message in messages:
             await self.proxy.take(message)
 
@@ -130,7 +137,6 @@ async def bound(world: World, monkeypatch: pytest.MonkeyPatch, names: Sequence[s
 def _sort_as(port: int) -> Callable[..., object]:
     """In a jail the listener's port is the server's; on loopback two cannot have the same."""
     from egress.http_door import HttpVisit, Origin
-    from egress.listeners import Served
 
     async def sort(self: Served, stream: trio.SocketStream) -> None:
         await HttpVisit(self.grant, self._outside, stream, Origin(explicit=False, port=port)).serve()
@@ -281,3 +287,61 @@ async def test_only_what_may_be_repeated_is_sent_again(monkeypatch: pytest.Monke
         nursery.cancel_scope.cancel()
     sent = sum(b"/second" in data for data in seen)
     assert sent == (2 if method == "GET" else 1)
+
+
+def distrusting() -> tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(incoming, outgoing, server_hostname="a.test")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return client, incoming, outgoing
+
+
+async def test_what_a_sandbox_says_last_is_told_with_its_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A client refuses our certificate and ends: the daemon asks at once, before anybody here has read that."""
+
+    async def sort(self: Served, stream: trio.SocketStream) -> None:
+        to = Destination(Host("a.test"), 443, by_name=True)
+        await tls_door(self.grant, self._outside, Incoming(stream), to)
+
+    async with world() as here:
+        rules = here.rules("a", schemes=("https",), ports=(443,), intercept=True)
+        authority = read_or_make_authority(tmp_path / "authority.pem")
+        await here.take(Configure(rule_sets=rules, authority=authority), opening(A, "a"))
+        async with bound(here, monkeypatch, "a") as ports:
+            monkeypatch.setattr(Served, "_sort", sort)
+            async with await trio.open_tcp_stream("127.0.0.1", ports["a"]) as stream:
+                client, incoming, outgoing = distrusting()
+                await stream.send_all(outgoing.read())
+                with pytest.raises(ssl.SSLCertVerificationError):
+                    while True:
+                        incoming.write(bytes(await stream.receive_some()))
+                        try:
+                            client.do_handshake()
+                        except ssl.SSLWantReadError:
+                            continue
+                alert = outgoing.read()
+                with socket.socket(fileno=stream.socket.dup().detach()) as now:
+                    assert now.send(alert) == len(alert)
+                await here.take(Sync(number=1, grant=A))
+                assert (await here.record()).code == "intercept"
+                with trio.fail_after(10):
+                    assert await here.records.receive() == Synced(number=1)
+
+
+async def test_a_sandbox_that_does_not_stop_sending_holds_no_answer_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sort(_self: Served, _stream: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
+    async with world() as here:
+        await here.take(here.configure({}), opening(A))
+        async with bound(here, monkeypatch, "a") as ports:
+            monkeypatch.setattr(Served, "_sort", sort)
+            async with await trio.open_tcp_stream("127.0.0.1", ports["a"]) as stream:
+                await stream.send_all(b"x")
+                await trio.testing.wait_all_tasks_blocked()
+                await here.take(Sync(number=1, grant=A))
+                with trio.fail_after(10):
+                    assert await here.records.receive() == Synced(number=1)
