@@ -272,9 +272,10 @@ def test_a_client_that_hangs_up_interrupts_its_execution_and_no_more(session: Se
 @pytest.mark.own_host
 def test_code_for_an_interpreter_that_is_being_killed_runs_in_the_next_one(session: Session, daemon: Daemon) -> None:
     """It is sent to and dies before it reads: held here as by a host that is too busy to let it."""
-    session("x = 1\nheld = open('held', 'w')")
-    interpreter = _holder_of(daemon, "/held")
-    with _held_still(interpreter) as let_die, ThreadPoolExecutor(1) as pool:
+    session("import os\nx = 1; held = os.memfd_create('held'); open('kept', 'w').close()")
+    interpreter = _holder_of(daemon, "/memfd:held (deleted)")
+    # What holds it lets go of it before the pool waits for the answer, however the block ends.
+    with ThreadPoolExecutor(1) as pool, _held_still(interpreter) as let_die:
         answer = pool.submit(session, "print('x' in globals())")
         eventually(lambda: _is_told_to_go_on(interpreter))
         # From there to the code in its socket it takes the jailer no other step that can be seen.
@@ -283,11 +284,11 @@ def test_code_for_an_interpreter_that_is_being_killed_runs_in_the_next_one(sessi
         result = answer.result()
     assert result["stdout"] == "False\n"
     assert "the variables of earlier executions are gone" in result["stderr"]
-    assert session.shown("import os; os.path.exists('held')") == "True\n"
+    assert session.shown("import os; os.path.exists('kept')") == "True\n"
 
 
 def _holder_of(daemon: Daemon, name: str) -> int:
-    """Find the process of the daemon's that has a file open whose name ends so."""
+    """Find the process of the daemon's that has a file open whose name ends so: one that only itself can open."""
     for pid in descendants(daemon.process.pid):
         for link in Path(f"/proc/{pid}/fd").glob("*"):
             with suppress(OSError):
@@ -312,11 +313,19 @@ def _held_still(pid: int) -> Iterator[Callable[[], None]]:
     assert trace(interrupt, pid, None, None) == 0, os.strerror(ctypes.get_errno())
     os.waitpid(pid, wait_all)
 
-    def let_die() -> None:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, wait_all)
+    dead = False
 
-    yield let_die
+    def let_die() -> None:
+        nonlocal dead
+        if not dead:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, wait_all)
+            dead = True
+
+    try:
+        yield let_die
+    finally:
+        let_die()
 
 
 def test_an_evicted_session_is_saved_and_restored_and_says_what_was_not(small: Daemon) -> None:
