@@ -77,8 +77,12 @@ class Internet:
         default_factory=dict
     )
 
+    settle: Callable[[], None] = field(default=lambda: None, repr=False)
+    """Wait until whatever has connected, or asked for a name, by now is in ``hits``, ``host_hits`` and ``queries``."""
+
     def forget(self) -> None:
-        """Forget what has arrived."""
+        """Forget what has arrived; it does not come up later, either."""
+        self.settle()
         self.hits.clear()
         self.queries.clear()
         self.host_hits.clear()
@@ -93,6 +97,7 @@ class Internet:
         Raises:
             Broken: something else arrived.
         """
+        self.settle()
         if self.host_hits:
             raise Broken(f"a service of the host was reached at {self.host_hits}")
         for hit in self.hits:

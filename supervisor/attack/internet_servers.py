@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from ipaddress import ip_address
+from typing import Final
 
 import dns.flags
 import dns.message
@@ -21,6 +22,10 @@ import h11
 
 from egress.authority import Authority
 from supervisor.attack.internet import SECRET_SERVICE_PORT, Hit, Internet
+
+_NAMES_PORT: Final = 53
+_PATIENCE_SECONDS: Final = 30
+Serve = Callable[[socket.socket, Hit], None]
 
 
 def _listen(port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
@@ -38,6 +43,22 @@ def _plain(address: str) -> str:
     return str(getattr(found, "ipv4_mapped", None) or found)
 
 
+def _guarded(serve: Serve, connection: socket.socket, hit: Hit) -> None:
+    with contextlib.suppress(OSError, ssl.SSLError, h11.RemoteProtocolError), connection:
+        connection.settimeout(60)
+        serve(connection, hit)
+
+
+def _serve_echo(connection: socket.socket, hit: Hit) -> None:
+    while data := connection.recv(65_536):
+        hit.raw += data
+        connection.sendall(data)
+
+
+def _serve_secret(connection: socket.socket, _hit: Hit) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret")
+
+
 class Servers:
     """Threads, each with a socket that ends it when it is closed."""
 
@@ -48,19 +69,51 @@ class Servers:
         self._context = self._authority.context("www.example.org")
         self._context.sni_callback = self._note_name
         self._names = threading.local()
+        self._markers: set[int] = set()
+        """Ports of loopback that :meth:`settle` comes from."""
+        internet.settle = self.settle
 
     def start(self) -> None:
         """Listen, and answer in threads until :meth:`stop`."""
         world = self._internet.in_world
-        for port in (80, 8080):
-            self._accepting(world(partial(_listen, port)), self._serve_plain)
-        for port in (443, 8443):
-            self._accepting(world(partial(_listen, port)), self._serve_tls)
-        for port in (5432, 9000):
-            self._accepting(world(partial(_listen, port)), self._serve_echo)
-        self._thread(self._serve_names, world(partial(_listen, 53, socket.SOCK_DGRAM)))
+        for port, serve in self._served().items():
+            self._accepting(world(partial(_listen, port)), self._hit, serve)
+        self._thread(self._serve_names, world(partial(_listen, _NAMES_PORT, socket.SOCK_DGRAM)))
         secret = self._internet.in_host(partial(_listen, SECRET_SERVICE_PORT))
-        self._accepting(secret, self._serve_secret)
+        self._accepting(secret, self._host_hit, _serve_secret)
+
+    def _served(self) -> dict[int, Serve]:
+        web = {80: self._serve_plain, 8080: self._serve_plain, 443: self._serve_tls, 8443: self._serve_tls}
+        return {**web, 5432: _serve_echo, 9000: _serve_echo}
+
+    def settle(self) -> None:
+        """Stand at the end of every queue: when it is our turn, who came before has been noted.
+
+        Raises:
+            OSError: a server is gone.
+        """
+        world = self._internet.in_world
+        for port in self._served():
+            world(partial(self._queue_up, port))
+        world(partial(self._queue_up, _NAMES_PORT, socket.SOCK_DGRAM))
+        self._internet.in_host(partial(self._queue_up, SECRET_SERVICE_PORT))
+
+    def _queue_up(self, port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
+        with socket.socket(socket.AF_INET6, kind) as marker:
+            marker.settimeout(_PATIENCE_SECONDS)
+            marker.bind(("::1", 0))
+            own = marker.getsockname()[1]
+            self._markers.add(own)
+            try:
+                marker.connect(("::1", port))
+                if kind == socket.SOCK_DGRAM:
+                    marker.send(b"")
+                marker.recv(1)
+            finally:
+                self._markers.discard(own)
+
+    def _is_marker(self, sender: tuple[str, int]) -> bool:
+        return sender[0] == "::1" and sender[1] in self._markers
 
     def stop(self) -> None:
         """Close every socket, which ends the threads."""
@@ -73,21 +126,19 @@ class Servers:
         self._sockets.append(sock)
         threading.Thread(target=work, args=(sock,), daemon=True).start()
 
-    def _accepting(self, listener: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+    def _accepting(self, listener: socket.socket, note: Callable[[socket.socket], Hit], serve: Serve) -> None:
         def accept(listener: socket.socket) -> None:
             while True:
                 try:
-                    connection, _ = listener.accept()
+                    connection, sender = listener.accept()
                 except OSError:
                     return
-                threading.Thread(target=self._guarded, args=(serve, connection), daemon=True).start()
+                if self._is_marker(sender[:2]):
+                    connection.close()
+                    continue
+                threading.Thread(target=_guarded, args=(serve, connection, note(connection)), daemon=True).start()
 
         self._thread(accept, listener)
-
-    def _guarded(self, serve: Callable[[socket.socket], None], connection: socket.socket) -> None:
-        with contextlib.suppress(OSError, ssl.SSLError, h11.RemoteProtocolError), connection:
-            connection.settimeout(60)
-            serve(connection)
 
     def _hit(self, connection: socket.socket) -> Hit:
         address, port = connection.getsockname()[:2]
@@ -95,10 +146,15 @@ class Servers:
         self._internet.hits.append(hit)
         return hit
 
+    def _host_hit(self, connection: socket.socket) -> Hit:
+        address, port = connection.getsockname()[:2]
+        self._internet.host_hits.append(_plain(address))
+        return Hit(_plain(address), port)
+
     # -- what they serve --
 
-    def _serve_plain(self, connection: socket.socket) -> None:
-        self._http(connection, self._hit(connection))
+    def _serve_plain(self, connection: socket.socket, hit: Hit) -> None:
+        self._http(connection, hit)
 
     def _note_name(self, sock: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> None:
         self._names.value = name
@@ -107,22 +163,11 @@ class Servers:
             with contextlib.suppress(ValueError):
                 sock.context = self._authority.context(name)
 
-    def _serve_tls(self, connection: socket.socket) -> None:
-        hit = self._hit(connection)
+    def _serve_tls(self, connection: socket.socket, hit: Hit) -> None:
         self._names.value = None
         with self._context.wrap_socket(connection, server_side=True) as encrypted:
             hit.server_name = self._names.value
             self._http(encrypted, hit)
-
-    def _serve_echo(self, connection: socket.socket) -> None:
-        hit = self._hit(connection)
-        while data := connection.recv(65_536):
-            hit.raw += data
-            connection.sendall(data)
-
-    def _serve_secret(self, connection: socket.socket) -> None:
-        self._internet.host_hits.append(_plain(connection.getsockname()[0]))
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret")
 
     def _http(self, connection: socket.socket, hit: Hit) -> None:
         while True:
@@ -167,10 +212,10 @@ class Servers:
                 packet, control, _, sender = sock.recvmsg(4096, 256)
             except OSError:
                 return
-            if not packet:
-                return
+            if not packet and (sender is None or not self._is_marker(sender[:2])):
+                return  # the socket has been shut
             with contextlib.suppress(OSError):
-                sock.sendmsg([self._answer(packet)], control, 0, sender)
+                sock.sendmsg([self._answer(packet) if packet else b""], control, 0, sender)
 
     def _answer(self, packet: bytes) -> bytes:
         query = dns.message.from_wire(packet)

@@ -280,6 +280,7 @@ def test_E14_while_the_proxy_is_stopped_nothing_gets_out(online: Online) -> None
         program = "print(talk(('45.0.0.10', 443), client_hello('www.example.org'), 1), talk(PROXY, b'x', 1))"
         result = attack(online, program)
         assert result["stdout"] == "b'TIMEOUT' b'TIMEOUT'\n"
+        online.internet.settle()
         assert online.internet.hits == []
     finally:
         os.kill(proxy, signal.SIGCONT)

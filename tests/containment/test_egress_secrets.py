@@ -165,6 +165,7 @@ for method, path, host in (("PUT", "/v1/ok", "vault.example.org"), ("GET", "/v1/
 """,
     )
     assert result["stdout"] == "403 403\n403\n400\n400\n", result["stderr"]
+    online.internet.settle()
     assert online.internet.hits == []
 
 

@@ -254,6 +254,7 @@ def test_a_host_that_a_rule_allows_is_reached_and_no_other(backend: Backend) -> 
     reached, refused = ended["stdout"].splitlines()
     assert (reached, refused.startswith("refused")) == ("True", True), ended
     assert "no rule of policy 'default' allows the host evil.example.net" in ended["stderr"]
+    internet.settle()
     assert {(hit.address, hit.server_name) for hit in internet.hits} == {(WEB, "www.example.org")}
     (line,) = [each for each in backend.daemon.audit() if each["verdict"] == "allowed"]
     assert (line["session"], line["host"]) == (ended["session_id"], "www.example.org")
