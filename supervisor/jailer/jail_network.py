@@ -40,7 +40,12 @@ class JailNetwork:
             return
         missing = [port for port in ports if port not in self._listeners]
         if missing:
-            made, faults = await netns.inside(self._pidfd, partial(netns.listen_each, missing))
+            try:
+                made, faults = await netns.inside(self._pidfd, partial(netns.listen_each, missing))
+            except OSError as error:
+                # Rules may change while its programs end: what they have written is still wanted.
+                log.debug("the network of a jail cannot be changed any more: %s", error)
+                return
             self._keep(made)
             for port, fault in faults.items():
                 log.warning("port %d of a jail cannot be used: %s", port, fault)
