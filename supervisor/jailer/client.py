@@ -202,6 +202,8 @@ class RemoteJail:
                 self._scan_asked = True
             self._running = True
             try:
+                # What became due while that was sent would else wait for the next run.
+                await self._connect()
                 return await self._until_ended(on_output, on_calls, scan=scan)
             finally:
                 self._running = False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -329,3 +331,25 @@ def test_a_rule_that_is_wrong_is_refused_and_those_before_hold(
     assert answer.status == 400, answer.body
     assert answer.json["field"] == field, answer.json
     assert ask(online, "egress") == before
+
+
+def test_rules_that_change_all_the_time_cost_no_execution(online: Online, admin: str) -> None:
+    """Each change opens a port of its own in every sandbox, at whatever moment of its life that is."""
+    over = threading.Event()
+
+    def change() -> None:
+        for number in itertools.count(10_000):
+            rule = {"name": "web", "hosts": ["www.example.org"], "ports": [443, number], "reason": "another port"}
+            assert put(online, admin, {"name": "e", "rule": [rule]})[0] == 200
+            if over.is_set():
+                return
+
+    with ThreadPoolExecutor(4) as pool:
+        changing = pool.submit(change)
+        try:
+            running = [pool.submit(online.try_execute, "print(1)") for _ in range(30)]
+            assert [each.result().body for each in running if each.result().status != 200] == []
+        finally:
+            over.set()
+        changing.result()
+    assert online.request("DELETE", "/v1/admin/egress/e", key=admin).status == 200
