@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ __all__ = ["emulated", "pytest_collection_finish", "pytest_unconfigure", "s3_ser
 # How long an example takes says something about who else works on the machine.
 settings.register_profile("gaoler", deadline=None)
 settings.load_profile("gaoler")
+
+# A shell's background job is begun deaf to what a terminal sends, and whatever it begins is too; tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
