@@ -42,9 +42,10 @@ class JailNetwork:
         if missing:
             try:
                 made, faults = await netns.inside(self._pidfd, partial(netns.listen_each, missing))
+            except ProcessLookupError:
+                return  # rules may change while its programs end: what they have written is still wanted
             except OSError as error:
-                # Rules may change while its programs end: what they have written is still wanted.
-                log.debug("the network of a jail cannot be changed any more: %s", error)
+                log.error("the network of a jail cannot be changed: %s", error)
                 return
             self._keep(made)
             for port, fault in faults.items():
