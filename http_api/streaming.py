@@ -70,11 +70,11 @@ class EventStream(ResponseBody):
     async def _work(self) -> None:
         async with self._send:
             try:
-                result = await self._run(self._hear)
+                # Of the result nothing is kept but the event, while that waits to be read.
+                last = _event("result", answers.execution(await self._run(self._hear)))
             except GaolerError as error:
-                await self._emit("error", problems.event(error))
-            else:
-                await self._emit("result", answers.execution(result))
+                last = _event("error", problems.event(error))
+            await self._send.send(last)
 
     async def _hear(self, piece: OutputPiece) -> None:
         text = self._decoders[piece.stream].decode(piece.untrusted_data)
@@ -82,8 +82,9 @@ class EventStream(ResponseBody):
             event: dict[str, Any] = {"stream": piece.stream, "text": text}
             if piece.omitted_bytes:
                 event["omitted"] = piece.omitted_bytes
-            await self._emit("output", event)
+            await self._send.send(_event("output", event))
 
-    async def _emit(self, kind: str, data: dict[str, Any]) -> None:
-        # JSON has no raw line break, so one data line is enough and nothing in it can end the event.
-        await self._send.send(b"event: " + kind.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n")
+
+def _event(kind: str, data: dict[str, Any]) -> bytes:
+    # JSON has no raw line break, so one data line is enough and nothing in it can end the event.
+    return b"event: " + kind.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"

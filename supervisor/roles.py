@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
+from supervisor.preparation.memory import give_big_blocks_back
 from supervisor.service.given import Service
 from supervisor.settings.tree import Settings
 
@@ -27,6 +28,7 @@ def prepare_role(settings: Settings, service: Service) -> Ready:
         ConfigurationError: something is wrong or missing; nothing is left running.
         GaolerError: somebody else listens on the bind.
     """
+    give_big_blocks_back()
     settings, binds = service.settings(settings), not service.sockets
     # Each role imports what it needs: a worker's imports take half a second that nobody else should wait.
     if settings.fleet.role == "gateway":

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -23,8 +23,8 @@ from supervisor.redis_link.link import RedisLink
 _log = logging.getLogger(__name__)
 _BLOCK_MILLISECONDS: Final = 2000
 _PAUSE_SECONDS: Final = 0.2
-_READ_AT_ONCE: Final = 100
-"""Each may be a piece of output of 64 KiB."""
+_READ_AT_ONCE: Final = 16
+"""Each may be a piece of output of 64 KiB, or a result of some MiB; while they are read there are two copies of all."""
 _CHECK_AT_ONCE: Final = 500
 _EVENTS: Final = 256
 _EVENT_BYTES: Final = 1 << 20
@@ -160,9 +160,14 @@ class Replies:
                 except OUTAGE:
                     await trio.sleep(_PAUSE_SECONDS)
                     continue
-                for _, entry, fields in entries(answer):
-                    self._last = entry
-                    self._hear(fields or {})
+                self._hear_all(answer)
+                # What was read is not kept while nothing more comes.
+                del answer
+
+    def _hear_all(self, answer: Any) -> None:
+        for _, entry, fields in entries(answer):
+            self._last = entry
+            self._hear(fields or {})
 
     def _hear(self, fields: Fields) -> None:
         job = fields.get(b"job", b"").decode(errors="replace")

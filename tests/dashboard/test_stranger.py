@@ -29,10 +29,12 @@ SEEN = """() => {
 }"""
 """What has the focus is not hidden by anything, the head that stays in its place above all."""
 NO_LONG_TIMERS = """(() => {
-    const real = window.setInterval.bind(window);
-    window.setInterval = (act, wait) => (wait >= 5000 ? 0 : real(act, wait));
+    for (const name of ["setInterval", "setTimeout"]) {
+        const real = window[name].bind(window);
+        window[name] = (act, wait, ...rest) => (wait >= 600 ? 0 : real(act, wait, ...rest));
+    }
 })()"""
-"""What is asked now and then is not asked, so that only what else asks is seen."""
+"""What the page would ask now and then, or a while after it was cut off, it does not: only who is at it has it ask."""
 
 
 def tab_to(desk: Desk, name: str, *, presses: int = 60, key: str = "Tab") -> None:

@@ -8,6 +8,7 @@ import json
 import shutil
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ LINES: Final = 4000
 LINE: Final = 1000
 READERS: Final = 4
 MEMORY_BYTES: Final = 24 << 20
-"""What a gateway may grow by beside the results, which wait to be read."""
+"""What a gateway may grow by beside the results, which wait to be read: what it may keep of output is 8 MiB."""
 CODE: Final = f"""
 import time
 for number in range({LINES}):
@@ -92,22 +93,22 @@ def test_who_reads_slowly_is_told_of_gaps_gets_the_result_and_holds_up_nobody(fl
     gateway = fleet.members["g1"].daemon
     gateway.execute(CODE)
     before = resident(gateway.process.pid)
-    readers = [SlowReader(gateway, CODE) for _ in range(READERS)]
-    for reader in readers:
-        reader.begin()
-    # They read nothing more, and their programs run to their end all the same; so do others'.
-    others = 0
-    while [line["state"] for line in fleet.ledger().values()].count("running"):
-        assert gateway.execute("print(1)", "py")["stdout"] == "1\n"
-        others += 1
-    assert others
-    eventually(lambda: not [line for line in fleet.ledger().values() if line["state"] == "queued"])
-    grown = resident(gateway.process.pid) - before
-    print(f"\n{others} others meanwhile; the gateway grew by {grown >> 20} MiB")
-    assert grown < MEMORY_BYTES + READERS * LINES * LINE
-    for reader in readers:
-        whole(list(reader.events()))
-        reader.close()
+    with ExitStack() as open_readers:
+        readers = [open_readers.enter_context(closing(SlowReader(gateway, CODE))) for _ in range(READERS)]
+        for reader in readers:
+            reader.begin()
+        # They read nothing more, and their programs run to their end all the same; so do others'.
+        others = 0
+        while [line["state"] for line in fleet.ledger().values()].count("running"):
+            assert gateway.execute("print(1)", "py")["stdout"] == "1\n"
+            others += 1
+        assert others
+        eventually(lambda: not [line for line in fleet.ledger().values() if line["state"] == "queued"])
+        grown = resident(gateway.process.pid) - before
+        print(f"\n{others} others meanwhile; the gateway grew by {grown >> 20} MiB")
+        assert grown < MEMORY_BYTES + READERS * LINES * LINE
+        for reader in readers:
+            whole(list(reader.events()))
 
 
 def whole(events: list[tuple[str, dict[str, Any]]]) -> None:
