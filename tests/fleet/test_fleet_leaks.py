@@ -17,6 +17,7 @@ from supervisor.jailer.cgroup_subtree import mount_points, subtree_name
 from tests.daemon import Daemon, eventually, process_name
 from tests.fleet.faults import stream
 from tests.fleet_world import Fleet, Member, run_fleet
+from tests.supervisor.test_leaks import ready, whole
 
 pytestmark = pytest.mark.root
 
@@ -122,11 +123,12 @@ def at_rest(fleet: Fleet) -> dict[str, Any]:
         except (AssertionError, FileNotFoundError, ProcessLookupError):  # of a process that ended, or was just forked
             return False
         found.append(now | {"host": of_host([each.home for each in workers])})
-        return found[-1] == (found[-2] if len(found) > 1 else None) and all(
-            now[each.name]["cgroups"] == CELLS for each in workers
+        return found[-2:] == [found[-1]] * 2 and all(
+            each["cgroups"] == CELLS and whole(each["processes"], CELLS) and ready(each["processes"], CELLS)
+            for each in now.values()
         )
 
-    for _ in range(100):
+    for _ in range(300):
         if steady():
             return found[-1]
         threading.Event().wait(0.1)

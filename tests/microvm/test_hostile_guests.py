@@ -15,17 +15,19 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from supervisor.jailer.cgroup_subtree import remove_subtree
 from tests.daemon import KEY, Daemon, descendants, end_daemons, eventually, process_name, started, wait_listening
 from tests.microvm import hostile_guest
-from tests.supervisor.test_leaks import STEADY, holdings
+from tests.supervisor.test_leaks import STEADY, holdings, whole
 
 pytestmark = pytest.mark.root
 LOST = {"error": "sandbox_failed", "message": "the sandbox was lost"}
@@ -135,7 +137,8 @@ class Hostile:
         """Wait until all cells and so many machines are there, and nothing moves; give what is held."""
 
         def steady(found: list[dict[str, object]]) -> bool:
-            return found[-1]["cgroups"] == CELLS + machines and found[-8:] == [found[-1]] * 8
+            jails, processes = CELLS + machines, cast("Counter[str]", found[-1]["processes"])
+            return found[-1]["cgroups"] == jails and whole(processes, jails) and found[-8:] == [found[-1]] * 8
 
         return self.wait_for(steady)
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -66,6 +67,19 @@ def holdings(daemon: Daemon) -> dict[str, object]:
     }
 
 
+def whole(processes: Counter[str], cgroups: int) -> bool:
+    """Say whether there is one jail to each cgroup, and nothing is just being forked for one.
+
+    What a zygote forks is called as it is until it has become what it is for, which takes long on a busy machine.
+    """
+    return (processes["gaoler-zygote"], processes["gaoler-warm"], processes["catatonit"]) == (1, 1, cgroups)
+
+
+def ready(processes: Counter[str], cells: int) -> bool:
+    """Say whether in each cell something waits for its first program: in half of them an interpreter."""
+    return processes["gaoler-standby"] == processes["python3"] == cells // 2
+
+
 def at_rest(daemon: Daemon) -> dict[str, object]:
     """What it holds when all cells are there and nothing moves."""
     found: list[dict[str, object]] = []
@@ -75,7 +89,9 @@ def at_rest(daemon: Daemon) -> dict[str, object]:
             found.append(holdings(daemon))
         except FileNotFoundError:  # of a process that ended between two looks
             return False
-        return len(found) > 1 and found[-1] == found[-2] and found[-1]["cgroups"] == 4
+        processes = cast("Counter[str]", found[-1]["processes"])
+        there = found[-1]["cgroups"] == 4 and whole(processes, 4) and ready(processes, 4)
+        return there and found[-2:] == [found[-1]] * 2
 
     eventually(steady)
     return found[-1]
