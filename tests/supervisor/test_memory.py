@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from tests.daemon import Daemon
+
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+HEAP_BYTES = 64 << 20
 
 PROGRAM = """
 import threading
@@ -46,7 +53,30 @@ def left_over(*, asked: bool) -> int:
     return int(ran.stdout)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+@glibc
 def test_freed_big_blocks_go_back_to_the_kernel() -> None:
     assert left_over(asked=True) < 6
     assert left_over(asked=False) > 12, "glibc has got better: nothing has to be said to it any more"
+
+
+@glibc
+@pytest.mark.root
+def test_a_daemons_threads_share_one_heap(daemon: Daemon) -> None:
+    name, content = "big.bin", bytes(3 << 20)
+    session = daemon.upload((name, content)).json["session_id"]  # work in threads
+    assert daemon.request("DELETE", f"/v1/sessions/{session}").status == 200
+    assert len(os.listdir(f"/proc/{daemon.process.pid}/task")) > 1
+    assert heaps_of_threads(daemon.process.pid) == []
+
+
+def heaps_of_threads(pid: int) -> list[str]:
+    """Give the mappings that glibc's arenas reserve: 64 MiB each, from a multiple of that, of which the rest is unused."""
+    found, used = [], 0
+    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+        begin, end = (int(each, 16) for each in line.split()[0].split("-"))
+        kind = line.split()[1]
+        if kind == "rw-p" and begin % HEAP_BYTES == 0:
+            used = begin
+        elif kind == "---p" and used and end == used + HEAP_BYTES:
+            found.append(line)
+    return found
