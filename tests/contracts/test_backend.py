@@ -232,7 +232,9 @@ async def test_a_program_in_the_background_goes_on_between_executions(backend: B
         process = began["process"]["process"]
         await agent.use("write_stdin", process=process, text="it\n")
         await agent.use("read_process", process=process, wait=50, until="ready", position=0)
-        assert (await agent.run("run_command", command="cat told.txt; pgrep -xc sleep"))["stdout"] == "got it\n1\n"
+        # It is still bash when it says so.
+        command = "cat told.txt; until pgrep -x sleep > named.txt; do :; done; wc -l < named.txt"
+        assert (await agent.run("run_command", command=command))["stdout"] == "got it\n1\n"
         assert await agent.read("told.txt") == b"got it\n"
         killed = await agent.use("signal_process", process=process, signal="KILL")
         assert killed["process"]["signal"] == "SIGKILL"
@@ -274,7 +276,12 @@ async def test_two_sessions_share_nothing(backend: Backend) -> None:
         " for each in os.listdir('/proc') if each.isdigit()))"
     )
     backend.shown("touch /tmp/mine /dev/shm/mine /mnt/data/mine", "bash")
-    backend.shown("import subprocess; named = subprocess.Popen(['bash', '-c', 'exec -a named-of-mine sleep 300'])")
+    # Who is being executed has no command line for a moment; who has answered has one.
+    backend.shown(
+        "import subprocess; to = {'stdin': subprocess.PIPE, 'stdout': subprocess.PIPE}\n"
+        "named = subprocess.Popen(['bash', '-c', 'exec -a named-of-mine cat'], **to)\n"
+        "named.stdin.write(b'there?\\n'); named.stdin.flush(); line = named.stdout.readline()"
+    )
     mine, there, seen = backend.shown(look).split()
     assert (there, seen) == ("3", "True")
     async with backend.agent() as agent:

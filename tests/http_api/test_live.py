@@ -151,7 +151,8 @@ def test_a_flood_of_output_ends_the_interpreter_and_not_the_session(session: Ses
 
 def test_bash_sees_the_files_and_the_processes_of_python_and_the_other_way_round(session: Session) -> None:
     session("import subprocess\nopen('a.txt', 'w').write('from python')\nchild = subprocess.Popen(['sleep', '300'])")
-    result = session("cat a.txt; echo; echo from bash > b.txt; pgrep -x sleep | wc -l", "bash")
+    seen = "until pgrep -x sleep > seen.txt; do :; done; wc -l < seen.txt"  # It may still be on its way there.
+    result = session(f"cat a.txt; echo; echo from bash > b.txt; {seen}", "bash")
     assert result["stdout"] == "from python\n1\n"
     assert result["runtime_status"] == "reused"
     assert session.shown("print(open('b.txt').read(), child.poll())") == "from bash\n None\n"
