@@ -46,6 +46,8 @@ _CONDITIONS: Final = (_EQUAL, _GREATER, _AT_LEAST, _ANY_BIT)
 _FIRST_ARGUMENT: Final = 16
 _DATA_BYTES: Final = 64
 _INSTRUCTION: Final = struct.Struct("=HBBI")
+_EMPTY: Final = (_AND, 0, 0, 0)
+"""Whatever is in the accumulator is gone: where a filter begins, the kernel has nothing there."""
 _PROBES: Final = (
     ("a call of the future", 0x3FFF_FFF0, AUDIT_ARCH_X86_64),
     ("an x32 call", 0x4000_0000 | 39, AUDIT_ARCH_X86_64),
@@ -198,7 +200,7 @@ def check_allows(program: bytes, number: int, arguments: tuple[int, ...], why: s
 def watching(*programs: bytes) -> bytes:
     """Make one program of several for logging mode: what all allow is allowed, about everything else we are asked.
 
-    Each return that allows becomes a jump to the next program; loads there start from nothing.
+    Each return that allows becomes a jump to the next program, which begins with an empty accumulator, as alone.
 
     Raises:
         FilterError: one of them is not what kafel writes, or all together are too long.
@@ -206,6 +208,8 @@ def watching(*programs: bytes) -> bytes:
     joined: list[tuple[int, int, int, int]] = []
     parsed = [parse(each) for each in programs]
     for number, each in enumerate(parsed):
+        if number:
+            joined.append(_EMPTY)
         for at, instruction in enumerate(each):
             if instruction[0] != _RETURN:
                 joined.append(instruction)

