@@ -19,7 +19,7 @@ GATE_SUITES ?= $(SUITES)
 # The tests of sandboxes in virtual machines.
 MICROVM_TESTS ?= tests/microvm tests/contracts/test_backend.py
 
-.PHONY: run test lint types imports unit test-v2 test-systemd test-microvm test-newcomer crash tools docs dist deb bench bench-scale bench-microvm fuzz lock clean
+.PHONY: run test lint types imports unit test-v2 test-systemd test-microvm test-newcomer crash tools docs dist deb bench bench-scale bench-microvm fuzz explore lock clean
 
 run: $(VENV)/installed
 	@$(VENV)/bin/gaoler image build --state-dir $(STATE_DIR)
@@ -121,6 +121,15 @@ fuzz: $(VENV)/installed-dev
 	@$(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$($(VENV)-fuzz/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/gaoler.pth"
 	$(VENV)-fuzz/bin/python -m tests.egress.fuzz --inputs $(INPUTS) --engine atheris
 	$(VENV)-fuzz/bin/python -m tests.fuzz.run --inputs $(INPUTS) --engine atheris
+
+# Other examples than the gate's, ROUNDS times over, for each test that hypothesis makes examples for. What is found stays in
+# .hypothesis and is tried first the next time; it belongs into its test, as an example of the gate's.
+ROUNDS ?= 20
+explore: $(VENV)/installed-dev tools
+	$(VENV)/bin/gaoler image build --image-dir $(TEST_IMAGE_DIR) --languages all $(TEST_GROUPS)
+	for round in $$(seq $(ROUNDS)); do \
+		GAOLER_TEST_IMAGE_DIR=$(TEST_IMAGE_DIR) $(VENV)/bin/python -m pytest -q -m hypothesis --hypothesis-profile explore tests || exit; \
+	done
 
 # Pins every package, ours, the sandbox's and the guest's; needs uv.
 lock:
