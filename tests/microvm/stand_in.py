@@ -18,6 +18,7 @@ from supervisor.cli import main
 from supervisor.image.boot_check import MicrovmParts
 from supervisor.jailer.setup import MicrovmPlan, SetupPlan
 from supervisor.microvm import places
+from supervisor.microvm.guard import Patience
 from supervisor.microvm.machine_plan import MachinePlan
 from supervisor.microvm.preparation import MachineWish, microvm_plan
 from supervisor.policy import PACKAGED_POLICIES, MountEntry, Policy
@@ -30,6 +31,8 @@ PLACE: Final = "/mnt"
 EMULATOR_BYTES: Final = 768 << 20
 PATIENCE_SECONDS: Final = 300.0
 """An emulated processor is some twenty times slower, and two cores have other work."""
+PATIENCE: Final = Patience(answer_seconds=180.0, grace_seconds=60.0, clock_seconds=90.0)
+"""Three times the usual, for the same reason."""
 FILE_BYTES: Final = 8 << 30
 """A guest's memory is a file in memory there, which virtiofsd maps too."""
 
@@ -60,6 +63,7 @@ def emulated(machines: MachinePlan) -> MachinePlan:
         policy=policy,
         guest=msgspec.structs.replace(machines.guest, build_seconds=PATIENCE_SECONDS),
         boot_seconds=PATIENCE_SECONDS,
+        patience=PATIENCE,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from supervisor.microvm import places
+from supervisor.microvm.guard import USUAL
 from supervisor.microvm.machine_plan import MachinePlan
 from supervisor.policy import MountEntry
 from tests.microvm import stand_in
@@ -29,6 +30,7 @@ def taken(machines: MachinePlan) -> MachinePlan:
     return msgspec.structs.replace(
         made,
         program=[*made.program, "--program", f"{SHOWN}/taken_guest.py"],
+        patience=USUAL,
         policy=msgspec.structs.replace(made.policy, mounts=mounts),
     )
 
