@@ -11,7 +11,7 @@ from supervisor.fleet.delivery import open_deliveries
 from supervisor.fleet.registry import open_announcer
 from supervisor.redis_link.link import open_redis
 from supervisor.settings.fleet import RedisSettings
-from tests.fleet.parts import QUICK, record, take_one
+from tests.fleet.parts import MORTAL, record, take_one
 
 STEPS = ("taken", "begun", "told", "finished")
 
@@ -20,8 +20,8 @@ async def main(url: str, prefix: str, last: str) -> None:
     me = record("dying")
     async with (
         open_redis(RedisSettings(url=url, prefix=prefix), dial_directly) as link,
-        open_announcer(link, QUICK, lambda: me),
-        open_deliveries(link, QUICK, "dying", me.lanes) as deliveries,
+        open_announcer(link, MORTAL, lambda: me),
+        open_deliveries(link, MORTAL, "dying", me.lanes) as deliveries,
     ):
         delivery = await take_one(deliveries)
         for step in STEPS:

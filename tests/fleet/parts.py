@@ -1,4 +1,4 @@
-"""A fleet's parts on one real Redis: short times, a prefix of each test's own, a worker that is as alive as one says."""
+"""A fleet's parts on one real Redis: a prefix of each test's own, a worker that is as alive as one says."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import msgspec
 import pytest
 import trio
 
@@ -20,9 +21,13 @@ from supervisor.redis_link.link import RedisLink, open_redis
 from supervisor.settings.fleet import FleetSettings, RedisSettings
 from tests.redis_server import RedisServer, redis_server, redis_url
 
-__all__ = ["fleet", "redis_server", "redis_url"]
+__all__ = ["fleet", "mortal", "redis_server", "redis_url"]
 
-QUICK = FleetSettings(heartbeat_seconds=0.05, lost_seconds=0.2, lease_seconds=0.3, ledger_seconds=60.0)
+QUICK = FleetSettings(heartbeat_seconds=0.05, lost_seconds=20.0, lease_seconds=20.0, ledger_seconds=60.0)
+"""Nothing runs out by itself: tests say what has, by :meth:`Fleet.bury` and :meth:`Fleet.calm`."""
+MORTAL = msgspec.structs.replace(QUICK, lost_seconds=2.0)
+"""For tests that wait until a heartbeat has really been missing for long enough."""
+PATIENCE_SECONDS = 30.0
 POOL = "pool:p"
 
 
@@ -78,7 +83,8 @@ class Fleet:
     async def worker(self, name: str, *, alive: bool = True) -> AsyncIterator[Deliveries]:
         """Its heartbeat is said once, and lives as long as the test gives it: see :meth:`bury`."""
         if alive:
-            await self.registry.announce(record(name))
+            # It is there long enough to be made to last.
+            await Registry(self.link, QUICK).announce(record(name))
             await self.forever("alive", "worker", name)
         async with open_deliveries(self.link, self.settings, name, ("worker:" + name, POOL)) as deliveries:
             yield deliveries
@@ -88,9 +94,10 @@ class Fleet:
         await self.link.call(lambda client: client.persist(key))
 
     async def calm(self) -> None:
-        """Have heartbeats been looked after for long enough, without waiting for it."""
+        """Have heartbeats been looked after for long enough, without waiting for it; nor is the next look too late."""
         watch, now = self.link.key("watch"), int((await self.now()) * 1000)
-        await self.link.call(lambda client: client.hset(watch, mapping={"since": now - 10_000, "last": now}))
+        told = {"since": now - 600_000, "last": now + 600_000}
+        await self.link.call(lambda client: client.hset(watch, mapping=told))
 
     async def bury(self, name: str, role: str = "worker") -> None:
         """The heartbeat is missing."""
@@ -109,14 +116,16 @@ class Fleet:
 
         def work(client: object) -> dict[str, int]:
             names = client.keys(prefix + "*")  # type: ignore[attr-defined]
-            return {name.decode().removeprefix(prefix): client.ttl(name) for name in names}  # type: ignore[attr-defined]
+            lives = {name.decode().removeprefix(prefix): client.ttl(name) for name in names}  # type: ignore[attr-defined]
+            # -2: it has ended since it was listed.
+            return {name: life for name, life in lives.items() if life != -2}
 
         return await self.link.call(work)
 
 
 async def take_one(deliveries: Deliveries, free: int = 1) -> Delivery:
     """Wait for one job."""
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_SECONDS):
         while True:
             found = await deliveries.take(free)
             if found:
@@ -125,7 +134,7 @@ async def take_one(deliveries: Deliveries, free: int = 1) -> Delivery:
 
 
 async def all_replies(channel: trio.MemoryReceiveChannel[Reply]) -> list[Reply]:
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_SECONDS):
         return [reply async for reply in channel]
 
 
@@ -139,4 +148,11 @@ async def fleet_on(server: RedisServer, settings: FleetSettings = QUICK, **redis
 @pytest.fixture
 async def fleet(redis_server: RedisServer) -> AsyncIterator[Fleet]:
     async with fleet_on(redis_server) as made:
+        yield made
+
+
+@pytest.fixture
+async def mortal(redis_server: RedisServer) -> AsyncIterator[Fleet]:
+    """Where a heartbeat ends that is not renewed."""
+    async with fleet_on(redis_server, MORTAL) as made:
         yield made

@@ -63,6 +63,7 @@ def a_fleet_was_busy(server: RedisServer, prefix: str) -> None:
                 await fleet.submit("second")
                 await fleet.queue.cancel(Ticket("second", POOL))
             await fleet.registry.announce(record("w1", catalogue=b"\xff"))
+            await fleet.forever("alive", "worker", "w1")
 
     trio.run(story)
 

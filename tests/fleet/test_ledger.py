@@ -14,10 +14,10 @@ from supervisor.fleet.delivery import Deliveries, Delivery
 from supervisor.fleet.ledger import OPEN, reap, reap_worker, run_reaper
 from supervisor.fleet.registry import GatewayRecord, open_announcer
 from supervisor.fleet.replies import Lost, Replies, Result, open_replies
-from tests.fleet.parts import POOL, Fleet, all_replies, fleet, record, take_one
+from tests.fleet.parts import POOL, Fleet, all_replies, fleet, mortal, record, take_one
 from tests.redis_server import redis_server
 
-__all__ = ["fleet", "redis_server"]
+__all__ = ["fleet", "mortal", "redis_server"]
 
 
 async def test_what_a_dead_worker_ran_is_lost_and_what_it_had_not_begun_goes_to_another(fleet: Fleet) -> None:
@@ -127,7 +127,8 @@ async def _expire(fleet: Fleet, job: str) -> None:
     await fleet.link.call(work)
 
 
-async def test_what_waits_for_a_kind_of_worker_that_is_gone_is_told_so(fleet: Fleet) -> None:
+async def test_what_waits_for_a_kind_of_worker_that_is_gone_is_told_so(mortal: Fleet) -> None:
+    fleet = mortal
     async with open_replies(fleet.link, "g", check_seconds=60) as replies, replies.expect("j") as channel:
         await fleet.registry.announce(record("leaving", pool="old", state="draining"))
         async with fleet.worker("a"):
@@ -192,7 +193,8 @@ async def test_the_ledger_forgets_lines_whose_time_is_over(fleet: Fleet) -> None
         assert await fleet.link.call(lambda client: client.zrange(ledger, 0, -1)) == [b"new"]
 
 
-async def test_the_reaping_task_does_it_by_itself_when_a_heartbeat_is_missing(fleet: Fleet) -> None:
+async def test_the_reaping_task_does_it_by_itself_when_a_heartbeat_is_missing(mortal: Fleet) -> None:
+    fleet = mortal
     async with open_replies(fleet.link, "g", check_seconds=60) as replies, replies.expect("j") as channel:
         async with fleet.worker("a") as a, trio.open_nursery() as nursery:
             await fleet.submit("j")

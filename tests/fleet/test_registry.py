@@ -49,7 +49,7 @@ async def test_each_heartbeat_says_what_the_worker_is_now(fleet: Fleet) -> None:
 
 async def test_a_worker_without_a_heartbeat_is_not_there(fleet: Fleet) -> None:
     await fleet.registry.announce(record("w"))
-    assert 0 < (await fleet.keys())["alive:worker:w"] + 1 <= 2
+    assert 0 < (await fleet.keys())["alive:worker:w"] <= fleet.settings.lost_seconds
     await fleet.bury("w")
     assert await fleet.registry.workers() == []
 
@@ -78,19 +78,25 @@ async def test_the_roster_follows(fleet: Fleet) -> None:
         nursery.start_soon(roster.watch, 0.01)
         async with open_announcer(fleet.link, fleet.settings, lambda: record("w")):
             with trio.fail_after(10):
-                while not roster.workers:
+                while not roster.reachable or not roster.workers:
                     await trio.lowlevel.checkpoint()
+            assert [each.name for each in roster.workers] == ["w"]
+        with trio.fail_after(10):
+            while roster.workers:
+                await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
-    assert [each.name for each in roster.workers] == ["w"]
     assert roster.reachable
 
 
 async def test_the_fleets_clock_is_redis_clock_whatever_the_hosts_is(fleet: Fleet) -> None:
+    began = trio.current_time()
     async with open_announcer(fleet.link, fleet.settings, lambda: record("w")) as announcer:
         before = await fleet.now()
         told = announcer.clock.now()
+        # Redis said it at some moment between question and answer, in whole milliseconds.
+        unsure = (trio.current_time() - began) / 2 + 0.001
         after = await fleet.now()
-    assert before - 0.5 < told < after + 0.5
+    assert before - unsure <= told <= after + unsure
 
 
 def test_the_clock_runs_on_between_heartbeats_by_a_clock_that_nobody_sets() -> None:
