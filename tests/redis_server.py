@@ -21,7 +21,8 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-_WAIT_SECONDS: Final = 30.0
+_WAIT_SECONDS: Final = 60.0
+"""A sentinel that was held up for two seconds trusts nobody's clock for half a minute (redis.io, "TILT mode")."""
 SLOTS: Final = 16_384
 
 
@@ -96,6 +97,7 @@ class RedisServer:
         """Stop it: it is there, and does not answer."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: _is_stopped(self.pid), "redis-server does not stop")
 
     def resume(self) -> None:
         assert self._process is not None
@@ -161,6 +163,23 @@ def server_program() -> str:
     return program
 
 
+def _is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+@contextmanager
+def held_port() -> Iterator[int]:
+    """Have a port of the loopback for the block that nobody else is given, also while nobody listens there.
+
+    It is bound and not listened on: Linux lets those listen there who set ``SO_REUSEADDR``, as servers do, refuses
+    connections while none does, and gives it to nobody who asks for any port, or who only connects somewhere.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
+
+
 def free_port() -> int:
     """Give a port of the loopback that nobody has at the moment."""
     with socket.socket() as probe:
@@ -195,17 +214,20 @@ def run_redis(
     more = dict(options or {})
     if replica_of is not None:
         more["replicaof"] = f"127.0.0.1 {replica_of.port}"
-    server = RedisServer(directory, port or free_port(), more, tls, password)
-    try:
-        server.start()
-        if replica_of is not None:
-            count = int(replica_of.command("INFO", "replication")["connected_slaves"])
-            wait_until(lambda: _in_step(server), "the replica does not come into step")
-            wait_until(lambda: replica_of.command("WAIT", count, 100) >= count, "the primary does not take it for one")
-        yield server
-    finally:
-        with suppress(ProcessLookupError):
-            server.kill()
+        count = int(replica_of.command("INFO", "replication")["connected_slaves"]) + 1
+    with ExitStack() as held:
+        server = RedisServer(directory, port or held.enter_context(held_port()), more, tls, password)
+        try:
+            server.start()
+            if replica_of is not None:
+                wait_until(lambda: _in_step(server), "the replica does not come into step")
+                wait_until(
+                    lambda: replica_of.command("WAIT", count, 100) >= count, "the primary does not take it for one"
+                )
+            yield server
+        finally:
+            with suppress(ProcessLookupError):
+                server.kill()
 
 
 def _in_step(replica: RedisServer) -> bool:
@@ -231,23 +253,27 @@ class Sentinel:
 
 
 @contextmanager
-def run_sentinel(directory: Path, primary: RedisServer, name: str = "main", *, replicas: int = 1) -> Iterator[Sentinel]:
-    """Run a sentinel for the block, which takes the primary for lost after 300 ms; wait until it knows the replicas."""
+def run_sentinel(
+    directory: Path, primary: RedisServer, name: str = "main", *, replicas: int = 1, lost_seconds: float = 2.0
+) -> Iterator[Sentinel]:
+    """Run a sentinel for the block; wait until it knows the replicas. It takes a silent primary for lost soon, but not
+    one that is only slow on a busy machine."""
     directory.mkdir(parents=True, exist_ok=True)
     lines = [
         f"sentinel monitor {name} 127.0.0.1 {primary.port} 1",
-        f"sentinel down-after-milliseconds {name} 300",
+        f"sentinel down-after-milliseconds {name} {round(lost_seconds * 1000)}",
         f"sentinel failover-timeout {name} 3000",
         *([f"sentinel auth-pass {name} {primary.password}"] if primary.password else []),
     ]
     (directory / "sentinel.conf").write_text("\n".join(lines) + "\n")
-    sentinel = Sentinel(_SentinelServer(directory, free_port(), {}), name)
-    try:
-        sentinel.server.start()
-        wait_until(lambda: sentinel.knows_replicas(replicas), "the sentinel does not find the replicas")
-        yield sentinel
-    finally:
-        sentinel.server.kill()
+    with held_port() as port:
+        sentinel = Sentinel(_SentinelServer(directory, port, {}), name)
+        try:
+            sentinel.server.start()
+            wait_until(lambda: sentinel.knows_replicas(replicas), "the sentinel does not find the replicas")
+            yield sentinel
+        finally:
+            sentinel.server.kill()
 
 
 class _SentinelServer(RedisServer):
@@ -281,8 +307,9 @@ def run_cluster(directory: Path, nodes: int = 3, *, replicas: int = 0) -> Iterat
         def run(number: int) -> RedisServer:
             options = {
                 "cluster-enabled": "yes",
-                "cluster-port": str(free_port()),
-                "cluster-node-timeout": "500",
+                "cluster-port": str(stack.enter_context(held_port())),
+                # Soon, but not of one that is only slow on a busy machine.
+                "cluster-node-timeout": "2500",
             }
             return stack.enter_context(run_redis(directory / f"{number}", options=options))
 

@@ -23,6 +23,7 @@ import trio
 import trio.testing
 
 from supervisor.settings.fleet import S3Settings
+from tests.redis_server import held_port
 
 ACCESS_KEY, SECRET_KEY = "an-access-key", "a-secret-key"
 
@@ -122,7 +123,7 @@ class FaultProxy:
     """Passes HTTP requests on, one for each connection, and breaks as it is told. Use :func:`open_fault_proxy`."""
 
     upstream: int
-    port: int = 0
+    port: int
     seen: list[Seen] = field(default_factory=list)
     fail: int = 0
     """So many requests, from now, are answered with an error; -1: all."""
@@ -152,7 +153,6 @@ class FaultProxy:
         """Listen, on the port of before."""
         assert self._nursery is not None
         listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
-        self.port = listeners[0].socket.getsockname()[1]
         self._stop = trio.CancelScope()
         self._nursery.start_soon(self._listen, listeners, self._stop)
 
@@ -267,9 +267,9 @@ class FaultProxy:
 @asynccontextmanager
 async def open_fault_proxy(upstream: int) -> AsyncIterator[FaultProxy]:
     """Run a proxy on a free port of the loopback, before the server on port ``upstream``, for the block."""
-    proxy = FaultProxy(upstream)
-    async with trio.open_nursery() as nursery:
-        proxy._nursery = nursery
-        await proxy.come_back()
-        yield proxy
-        nursery.cancel_scope.cancel()
+    with held_port() as port:
+        async with trio.open_nursery() as nursery:
+            proxy = FaultProxy(upstream, port, _nursery=nursery)
+            await proxy.come_back()
+            yield proxy
+            nursery.cancel_scope.cancel()

@@ -8,11 +8,12 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import secrets
 import socket
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,7 @@ import trio
 import trio.testing
 
 from tests.daemon import KEY, Daemon
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, held_port
 from tests.s3_server import FaultProxy, open_fault_proxy
 
 NONCE: Final = re.compile(rb"ran:([a-z]*\d+):([0-9a-f]{16})")
@@ -59,7 +60,7 @@ class Wire:
     upstream: int
     token: trio.lowlevel.TrioToken
     nursery: trio.Nursery
-    port: int = 0
+    port: int
     is_cut: bool = False
     _open: trio.Event = field(default_factory=trio.Event)
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -94,9 +95,8 @@ class Wire:
         await trio.testing.wait_all_tasks_blocked(0.001)
 
     async def listen(self) -> None:
-        """Begin, on a free port the first time."""
+        """Begin."""
         listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
-        self.port = listeners[0].socket.getsockname()[1]
         self._scope = trio.CancelScope()
         self._open.set()
         self.nursery.start_soon(self._serve, listeners, self._scope)
@@ -129,10 +129,11 @@ class Faults:
 
     token: trio.lowlevel.TrioToken
     nursery: trio.Nursery
+    ports: ExitStack
 
     def wire(self, upstream: int) -> Wire:
         """Have a proxy before a port of the loopback."""
-        wire = Wire(upstream, self.token, self.nursery)
+        wire = Wire(upstream, self.token, self.nursery, self.ports.enter_context(held_port()))
         wire.mend()
         return wire
 
@@ -163,6 +164,19 @@ class S3Faults:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.proxy.port}"
 
+    def stall(self, what: str) -> None:
+        """Hold such requests, as :attr:`tests.s3_server.FaultProxy.stall` has it."""
+        self.proxy.stall = what
+
+    def flow(self) -> None:
+        """Let go on what was held, and hold nothing more."""
+        trio.from_thread.run_sync(self._flow, trio_token=self.token)
+
+    def _flow(self) -> None:
+        self.proxy.stall = ""
+        self.proxy.release.set()
+        self.proxy.release = trio.Event()
+
     def go_away(self) -> None:
         self.is_away = True
         trio.from_thread.run(self.proxy.go_away, trio_token=self.token)
@@ -180,18 +194,19 @@ def open_faults() -> Iterator[Faults]:
 
     async def serve() -> None:
         async with trio.open_nursery() as nursery:
-            ready.append(Faults(trio.lowlevel.current_trio_token(), nursery))
+            ready.append(Faults(trio.lowlevel.current_trio_token(), nursery, ports))
             started.set()
             await trio.sleep_forever()
 
-    thread = threading.Thread(target=trio.run, args=(serve,))
-    thread.start()
-    started.wait()
-    try:
-        yield ready[0]
-    finally:
-        trio.from_thread.run_sync(ready[0].nursery.cancel_scope.cancel, trio_token=ready[0].token)
-        thread.join()
+    with ExitStack() as ports:
+        thread = threading.Thread(target=trio.run, args=(serve,))
+        thread.start()
+        started.wait()
+        try:
+            yield ready[0]
+        finally:
+            trio.from_thread.run_sync(ready[0].nursery.cancel_scope.cancel, trio_token=ready[0].token)
+            thread.join()
 
 
 @dataclass(frozen=True)
@@ -264,6 +279,8 @@ class Ran:
         self.jobs: dict[str, str] = {}
         """The ledger's name of each that has said something."""
         self._server = server
+        self._last = f"heard to the end {secrets.token_hex(8)}"
+        self._all = threading.Event()
         self._listening = threading.Event()
         self._socket: socket.socket | None = None
         self._thread = threading.Thread(target=self._listen)
@@ -275,6 +292,8 @@ class Ran:
             with suppress(redis.RedisError, OSError):
                 while True:
                     said = monitor.connection.read_response()
+                    if self._last.encode() in said:
+                        self._all.set()
                     for number, nonce in NONCE.findall(said):
                         self.nonces[number.decode()].add(nonce.decode())
                         if (job := _JOB.search(said)) is not None:
@@ -292,5 +311,9 @@ class Ran:
 
     def __exit__(self, *_: object) -> None:
         assert self._socket is not None
+        # What was said before is heard before it: nothing that still waits to be read is lost.
+        with suppress(redis.RedisError):
+            self._server.command("ECHO", self._last)
+            self._all.wait(60)
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
