@@ -42,6 +42,16 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 _NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) "
 
+_PIECE: Final = Script(
+    """
+-- KEYS: new; ARGV: number, piece, seconds
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return 1
+"""
+)
+"""Write a piece; in one step with its end, which a writer that is killed in between would not have said."""
+
 _KEEP: Final = Script(
     _NOW
     + """
@@ -136,9 +146,7 @@ class StateWriter:
 
     async def _send(self, length: int) -> None:
         piece, number, key = bytes(self._pending[:length]), self._pieces, self._key
-        await self._tiers.link.call(
-            lambda client: (client.hset(key, str(number), piece), client.expire(key, NEW_SECONDS))
-        )
+        await self._tiers.link.run(_PIECE, [key], [number, piece, NEW_SECONDS])
         del self._pending[:length]
         self._pieces += 1
 

@@ -7,6 +7,7 @@ import itertools
 import os
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,24 @@ async def test_without_a_place_in_redis_all_states_go_to_s3(world: World) -> Non
     for content in (b"", b"x"):
         digest = await store(world.tiers(hot_bytes=0), content)
         assert (await world.in_redis(digest), await world.in_s3(digest)) == (False, True)
+
+
+async def test_a_piece_ends_by_itself_from_the_moment_at_which_it_is_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    # Who is killed there asks nothing more of Redis.
+    monkeypatch.setattr("redis.Redis.expire", killed)
+    async with world.tiers().writer() as writer:
+        with suppress(Killed):
+            await writer.write(bytes(PIECE_BYTES))
+        [name] = await world.link.call(lambda client: client.keys(world.link.key("state-new", "*")))
+        assert await world.link.call(lambda client: client.ttl(name)) > 0
 
 
 @pytest.mark.parametrize("size", [10, PIECE_BYTES + 10, HOT + 10])
