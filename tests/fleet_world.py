@@ -107,8 +107,9 @@ class Fleet:
             "GAOLER_FLEET_SECRET": SECRET,
             "GAOLER_FLEET_SERVICE_TOKEN": SERVICE_TOKEN,
             "GAOLER_FLEET_HEARTBEAT_SECONDS": "0.5",
-            "GAOLER_FLEET_LOST_SECONDS": "3",
-            "GAOLER_FLEET_LEASE_SECONDS": "4",
+            # A worker that stands still for a moment, on a full machine, is not lost.
+            "GAOLER_FLEET_LOST_SECONDS": "6",
+            "GAOLER_FLEET_LEASE_SECONDS": "9",
             "GAOLER_FLEET_DRAIN_SECONDS": "20",
             "GAOLER_STATE_SNAPSHOT_SECONDS": "0.2",
             "GAOLER_REDIS_URL": self.redis_url,
@@ -177,11 +178,11 @@ class Fleet:
             except Exception:  # noqa: BLE001 - it is killed then, and what a test has asserted stays what it was
                 pass
             end_daemons(member.home)
-            _remove_cgroups(member.home)
+            remove_cgroups(member.home)
 
 
-def _remove_cgroups(home: Path) -> None:
-    """What the kernel still takes down keeps its cgroup for a moment."""
+def remove_cgroups(home: Path) -> None:
+    """Remove those of a member that is gone; what the kernel still takes down keeps its cgroup for a moment."""
 
     def gone() -> bool:
         try:

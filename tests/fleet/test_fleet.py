@@ -64,7 +64,7 @@ def test_what_runs_on_a_worker_that_is_drained_is_finished_and_nothing_new_is_be
     gateway = fleet.members["g1"]
     front = fleet.front()
     connection = front.connection()
-    body = json.dumps({"lang": "py", "code": "import time; time.sleep(2); print('done')"})
+    body = json.dumps({"lang": "py", "code": "import time; time.sleep(8); print('done')"})
     headers = {"Content-Type": "application/json", "X-API-Key": front.api_key}
     connection.request("POST", "/v1/exec", body, headers)
     busy: list[Member] = []
@@ -167,8 +167,8 @@ def test_two_whole_daemons_share_sessions_and_files(fleet: Fleet) -> None:
         **{key: value for key, value in fleet.settings("worker", "").items() if "FLEET" not in key},
         "GAOLER_FLEET_SECRET": SECRET,
         "GAOLER_FLEET_HEARTBEAT_SECONDS": "0.5",
-        "GAOLER_FLEET_LOST_SECONDS": "2",
-        "GAOLER_FLEET_LEASE_SECONDS": "3",
+        "GAOLER_FLEET_LOST_SECONDS": "6",
+        "GAOLER_FLEET_LEASE_SECONDS": "9",
         "GAOLER_REDIS_PREFIX": "daemons",
     }
     with daemon_with(image_path(), shared) as one, daemon_with(image_path(), shared) as other:

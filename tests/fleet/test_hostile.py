@@ -111,20 +111,24 @@ def test_keys_of_another_type_stop_nothing_for_longer_than_they_are_there(
     }[what]
     kept = {}
     for name in [key(fleet, *each) for each in names]:
-        kept[name] = writer.dump(name)
-        writer.delete(name)
-        if name == key(fleet, "replies", "g2"):
-            # A stream that takes no more.
-            writer.xadd(name, {"x": "y"}, id=f"{2**64 - 1}-{2**64 - 1}")
-        else:
-            writer.rpush(name, b"\xff")
+        # In one step: the fleet makes it anew at any moment.
+        with writer.pipeline() as pipe:
+            pipe.dump(name)
+            pipe.delete(name)
+            if name == key(fleet, "replies", "g2"):
+                # A stream that takes no more.
+                pipe.xadd(name, {"x": "y"}, id=f"{2**64 - 1}-{2**64 - 1}")
+            else:
+                pipe.rpush(name, b"\xff")
+            kept[name] = pipe.execute()[0]
     said = "Redis holds what is not ours"
     eventually(lambda: any(said in each.daemon.log_path.read_text() for each in fleet.gateways))
     assert front.try_execute("print(1)").status in (200, 429, 503)
     for name, before in kept.items():
-        writer.delete(name)
-        if before is not None:
-            writer.restore(name, 0, before)
+        if before is None:
+            writer.delete(name)
+        else:
+            writer.restore(name, 0, before, replace=True)
     well(fleet, front)
 
 
@@ -232,7 +236,7 @@ async def test_a_job_that_was_done_is_not_done_again_by_either_lane_when_the_led
     session = SessionId(began["session_id"])
     holder = holder_of(fleet, writer, session)
     lane = worker_lane(holder)
-    code = "import time; open('runs', 'a').write('x'); time.sleep(0.5)"
+    code = "import time; open('runs', 'a').write('x'); time.sleep(4)"
     found: list[dict[bytes, bytes]] = []
     async with calls_of(fleet, "test", its_key(fleet)) as calls, trio.open_nursery() as nursery:
         nursery.start_soon(calls.ask, Errand(execution(code, session_id=session, stateful=True), 20.0), lane)
@@ -262,17 +266,19 @@ def test_thousands_of_workers_that_are_none_are_bounded_and_take_no_work(
         for number in range(5000):
             told = record(f"false{number}", policy="another", places=1_000_000, pool=f"p{number}")
             pipe.hset(key(fleet, "workers"), told.name, "gone")
-            pipe.set(key(fleet, "alive", "worker", told.name), msgspec.msgpack.encode(told), ex=4)
+            pipe.set(key(fleet, "alive", "worker", told.name), msgspec.msgpack.encode(told), ex=600)
         for number, lie in enumerate(({"places": -5}, {"places": 1 << 62}, {"name": "a\nb"}, {"pool": "x" * 10_000})):
             name = f"lie{number}"
             pipe.hset(key(fleet, "workers"), name, "gone")
             written = msgspec.to_builtins(record(name, policy="default")) | lie
-            pipe.set(key(fleet, "alive", "worker", name), msgspec.msgpack.encode(written), ex=4)
+            pipe.set(key(fleet, "alive", "worker", name), msgspec.msgpack.encode(written), ex=600)
         pipe.execute()
     seen = fleet.members["g1"]
     eventually(lambda: len(seen.internal("workers").json["workers"]) > 4000)
     assert works(front)
     assert not [each for each in seen.internal("workers").json["workers"] if each["name"].startswith("lie")]
+    for said in ("false*", "lie*"):
+        writer.delete(*writer.scan_iter(match=f"[{{]{fleet.prefix}[}}]:alive:worker:{said}", count=1000))
     eventually(lambda: len(seen.internal("workers").json["workers"]) == 2)
     well(fleet, front)
 

@@ -67,8 +67,8 @@ class SlowReader:
 
     def begin(self) -> None:
         """Read as far as the first piece of output, and no further."""
-        while b"data: " not in self._file.readline():
-            pass
+        while b"data: " not in (line := self._file.readline()):
+            assert line, "it ended before that"
 
     def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Read the rest."""
@@ -94,7 +94,9 @@ def test_who_reads_slowly_is_told_of_gaps_gets_the_result_and_holds_up_nobody(fl
     gateway.execute(CODE)
     before = resident(gateway.process.pid)
     with ExitStack() as open_readers:
-        readers = [open_readers.enter_context(closing(SlowReader(gateway, CODE))) for _ in range(READERS)]
+        # They are there for a while when they have said all, however late somebody looks.
+        code = f"{CODE}\ntime.sleep(4)"
+        readers = [open_readers.enter_context(closing(SlowReader(gateway, code))) for _ in range(READERS)]
         for reader in readers:
             reader.begin()
         # They read nothing more, and their programs run to their end all the same; so do others'.
