@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -25,14 +26,23 @@ class Terminal:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], cwd: Path = ROOT) -> None:
         self.text = ""
         self._read_to = 0
+        # A read ends anywhere, also within a character.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        waits, begins = os.pipe()
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             try:
+                os.close(begins)
+                os.read(waits, 1)
                 os.chdir(cwd)
                 os.execvpe(command[0], list(command), dict(environment))
             finally:
                 os._exit(127)
+        os.close(waits)
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+        self.at_first = self.attributes()
+        """How it is set before the command begins, which then may set it otherwise."""
+        os.close(begins)
 
     def __enter__(self) -> Terminal:
         return self
@@ -79,7 +89,7 @@ class Terminal:
         except OSError:
             data = b""
         assert data, f"it ended: {self.text[self._read_to :][-4000:]!r}"
-        return data.decode("utf-8", "replace")
+        return self._decoder.decode(data)
 
     def end(self) -> int:
         """Wait for the command's end; give its status."""
@@ -90,7 +100,7 @@ class Terminal:
                 break
             if not data:
                 break
-            self.text += data.decode("utf-8", "replace")
+            self.text += self._decoder.decode(data)
         _, status = os.waitpid(self.pid, 0)
         self.pid = 0
         return os.waitstatus_to_exitcode(status)

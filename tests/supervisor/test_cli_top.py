@@ -20,9 +20,8 @@ from tests.supervisor.terminal import Terminal
 @pytest.mark.root
 def test_top_shows_what_runs_cancels_it_after_a_question_and_gives_the_terminal_back(daemon: Daemon) -> None:
     with Terminal([*COMMAND, "top"], environment(daemon)) as terminal:
-        before = terminal.attributes()
         terminal.until("q quits")
-        assert terminal.attributes() != before, "keys come one by one"
+        assert terminal.attributes() != terminal.at_first, "keys come one by one"
         running = Running(daemon, "import time\ntime.sleep(600)", user="topmost")
         terminal.until("topmost")
         terminal.type("k")
@@ -38,18 +37,17 @@ def test_top_shows_what_runs_cancels_it_after_a_question_and_gives_the_terminal_
         terminal.type("q")
         terminal.until("\x1b[?1049l")
         assert terminal.end() == 0
-        assert terminal.attributes() == before
+        assert terminal.attributes() == terminal.at_first
 
 
 @pytest.mark.root
 def test_a_signal_gives_the_terminal_back_too(daemon: Daemon) -> None:
     with Terminal([*COMMAND, "top"], environment(daemon)) as terminal:
-        before = terminal.attributes()
         terminal.until("q quits")
         os.kill(terminal.pid, signal.SIGTERM)
         terminal.until("\x1b[?1049l")
         assert terminal.end() == 0
-        assert terminal.attributes() == before
+        assert terminal.attributes() == terminal.at_first
 
 
 @pytest.mark.root
