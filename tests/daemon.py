@@ -27,7 +27,8 @@ ADMIN_KEY = "admin-key-0123456789abcdef"
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_SECONDS = 60.0
 GAOLER = (sys.executable, "-m", "supervisor")
-_LISTENING = re.compile(r"listening on (?:https?://)?(127\.0\.0\.1:\d+|unix:\S+)")
+_LISTENING = re.compile(r"listening on (?:https?://)?(127\.0\.0\.1:\d+|unix:\S+) ")
+"""With what follows: of a line that is being written half may be there."""
 
 
 @dataclass
@@ -148,8 +149,13 @@ class Daemon:
         return [name for name in map(process_name, self.family()) if name]
 
     def named(self, name: str) -> int:
-        """The one process of that name in the family; what it has just forked may still be called as it is."""
-        found = [pid for pid in self.family() if process_name(pid) == name and process_name(parent(pid)) != name]
+        """The one process of that name in the family.
+
+        What it has just forked may still be called as it is, also when it ends while we look: then it has no parent.
+        """
+        found = [
+            pid for pid in self.family() if process_name(pid) == name and process_name(parent(pid)) not in (name, "")
+        ]
         assert len(found) == 1, (name, found)
         return found[0]
 
