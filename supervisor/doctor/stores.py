@@ -110,10 +110,10 @@ def _examine_redis(client: Any, settings: RedisSettings) -> Iterator[Finding]:
     if remote and not settings.url.startswith("rediss"):
         yield Finding("redis TLS", "note", "passwords and sessions cross the network as they are", "use rediss://")
     yield _round_trip(client, settings)
-    offset = _clock_offset(client)
+    offset, unsure = _clock_offset(client)
     shown = f"{offset:+.3f} s from Redis'"
     fix = "nothing depends on it but the times in logs and links: run an NTP client"
-    yield Finding("clock", "ok" if abs(offset) <= CLOCK_SECONDS else "note", shown, fix)
+    yield Finding("clock", "ok" if abs(offset) - unsure <= CLOCK_SECONDS else "note", shown, fix)
     kept = (
         "append-only file" if facts.get("aof_enabled") else f"snapshots, the last at {facts.get('rdb_last_save_time')}"
     )
@@ -141,10 +141,12 @@ def _round_trip(client: Any, settings: RedisSettings) -> Finding:
     return Finding("redis keys", "ok" if same else "fail", "written, read by a script, removed; streams", fix)
 
 
-def _clock_offset(client: Any) -> float:
+def _clock_offset(client: Any) -> tuple[float, float]:
+    """Give how far our clock is before Redis', and by how much that may be wrong: half of what the answer took."""
     before = time.time()
     seconds, microseconds = _of_one(client.time(), kind=tuple)
-    return (before + time.time()) / 2 - (float(seconds) + float(microseconds) / 1e6)
+    after = time.time()
+    return (before + after) / 2 - (float(seconds) + float(microseconds) / 1e6), (after - before) / 2
 
 
 def _of_one(answer: Any, kind: type = dict) -> Any:

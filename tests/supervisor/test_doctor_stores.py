@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
 import trustme
 
+from supervisor.doctor import stores
 from supervisor.doctor.host import Finding, as_text, examine
 from supervisor.doctor.stores import examine_stores
 from supervisor.settings.loading import load
@@ -55,6 +59,24 @@ def test_a_redis_and_an_s3_that_are_well_are_said_to_be(redis_server: RedisServe
     assert "Contents" not in s3_server.client().list_objects_v2(Bucket=bucket)
     assert "Uploads" not in s3_server.client().list_multipart_uploads(Bucket=bucket)
     assert redis_server.command("KEYS", "*gaoler-doctor*") == []
+
+
+@pytest.mark.parametrize(("off", "takes", "status"), [(0.0, 5.0, "ok"), (3.0, 0.0, "note"), (-9.0, 5.0, "note")])
+def test_a_clock_is_wrong_only_by_more_than_the_answer_took(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, off: float, takes: float, status: str
+) -> None:
+    ahead = [off]
+    clock = SimpleNamespace(time=lambda: time.time() + ahead[0], perf_counter=time.perf_counter)
+    asked = redis.Redis.time
+
+    def slowly(client: redis.Redis) -> object:
+        answer = asked(client)
+        ahead[0] += takes
+        return answer
+
+    monkeypatch.setattr(stores, "time", clock)
+    monkeypatch.setattr(redis.Redis, "time", slowly)
+    assert found(redis__url=redis_server.url)["clock"].status == status
 
 
 def test_what_is_dangerous_in_a_redis_is_said_with_its_setting(directory: Path) -> None:
