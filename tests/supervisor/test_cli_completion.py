@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.daemon import Daemon
+from tests.daemon import PATIENCE_SECONDS, Daemon
 from tests.supervisor.command_line import COMMAND, environment, gaoler
 from tests.supervisor.terminal import Terminal
 
@@ -18,16 +20,25 @@ needs_zsh = pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no 
 needs_fish = pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish: make tools")
 
 
-def shells_environment(tmp_path: Path, **more: str) -> dict[str, str]:
+PATIENT = (
+    "from supervisor.commands import completion\n"
+    f"completion.COMPLETE_SECONDS = {PATIENCE_SECONDS}\n"
+    "from supervisor.cli import main\n"
+    "main(prog_name='gaoler')\n"
+)
+"""A gaoler that waits for its daemon as long as tests do: a person's shell gets nothing after a second."""
+
+
+def shells_environment(tmp_path: Path, command: Sequence[str] = COMMAND, **more: str) -> dict[str, str]:
     """What a shell sees: a gaoler in its path, and a home of its own."""
     (tmp_path / "bin").mkdir(exist_ok=True)
     program = tmp_path / "bin" / "gaoler"
-    program.write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
     program.chmod(0o755)
     return {**environment(), "HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}", **more}
 
 
-def completed(*words: str, tmp_path: Path, **more: str) -> set[str]:
+def completed(*words: str, tmp_path: Path, command: Sequence[str] = COMMAND, **more: str) -> set[str]:
     """What bash offers for the last word."""
     script = (
         'eval "$(gaoler completion bash)"\n'
@@ -35,7 +46,7 @@ def completed(*words: str, tmp_path: Path, **more: str) -> set[str]:
         "$(complete -p gaoler | sed 's/.*-F \\([^ ]*\\) .*/\\1/') gaoler\n"
         'printf "%s\\n" "${COMPREPLY[@]}"'
     )
-    env = shells_environment(tmp_path, **more)
+    env = shells_environment(tmp_path, command, **more)
     done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=True, timeout=120)
     assert not done.stderr, done.stderr
     return set(done.stdout.split())
@@ -63,7 +74,8 @@ def test_sessions_of_a_running_daemon_are_completed(daemon: Daemon, tmp_path: Pa
     made = daemon.execute("open('f', 'w').write('x')")["session_id"]
     there = environment(daemon)
     there = {name: there[name] for name in ("GAOLER_BIND", "GAOLER_STATE_DIR", "GAOLER_ADMIN_KEY")}
-    assert made in completed("gaoler", "sessions", "show", "", tmp_path=tmp_path, **there)
+    patient = (sys.executable, "-c", PATIENT)
+    assert made in completed("gaoler", "sessions", "show", "", tmp_path=tmp_path, command=patient, **there)
 
 
 # -- fish: asks for what it would offer, with what explains it --
