@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from supervisor.execution.wording import explanation
 from supervisor.jailer import protocol
 from supervisor.jailer.channels import MESSAGE
 from supervisor.policy import PACKAGED_POLICIES
-from tests.daemon import Daemon, daemon_with
+from tests.daemon import PATIENCE_SECONDS, Daemon, daemon_with
 from tests.supervisor.test_jailer_protocol import OPEN, frame
 
 pytestmark = pytest.mark.root
@@ -26,23 +27,39 @@ int main(void) { return 0; }
 SPIN = "int main(void) { for (;;) ; }\n"
 
 
-@pytest.fixture(scope="module")
-def strict(image_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon whose compilers have a second and a half, and little memory and output."""
-    policies = tmp_path_factory.mktemp("strict") / "policies"
+LITTLE = {
+    "memory_bytes = 1073741824": "memory_bytes = 201326592",
+    "temporary_bytes = 268435456": "temporary_bytes = 100663296",
+    "output_kill_bytes = 67108864": "output_kill_bytes = 1048576",
+}
+
+
+@contextmanager
+def daemon_of(image_dir: Path, policies: Path, changes: Mapping[str, str]) -> Iterator[Daemon]:
+    """A daemon with a default policy of its own."""
     shutil.copytree(PACKAGED_POLICIES, policies)
     policy = policies / "sandbox" / "default.toml"
     text = policy.read_text()
-    for name, value in {
-        "compile_seconds = 30": "compile_seconds = 1.5",
-        "memory_bytes = 1073741824": "memory_bytes = 201326592",
-        "temporary_bytes = 268435456": "temporary_bytes = 100663296",
-        "output_kill_bytes = 67108864": "output_kill_bytes = 1048576",
-    }.items():
+    for name, value in changes.items():
         assert name in text
         text = text.replace(name, value)
     policy.write_text(text)
     with daemon_with(image_dir, {"GAOLER_JAILER_POLICY_DIR": str(policies)}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def strict(image_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon whose compilers have a second and a half, and little memory and output."""
+    changes = LITTLE | {"compile_seconds = 30": "compile_seconds = 1.5"}
+    with daemon_of(image_dir, tmp_path_factory.mktemp("strict") / "policies", changes) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def narrow(image_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon whose compilers have little memory and output, and the time to come to it."""
+    with daemon_of(image_dir, tmp_path_factory.mktemp("narrow") / "policies", LITTLE) as running:
         yield running
 
 
@@ -87,16 +104,16 @@ def test_usage_is_that_of_both(daemon: Daemon) -> None:
         ("int main(void) { return 0 }" * 2, "error: "),
     ],
 )
-def test_what_a_compiler_cannot_read_is_an_error_of_its_own(strict: Daemon, code: str, said: str) -> None:
-    answer = strict.execute(code, "c")
+def test_what_a_compiler_cannot_read_is_an_error_of_its_own(narrow: Daemon, code: str, said: str) -> None:
+    answer = narrow.execute(code, "c")
     assert answer["phase"] == "compile"
     assert answer["stdout"] == ""
     assert said in answer["stderr"]
 
 
-def test_what_a_compiler_reads_is_the_sandboxes(strict: Daemon) -> None:
+def test_what_a_compiler_reads_is_the_sandboxes(narrow: Daemon) -> None:
     """Lines of a file that is no program appear in its complaints: it has to be the sandbox's own."""
-    answer = strict.execute('#include "/etc/passwd"\nint main(void) { return 0; }', "c")
+    answer = narrow.execute('#include "/etc/passwd"\nint main(void) { return 0; }', "c")
     assert answer["phase"] == "compile"
     assert "/nonexistent:/usr/sbin/nologin" in answer["stderr"]
     assert "/root" not in answer["stderr"]
@@ -138,9 +155,9 @@ int main() { return F<26, 0>::v; }
     assert "the compiler " in answer["message"]
 
 
-def test_a_flood_of_complaints_is_cut_and_ended(strict: Daemon) -> None:
+def test_a_flood_of_complaints_is_cut_and_ended(narrow: Daemon) -> None:
     code = "#if __INCLUDE_LEVEL__ < 30\n#include __FILE__\n#include __FILE__\n#endif\n#warning " + "x" * 4000
-    answer = strict.execute(code, "c")
+    answer = narrow.execute(code, "c")
     assert (answer["phase"], answer["status"]) == ("compile", "EL")
     assert len(answer["stderr"]) < 100_000
     assert "the compiler was killed: it wrote more than 1 MiB to stderr" in answer["message"]
@@ -177,7 +194,7 @@ def test_whatever_a_compiler_does_to_who_waits_beside_it_the_program_runs(strict
     ]
     with socket.socket(socket.AF_UNIX) as link:
         link.connect(str(strict.state_dir / "run" / "jailer.sock"))
-        link.settimeout(20)
+        link.settimeout(PATIENCE_SECONDS)
         link.sendall(frame(1, MESSAGE, OPEN) + b"".join(frame(1, MESSAGE, protocol.encode(run)) for run in runs))
         received = b""
         while received.count(b"ended") < 2:

@@ -20,7 +20,7 @@ from supervisor.errors import SandboxFailed
 from supervisor.jailer import protocol
 from supervisor.jailer.channels import DATA, MESSAGE, Connection, open_connection
 from supervisor.jailer.client import JailRefused, open_jail_on
-from tests.daemon import Daemon
+from tests.daemon import PATIENCE_SECONDS, Daemon
 
 
 def frame(number: int, kind: int, payload: bytes) -> bytes:
@@ -61,7 +61,7 @@ def test_one_channel_ends_with_a_logged_reason_and_others_of_its_connection_go_o
     run = protocol.encode(protocol.Run(arguments=["/bin/true"], environment={}, seccomp="bash"))
     with socket.socket(socket.AF_UNIX) as link:
         link.connect(str(daemon.state_dir / "run" / "jailer.sock"))
-        link.settimeout(20)
+        link.settimeout(PATIENCE_SECONDS)
         link.sendall(attack + frame(2, MESSAGE, OPEN) + frame(2, MESSAGE, run))
         received = b""
         while b"fault" not in received or b"ended" not in received:
@@ -78,7 +78,7 @@ def test_the_connection_is_closed_with_a_logged_reason_and_others_go_on(daemon: 
     before = len(daemon.lines())
     with socket.socket(socket.AF_UNIX) as link:
         link.connect(str(daemon.state_dir / "run" / "jailer.sock"))
-        link.settimeout(20)
+        link.settimeout(PATIENCE_SECONDS)
         link.sendall(attack)
         while link.recv(65_536):
             pass
@@ -95,7 +95,7 @@ def test_a_captured_daemon_cannot_write_outside_a_workspace(daemon: Daemon, name
     put = protocol.encode(protocol.PutFile(area="workspace", name=name, size=1))
     with socket.socket(socket.AF_UNIX) as link:
         link.connect(str(daemon.state_dir / "run" / "jailer.sock"))
-        link.settimeout(20)
+        link.settimeout(PATIENCE_SECONDS)
         link.sendall(frame(1, MESSAGE, OPEN) + frame(1, MESSAGE, put) + frame(1, DATA, b"x"))
         received = b""
         while b"refused" not in received:
@@ -115,7 +115,7 @@ def test_a_captured_daemon_gets_no_program_without_a_known_profile(daemon: Daemo
     beside = protocol.Background(jail=1, arguments=["/bin/true"], environment={}, seccomp=name)
     with socket.socket(socket.AF_UNIX) as link:
         link.connect(str(daemon.state_dir / "run" / "jailer.sock"))
-        link.settimeout(20)
+        link.settimeout(PATIENCE_SECONDS)
         link.sendall(frame(1, MESSAGE, OPEN) + frame(1, MESSAGE, protocol.encode(refused)))
         received = b""
         while b"no seccomp profile named" not in received:
