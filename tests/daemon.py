@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
@@ -162,6 +162,18 @@ class Daemon:
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(timeout=30) == 0, self.log_path.read_text()[-2000:]
+
+
+def open_files() -> set[tuple[str, str]]:
+    """What this process has open: numbers, and what they are.
+
+    The garbage of other tests may be closed at any moment: look for what is there in addition, not for how much is.
+    """
+    found = set()
+    for path in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of the look itself
+            found.add((path.name, os.readlink(path)))
+    return found
 
 
 def process_name(pid: int) -> str:

@@ -31,7 +31,7 @@ from supervisor.errors import ConfigurationError, StoreUnavailable
 from supervisor.preparation.prepare import code_directories, own_filters, told_of_names
 from supervisor.preparation.remote import connector_uid
 from supervisor.settings.tree import Settings
-from tests.daemon import ROOT, eventually, process_name, start_daemon
+from tests.daemon import ROOT, eventually, open_files, process_name, start_daemon
 from tests.redis_server import RedisServer, Tls, redis_server, run_cluster, run_redis
 from tests.s3_server import S3Server
 
@@ -182,10 +182,10 @@ def test_who_waits_for_a_server_that_says_nothing_is_told_that_it_took_too_long(
             each.setblocking(False)
             each.connect_ex(address)
         connector = started(place, Allowed(frozenset({address})))
-        descriptors = len(os.listdir("/proc/self/fd"))
+        before = open_files()
         with pytest.raises(TimeoutError):
             connector.dial(address[0], address[1], 0.2)
-        assert len(os.listdir("/proc/self/fd")) == descriptors
+        assert open_files() - before == set()
         for each in filling:
             each.close()
         connector.close()
@@ -219,11 +219,11 @@ def test_it_has_no_right_no_way_to_files_and_a_user_of_its_own(world: World) -> 
 
 
 def test_closing_it_leaves_no_process_and_no_descriptor(place: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     connector = started(place, Allowed(frozenset({("localhost", 1)})))
     connector.close()
     assert not Path(f"/proc/{connector.pid}").exists()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() - before == set()
 
 
 async def test_its_end_is_noticed_and_dialling_says_so(place: Path) -> None:

@@ -16,6 +16,7 @@ import trio.testing
 
 from supervisor.jailer.join import JoinSpec
 from supervisor.jailer.launcher import LaunchError, Zygote, open_launcher
+from tests.daemon import open_files
 
 pytestmark = pytest.mark.root
 SPEC = JoinSpec(inside_id=1000, working_directory="/", rlimits={}, seccomp="none")
@@ -104,11 +105,11 @@ async def zygote_of(launcher: Zygote, stdio: tuple[int, int, int]) -> int:
 
 
 async def test_a_cancelled_launch_leaves_no_descriptor(launcher: Zygote, stdio: tuple[int, int, int]) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     with trio.move_on_after(0):
         await launcher.launch(["/bin/true"], {}, stdio=stdio, cgroups=[])
     process = await launcher.launch(["/bin/sleep", "60"], {}, stdio=stdio, cgroups=[])
     process.signal(signal.SIGKILL)
     await process.ended.wait()
     process.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() - before == set()
