@@ -19,6 +19,8 @@ from tests.supervisor.terminal import Terminal
 
 @pytest.mark.root
 def test_top_shows_what_runs_cancels_it_after_a_question_and_gives_the_terminal_back(daemon: Daemon) -> None:
+    # Chosen is what has run longest: nothing that a test before has hung up on.
+    eventually(lambda: ask(daemon, "executions")["running"] == [])
     with Terminal([*COMMAND, "top"], environment(daemon)) as terminal:
         terminal.until("q quits")
         assert terminal.attributes() != terminal.at_first, "keys come one by one"
