@@ -164,6 +164,14 @@ class Daemon:
         assert self.process.wait(timeout=30) == 0, self.log_path.read_text()[-2000:]
 
 
+@contextmanager
+def nobodys_port() -> Iterator[int]:
+    """Give a port of the loopback at which nobody listens for the block: it is taken, so nobody else can."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield int(taken.getsockname()[1])
+
+
 def open_files() -> set[tuple[str, str]]:
     """What this process has open: numbers, and what they are.
 

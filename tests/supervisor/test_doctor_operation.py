@@ -19,8 +19,8 @@ from supervisor.doctor.host import Finding, examine
 from supervisor.doctor.operation import examine_operation
 from supervisor.settings.loading import load
 from tests.certificates import DAEMON_UID, Certificates, certificates
+from tests.daemon import nobodys_port
 from tests.otlp_receiver import run_receiver, say
-from tests.redis_server import free_port
 
 TOKEN = "a-token-for-the-receiver"
 
@@ -166,7 +166,8 @@ def no_http(handler: BaseHTTPRequestHandler) -> None:
 
 def test_one_that_is_not_there_or_speaks_something_else_is_said_and_no_secret_is() -> None:
     headers = f"Authorization=Bearer {TOKEN}"
-    nobody = found(tracing__url=f"http://127.0.0.1:{free_port()}", tracing__headers=headers)["tracing"]
+    with nobodys_port() as port:
+        nobody = found(tracing__url=f"http://127.0.0.1:{port}", tracing__headers=headers)["tracing"]
     with run_receiver() as receiver:
         receiver.answers = [no_http]
         other = found(tracing__url=receiver.url, tracing__headers=headers)["tracing"]
@@ -192,17 +193,18 @@ def test_tls_of_the_receiver_is_tried_with_the_authorities_of_the_settings(direc
 
 
 def test_a_gateway_is_looked_at_in_the_same_way(directory: Path) -> None:
-    given = {
-        "fleet.role": "gateway",
-        "fleet.secret": "s" * 32,
-        "fleet.service_token": "t" * 32,
-        "fleet.signing_key": str(directory / "one.pem"),
-        "api_key": "k" * 20,
-        "redis.url": f"redis://127.0.0.1:{free_port()}",
-        "s3.url": f"http://127.0.0.1:{free_port()}",
-        "s3.access_key": "a",
-        "s3.secret_key": "b",
-        "tracing.url": f"http://127.0.0.1:{free_port()}",
-    }
-    findings = {each.name: each for each in examine(load(file=None, environment={}, flags=given).settings)}
+    with nobodys_port() as port:
+        given = {
+            "fleet.role": "gateway",
+            "fleet.secret": "s" * 32,
+            "fleet.service_token": "t" * 32,
+            "fleet.signing_key": str(directory / "one.pem"),
+            "api_key": "k" * 20,
+            "redis.url": f"redis://127.0.0.1:{port}",
+            "s3.url": f"http://127.0.0.1:{port}",
+            "s3.access_key": "a",
+            "s3.secret_key": "b",
+            "tracing.url": f"http://127.0.0.1:{port}",
+        }
+        findings = {each.name: each for each in examine(load(file=None, environment={}, flags=given).settings)}
     assert findings["tracing"].status == "fail"

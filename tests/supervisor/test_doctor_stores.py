@@ -19,7 +19,8 @@ from supervisor.doctor.host import Finding, as_text, examine
 from supervisor.doctor.stores import examine_stores
 from supervisor.settings.loading import load
 from supervisor.settings.tree import Settings
-from tests.redis_server import RedisServer, Tls, free_port, redis_server, run_cluster, run_redis, run_sentinel
+from tests.daemon import nobodys_port
+from tests.redis_server import RedisServer, Tls, redis_server, run_cluster, run_redis, run_sentinel
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 
 __all__ = ["redis_server"]
@@ -91,7 +92,8 @@ def test_what_is_dangerous_in_a_redis_is_said_with_its_setting(directory: Path) 
 
 
 def test_a_redis_that_does_not_answer_or_wants_a_password_is_said(directory: Path) -> None:
-    assert found(redis__host="127.0.0.1", redis__port=free_port())["redis"].status == "fail"
+    with nobodys_port() as port:
+        assert found(redis__host="127.0.0.1", redis__port=port)["redis"].status == "fail"
     with run_redis(directory, password="a-password") as server:
         wrong = found(redis__host="127.0.0.1", redis__port=server.port, redis__password="another-password")
         right = found(redis__host="127.0.0.1", redis__port=server.port, redis__password="a-password")
@@ -147,7 +149,8 @@ def test_a_bucket_that_is_not_there_is_said_with_what_to_do(s3_server: S3Server)
 
 
 def test_an_s3_that_does_not_answer_is_said() -> None:
-    told = found(s3__url=f"http://127.0.0.1:{free_port()}", s3__access_key="a", s3__secret_key="b")
+    with nobodys_port() as port:
+        told = found(s3__url=f"http://127.0.0.1:{port}", s3__access_key="a", s3__secret_key="b")
     assert told["s3"].status == "fail"
 
 
