@@ -86,9 +86,10 @@ def run_receiver(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             answer = receiver.answers.pop(0) if receiver.answers else taken
-            receiver.bodies.append(body)
             receiver.heads.append({name.lower(): value for name, value in self.headers.items()})
             receiver.paths.append(self.path)
+            # Last: it is what is waited for, and the rest is read as soon as it is there.
+            receiver.bodies.append(body)
             answer(self)
 
         def log_message(self, *_arguments: Any) -> None:

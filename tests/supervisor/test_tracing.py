@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler
@@ -270,6 +271,8 @@ class Inner:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    # How much goes in the time at the end says something about who else works on the machine.
+    monkeypatch.setattr(exporter, "LAST_SECONDS", 60.0)
     monkeypatch.setattr(exporter, "LINGER_SECONDS", 0.01)
     monkeypatch.setattr(exporter, "PAUSES", (0.01, 0.01, 0.01))
 
@@ -292,6 +295,11 @@ async def settled(condition: Callable[[], bool]) -> None:
     await trio.to_thread.run_sync(eventually, condition)
 
 
+async def judged(tracer: Tracer, spans: int) -> None:
+    """Wait until so many were taken or refused: who is cut off while they are on their way sends them a second time."""
+    await settled(lambda: tracer.spans["sent"] + tracer.spans["lost"] >= spans)
+
+
 async def execute(tracer: Tracer, inner: Inner, traceparent: str = PARENT, tracestate: str = STATE) -> None:
     begin_request("client-7", traceparent, tracestate)
     await WatchedExecutor(inner, Activity(tracer=tracer), "http").execute(REQUEST)
@@ -300,7 +308,10 @@ async def execute(tracer: Tracer, inner: Inner, traceparent: str = PARENT, trace
 async def test_an_execution_is_told_with_its_steps_below_its_clients_span(quick: None, receiver: Receiver) -> None:
     inner = Inner()
     async with tracing(receiver.url, headers="Authorization=Bearer abc,x-scope=1") as tracer:
+        began = time.monotonic_ns()
         await execute(tracer, inner)
+        took = time.monotonic_ns() - began
+        await judged(tracer, 3)
     span = whole(receiver.spans)
     assert (span.trace_id.hex(), span.parent_span_id.hex(), span.kind) == (TRACE, SPAN, Span.SPAN_KIND_SERVER)
     assert inner.seen == [f"00-{TRACE}-{span.span_id.hex()}-01"]
@@ -326,8 +337,8 @@ async def test_an_execution_is_told_with_its_steps_below_its_clients_span(quick:
     assert len({each.span_id for each in receiver.spans}) == 3
     times = [span.start_time_unix_nano, below[0].start_time_unix_nano, below[0].end_time_unix_nano]
     times += [below[1].start_time_unix_nano, below[1].end_time_unix_nano, span.end_time_unix_nano]
-    # The clock of the day and that of the steps are two.
-    assert all(later - earlier > -5_000_000 for earlier, later in pairwise(times)), times
+    # The clock of the day and that of the steps are two, and between looks at them goes some of the time that it took.
+    assert all(later - earlier > -max(5_000_000, took) for earlier, later in pairwise(times)), times
     resource = receiver.requests[0].resource_spans[0].resource
     told = {each.key: each.value.string_value for each in resource.attributes}
     assert told["service.name"] == "gaoler"
@@ -341,6 +352,7 @@ async def test_an_execution_is_told_with_its_steps_below_its_clients_span(quick:
 async def test_nothing_is_told_of_who_it_was_and_what_ran(quick: None, receiver: Receiver) -> None:
     async with tracing(receiver.url) as tracer:
         await execute(tracer, Inner())
+        await judged(tracer, 3)
     for secret in (b"only for ann", b"ann@", b"key-of-acme", b"acme", SESSION.encode(), b"12345"):
         assert secret not in receiver.bodies[0], secret
 
@@ -350,6 +362,7 @@ async def test_what_a_broken_place_carries_is_told_to_nobody(quick: None, receiv
     async with tracing(receiver.url) as tracer:
         await execute(tracer, inner, "nonsense")
         await execute(tracer, inner, PARENT, f"{STATE},\x1b]0;title\x07=1")
+        await judged(tracer, 6)
     assert inner.states == ["", ""]
     assert {each.trace_state for each in receiver.spans} == {""}
 
@@ -379,6 +392,7 @@ async def test_our_own_fault_is_an_error_and_a_refusal_is_none(quick: None, rece
         for error in (SandboxFailed("it broke"), Busy("full", retry_after_seconds=1.0)):
             with pytest.raises(type(error)):
                 await execute(tracer, Inner(error))
+        await judged(tracer, 6)
     failed, refused = [each for each in receiver.spans if each.name == "execution"]
     assert (failed.status.code, failed.status.message) == (Status.STATUS_CODE_ERROR, "SandboxFailed")
     assert (refused.status.code, facts(refused)["gaoler.outcome"]) == (Status.STATUS_CODE_UNSET, "refused")
@@ -425,6 +439,7 @@ async def test_one_that_takes_a_part_is_believed(quick: None, receiver: Receiver
     receiver.answers = [lambda handler: say(handler, 200, answer)]
     async with tracing(receiver.url) as tracer:
         await execute(tracer, Inner())
+        await judged(tracer, 3)
     assert (tracer.spans["sent"], tracer.spans["lost"]) == (1, 2)
 
 
@@ -460,11 +475,12 @@ async def test_one_that_answers_nonsense_has_its_time_and_no_more(
 
 
 async def test_a_dead_one_costs_the_spans_and_nothing_else(quick: None) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as nobody:
-        port = nobody.getsockname()[1]
-    async with tracing(f"http://127.0.0.1:{port}") as tracer:
-        await execute(tracer, Inner())
-        await settled(lambda: bool(tracer.spans["lost"]))
+    # Held, and not listened at: nobody else can get the port meanwhile.
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        async with tracing(f"http://127.0.0.1:{nobody.getsockname()[1]}") as tracer:
+            await execute(tracer, Inner())
+            await settled(lambda: bool(tracer.spans["lost"]))
     assert (tracer.spans["lost"], tracer.exports["failed"]) == (3, 4)
 
 
@@ -488,9 +504,8 @@ async def test_nobody_waits_for_a_slow_one_and_what_is_too_much_is_dropped_and_c
             go.set()
     finally:
         go.set()
-    # On a busy machine not all of them go within the time at the end.
-    assert tracer.spans["sent"] + tracer.spans["lost"] == 3 * (QUEUE + 1)
-    assert tracer.spans["sent"] >= 3
+    assert tracer.spans["sent"] == 3 * (QUEUE + 1)
+    assert tracer.spans["lost"] == 0
 
 
 async def test_a_server_that_nobody_vouches_for_gets_nothing(quick: None, tmp_path: Path) -> None:
