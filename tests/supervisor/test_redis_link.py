@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import threading
 from collections.abc import AsyncIterator
@@ -27,6 +28,7 @@ from supervisor.redis_link.plan import Place, read_plan
 from supervisor.settings.fleet import RedisSettings
 from tests.redis_server import (
     LASTING,
+    Cluster,
     RedisServer,
     Tls,
     redis_server,
@@ -205,11 +207,11 @@ def tcp_clients(server: RedisServer) -> list[dict[str, Any]]:
 
 async def test_what_was_acknowledged_survives_a_killed_server_and_calls_go_on(directory: Path) -> None:
     with run_redis(directory / "r", options=LASTING) as server:
-        async with linked(server.url) as link:
+        async with linked(server.url, retry_seconds=60) as link:
             kept: list[int] = []
 
             async def write(scope: trio.CancelScope) -> None:
-                for number in range(10_000):
+                for number in itertools.count():
                     await link.run(SET, [link.key(str(number))], [number])
                     kept.append(number)
                     if scope.cancel_called and number > 20:
@@ -235,8 +237,9 @@ async def test_what_was_acknowledged_survives_a_killed_server_and_calls_go_on(di
 async def test_a_server_that_hangs_is_given_up_and_is_well_afterwards(directory: Path) -> None:
     with run_redis(directory / "r") as server:
         async with linked(
-            server.url, retry_seconds=0.3, socket_seconds=0.1, connect_seconds=0.1, connections=2
+            server.url, retry_seconds=60.0, socket_seconds=0.1, connect_seconds=0.1, connections=2
         ) as link:
+            patient = link._settings
             refused: list[StoreUnavailable] = []
 
             async def refuse() -> None:
@@ -245,12 +248,15 @@ async def test_a_server_that_hangs_is_given_up_and_is_well_afterwards(directory:
                 refused.append(caught.value)
 
             server.pause()
+            link._settings = msgspec.structs.replace(patient, retry_seconds=0.3)
             async with trio.open_nursery() as nursery:
                 for _ in range(20):
                     nursery.start_soon(refuse)
             assert len(refused) == 20
             assert refused[0].retry_after_seconds > 0
             server.resume()
+            # A server that is well may stand still for longer than one that is given up.
+            link._settings = patient
             assert await link.run(SET, [link.key("x")], ["1"]) == b"OK"
 
 
@@ -396,7 +402,7 @@ async def test_when_the_primary_dies_the_sentinels_new_one_is_written_to(directo
         run_sentinel(directory / "s", primary) as sentinel,
     ):
         url = sentinel.url.replace("://", "://:pass@")
-        async with linked(url, retry_seconds=20, replicas=1, replica_seconds=30, socket_seconds=40) as link:
+        async with linked(url, retry_seconds=60, replicas=1, replica_seconds=30, socket_seconds=40) as link:
             assert await link.run(SET, [link.key("x")], ["1"], lasting=True) == b"OK"
             assert (await link.facts()).replicas == 1
             primary.kill()
@@ -422,6 +428,8 @@ async def test_a_primary_that_became_a_replica_is_left(directory: Path) -> None:
         run_redis(directory / "b", replica_of=primary) as replica,
         run_sentinel(directory / "s", primary) as sentinel,
     ):
+        # Nobody is to take its place, also if it stands still for a moment.
+        sentinel.server.command("SENTINEL", "SET", sentinel.name, "down-after-milliseconds", 60_000)
         led: list[int] = []
 
         def mislead(host: str, port: int, seconds: float) -> Any:
@@ -452,15 +460,23 @@ async def test_a_write_waits_while_the_server_is_nobodys_primary(directory: Path
             assert server.command("GET", link.key("x")) == b"1"
 
 
+def take_for_lost_after(cluster: Cluster, milliseconds: int) -> None:
+    """Set after how long a silent node is taken for lost: on a busy machine also one that is well is silent."""
+    for each in (*cluster.primaries, *cluster.replicas):
+        each.command("CONFIG", "SET", "cluster-node-timeout", milliseconds)
+
+
 async def test_a_cluster_is_used_at_the_node_that_has_our_keys_even_when_that_dies(directory: Path) -> None:
     with run_cluster(directory / "c", replicas=1) as cluster:
-        async with linked(cluster.url, retry_seconds=30, connections=4) as link:
+        async with linked(cluster.url, retry_seconds=60, connections=4) as link:
+            take_for_lost_after(cluster, 60_000)
             owner = cluster.owner_of(link.key("x"))
             assert await link.run(SET, [link.key("x")], ["1"]) == b"OK"
             assert len(tcp_clients(owner)) >= 1
             async with link.open_line() as line:
                 assert await line.ask("GET", link.key("x")) == b"1"
             assert await link.call(lambda client: client.wait(1, 5000)) >= 0
+            take_for_lost_after(cluster, 500)
             owner.kill()
             assert await link.run(SET, [link.key("x")], ["2"]) == b"OK"
             assert await link.call(lambda client: client.get(link.key("x"))) == b"2"
@@ -468,7 +484,8 @@ async def test_a_cluster_is_used_at_the_node_that_has_our_keys_even_when_that_di
 
 async def test_a_slot_that_moves_to_another_node_is_followed_and_calls_wait_meanwhile(directory: Path) -> None:
     with run_cluster(directory / "c") as cluster:
-        async with linked(cluster.url, retry_seconds=20) as link:
+        async with linked(cluster.url, retry_seconds=60) as link:
+            take_for_lost_after(cluster, 60_000)
             key, slot = link.key("x"), key_slot(link.key("x").encode())
             source = cluster.owner_of(key)
             target = next(each for each in cluster.primaries if each is not source)

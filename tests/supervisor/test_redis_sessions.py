@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 import redis
 import trio
@@ -273,7 +274,8 @@ def test_it_does_so_when_answers_are_lost_on_their_way(
         with tempfile.TemporaryDirectory() as directory:
             async with open_sqlite(Path(directory) / "s") as embedded, trio.open_nursery() as nursery:
                 [listener] = await nursery.start(partial(trio.serve_tcp, robber.stand, 0, host="127.0.0.1"))
-                async with linked(f"redis://127.0.0.1:{listener.socket.getsockname()[1]}") as link:
+                port = listener.socket.getsockname()[1]
+                async with linked(f"redis://127.0.0.1:{port}", retry_seconds=60.0) as link:
                     shared = RedisSessions(link, 10.0)
                     robber.robs = True
                     for name, arguments in done:
@@ -463,7 +465,7 @@ async def test_it_holds_in_a_cluster(state_dir: Path) -> None:
 async def test_what_was_acknowledged_survives_a_kill_and_the_counts_with_it(state_dir: Path) -> None:
     server: RedisServer
     with run_redis(state_dir / "r", options=LASTING) as server:
-        async with linked(server.url, socket_seconds=2) as link:
+        async with linked(server.url, socket_seconds=2, retry_seconds=60.0) as link:
             sessions = RedisSessions(link, 10.0)
             row = a_session()
             await sessions.put_session(row)
@@ -492,12 +494,15 @@ async def test_what_was_acknowledged_survives_a_kill_and_the_counts_with_it(stat
 
 async def test_a_store_that_does_not_answer_is_unavailable(state_dir: Path) -> None:
     with run_redis(state_dir / "r") as server:
-        async with linked(server.url, retry_seconds=0.1, socket_seconds=0.1, connect_seconds=0.1) as link:
-            sessions = RedisSessions(link, 0.1)
+        async with linked(server.url, retry_seconds=60.0, socket_seconds=0.1, connect_seconds=0.1) as link:
+            sessions, patient = RedisSessions(link, 0.1), link._settings
             server.pause()
+            link._settings = msgspec.structs.replace(patient, retry_seconds=0.1)
             with pytest.raises(StoreUnavailable):
                 await sessions.session(SessionId("x"), 1.0)
             with pytest.raises(StoreUnavailable):
                 await sessions.put_session(a_session())
             server.resume()
+            # A server that is well may stand still for longer than one that is given up.
+            link._settings = patient
             await sessions.put_session(a_session())
