@@ -136,8 +136,8 @@ def test_an_address_that_is_taken_ends_the_start_with_a_line(image_dir: Path, st
     assert last.startswith(f"gaoler: nobody can listen on {address}")
 
 
-def is_asleep(pid: int) -> bool:
-    return process_name(pid) == "sleep"
+def sleepers(root: int) -> list[int]:
+    return [pid for pid in descendants(root) if process_name(pid) == "sleep"]
 
 
 def test_who_runs_one_program_is_as_confined_as_the_daemon(image_dir: Path) -> None:
@@ -158,15 +158,13 @@ def test_who_runs_one_program_is_as_confined_as_the_daemon(image_dir: Path) -> N
         assert process.stdin is not None
         process.stdin.write(b"sleep 300; echo done")
         process.stdin.close()
-        sleeping: list[int] = []
         try:
             eventually(confined)
+            eventually(lambda: bool(sleepers(process.pid)))
         finally:
-            # It runs until somebody has looked.
-            eventually(
-                lambda: bool(sleeping.extend(each for each in descendants(process.pid) if is_asleep(each)) or sleeping)
-            )
-            os.kill(sleeping[0], signal.SIGKILL)
+            # It runs until it has been looked at.
+            for each in sleepers(process.pid):
+                os.kill(each, signal.SIGKILL)
         assert process.stdout is not None
         assert process.stdout.read() == b"done\n"
         assert process.wait() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
 import socket
@@ -246,8 +247,10 @@ async def test_a_cancelled_download_ends_at_once_and_its_place_is_free(s3_server
                     world.proxy.stall = ""
                     nursery.cancel_scope.cancel()
                 assert await read(world.blobs, digest, len(LONG) - 5) == LONG[-5:]
-        busy = [thread for thread in threading.enumerate() if "s3" in thread.name.lower()]
-        assert busy == []
+        # A thread has its own name back a moment after its work is done.
+        with trio.fail_after(60):
+            while any("s3" in thread.name.lower() for thread in threading.enumerate()):  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.01)
 
 
 async def test_what_is_damaged_is_not_taken_for_the_file(world: World) -> None:
@@ -509,7 +512,9 @@ async def test_a_writer_and_a_sweeper_of_the_same_blobs_lose_nothing(s3_server: 
                     removed += 1
 
         async def write(content: bytes) -> None:
-            for _ in range(12):
+            rounds = itertools.count()
+            # At least so often, and until a sweeper has come between.
+            while next(rounds) < 12 or not removed:
                 digest = await store(blobs, content)
                 named.add(digest)
                 assert await read(blobs, digest) == content
@@ -523,7 +528,6 @@ async def test_a_writer_and_a_sweeper_of_the_same_blobs_lose_nothing(s3_server: 
                 for content in contents:
                     writers.start_soon(write, content)
             sweepers.cancel_scope.cancel()
-    assert removed
 
 
 class TestLocalMarks:

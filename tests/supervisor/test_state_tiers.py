@@ -232,7 +232,7 @@ async def test_without_an_archive_states_go_after_their_time_and_use_begins_it_a
     tiers = world.tiers(archive=False, hot_seconds=100.0)
     digest = await store(tiers, b"x")
     key = world.link.key("state", digest)
-    await world.link.call(lambda client: client.pexpire(key, 5000))
+    await world.link.call(lambda client: client.pexpire(key, 50_000))
     assert await read(tiers, digest) == b"x"
     assert 90_000 < await world.link.call(lambda client: client.pttl(key)) <= 100_000
     await world.link.call(lambda client: client.unlink(key))
