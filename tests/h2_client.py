@@ -82,12 +82,13 @@ class H2Client:
         return [*own, ("x-api-key", KEY), *more]
 
     def ask(self, method: str, path: str, more: Headers = (), body: bytes | None = None) -> int:
-        """Begin a request; give its number. A body of ``None`` ends it."""
+        """Begin a request; give its number. A body of ``None`` ends it; another goes with it as far as it may."""
         number = self.h2.get_next_available_stream_id()
         self.h2.send_headers(number, self.headers(method, path, more), end_stream=body is None)
         self.replies[number] = Reply()
-        self.flush()
-        if body is not None:
+        if body is None:
+            self.flush()
+        else:
             self.upload(number, body)
         return number
 
@@ -96,16 +97,18 @@ class H2Client:
         while body:
             room = min(self.h2.local_flow_control_window(number), self.h2.max_outbound_frame_size)
             if not room:
+                self.flush()
                 self.read()
                 if self.ended or self.replies[number].over:
                     return
                 continue
             self.h2.send_data(number, body[:room])
             body = body[room:]
-            self.flush()
+            if body:
+                self.flush()
         if end:
             self.h2.end_stream(number)
-            self.flush()
+        self.flush()
 
     def read(self) -> None:
         """Take what has come; ``ended`` is set when nothing more will."""

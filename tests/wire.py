@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import select
 import socket
 from collections.abc import Iterator
@@ -66,6 +67,15 @@ def request(method: str, path: str, headers: str = "", body: bytes = b"") -> byt
     head = f"{method} {path} HTTP/1.1\r\n{AUTHORIZED}Connection: close\r\n{headers}"
     length = f"Content-Length: {len(body)}\r\n" if body else ""
     return f"{head}{length}\r\n".encode() + body
+
+
+def ask(daemon: Daemon, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+    """Send a request in one piece, for a daemon that would wait for no second one; give status and body."""
+    with connect(daemon) as link:
+        link.sendall(request(method, path, body=body))
+        with http.client.HTTPResponse(link) as response:
+            response.begin()
+            return response.status, response.read()
 
 
 def status_of(answer: bytes) -> int:

@@ -8,15 +8,15 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from supervisor.execution.values import new_id
 from supervisor.jailer import kernel
-from tests.daemon import KEY, Answer, Daemon, start_daemon
+from tests.daemon import KEY, Answer, Daemon, eventually, start_daemon
 
 pytestmark = pytest.mark.root
 JSON = {"Content-Type": "application/json"}
@@ -33,7 +33,13 @@ def refused(answer: Answer, status: int, field: str | None = None) -> dict[str, 
     return body
 
 
+def incoming(daemon: Daemon) -> list[Path]:
+    return list((daemon.state_dir / "data" / "blobs" / "incoming").glob("*"))
+
+
 def blobs(daemon: Daemon) -> set[Path]:
+    # Nobody waits for the answer while what was begun is removed.
+    eventually(lambda: not incoming(daemon))
     return {path for path in (daemon.state_dir / "data" / "blobs").rglob("*") if path.is_file()}
 
 
@@ -200,16 +206,13 @@ def test_an_upload_that_is_cut_off_leaves_nothing(daemon: Daemon) -> None:
                 + head
                 + os.urandom(2 << 20)
             )
-    incoming = daemon.state_dir / "data" / "blobs" / "incoming"
-    while any(incoming.iterdir()):
-        threading.Event().wait(0.01)
+            eventually(lambda: len(incoming(daemon)) == 1)
+        eventually(lambda: not incoming(daemon))
     assert blobs(daemon) == before
     # A body whose end is malformed: answered, and nothing kept.
     body = head + b"x" * 100_000 + b"\r\n--b"
     refused(daemon.request("POST", "/upload", body, {"Content-Type": "multipart/form-data; boundary=b"}), 400, "body")
-    # Nobody waits for the answer while what was begun is removed.
-    while any(incoming.iterdir()):
-        threading.Event().wait(0.01)
+    assert blobs(daemon) == before
 
 
 def test_inputs_that_do_not_fit_into_the_workspace_are_413(daemon: Daemon) -> None:
@@ -253,12 +256,18 @@ def test_a_full_state_disk_is_507_and_nothing_is_half_there(image_dir: Path, sta
         kernel.unmount(data)
 
 
+def lines_about(daemon: Daemon, *requests: str) -> list[str]:
+    """What else goes on in the daemon has lines, too."""
+    return [line for line in daemon.lines() if line.endswith(tuple(f" request_id={each}" for each in requests))]
+
+
 def test_every_refusal_is_one_log_line_without_bodies_or_secrets(daemon: Daemon) -> None:
-    before = len(daemon.lines())
-    daemon.try_execute("SECRET-CODE", "cobol")
-    daemon.request("POST", "/exec", b"SECRET-BODY", JSON)
-    daemon.request("POST", "/exec", b"{}", {"X-API-Key": "SECRET-KEY"}, key=None)
-    lines = daemon.lines()[before:]
+    names = [new_id() for _ in range(3)]
+    cobol = json.dumps({"lang": "cobol", "code": "SECRET-CODE"}).encode()
+    daemon.request("POST", "/v1/exec", cobol, JSON | {"X-Request-Id": names[0]})
+    daemon.request("POST", "/exec", b"SECRET-BODY", JSON | {"X-Request-Id": names[1]})
+    daemon.request("POST", "/exec", b"{}", {"X-API-Key": "SECRET-KEY", "X-Request-Id": names[2]}, key=None)
+    lines = lines_about(daemon, *names)
     assert len([line for line in lines if " gaoler.access " in line]) == 3
     # A credential that does not hold is a security event besides.
     assert [" gaoler.security " in line for line in lines].count(True) == len(lines) - 3 == 1
@@ -274,9 +283,9 @@ def test_unknown_routes_and_wrong_methods_are_answered_in_json(daemon: Daemon) -
 
 @pytest.mark.parametrize("path", ["/v1//health", "/v1//exec", f"/v1/files//{SOME_ID}"])
 def test_a_doubled_slash_is_no_route_and_no_redirect(daemon: Daemon, path: str) -> None:
-    before = len(daemon.lines())
-    refused(daemon.request("GET", path), 404)
-    assert len(daemon.lines()) == before + 1
+    name = new_id()
+    refused(daemon.request("GET", path, headers={"X-Request-Id": name}), 404)
+    assert len(lines_about(daemon, name)) == 1
 
 
 def test_serving_needs_root_and_says_so(image_dir: Path, state_dir: Path) -> None:

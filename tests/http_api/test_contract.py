@@ -11,6 +11,7 @@ import pytest
 
 from supervisor.execution.values import is_id
 from tests.daemon import KEY, Daemon, eventually
+from tests.http_api.moments import out_of_time
 
 pytestmark = pytest.mark.root
 
@@ -65,10 +66,15 @@ def test_whatever_the_program_does_is_200_with_the_reason_in_stderr(
 
 
 def test_a_timeout_keeps_what_was_printed_and_says_so(daemon: Daemon) -> None:
-    result = daemon.execute("print('before'); import time; time.sleep(60)", timeout=700)
-    assert result["stdout"] == "before\n"
-    assert result["status"] == "TO"
-    assert "timed out after 0.7 s" in result["stderr"]
+    given = []
+
+    def run(milliseconds: int) -> dict[str, Any]:
+        given.append(milliseconds)
+        return daemon.execute("print('before'); import time; time.sleep(60)", timeout=milliseconds)
+
+    result = out_of_time(run)
+    assert (result["status"], result["stdout"]) == ("TO", "before\n")
+    assert f"timed out after {given[-1] / 1000:g} s" in result["stderr"]
 
 
 def test_long_output_keeps_head_and_tail_and_says_how_much_is_missing(daemon: Daemon) -> None:
@@ -289,15 +295,16 @@ def test_health_says_what_can_be_run_to_anybody(daemon: Daemon) -> None:
 
 
 def test_a_client_that_disconnects_kills_the_program(daemon: Daemon) -> None:
-    body = json.dumps({"lang": "bash", "code": "sleep 60"}).encode()
+    code = "ln -s /usr/bin/sleep /tmp/disconnects; exec /tmp/disconnects 60"
+    body = json.dumps({"lang": "bash", "code": code}).encode()
     with socket.create_connection(tuple(daemon.address.split(":"))) as link:  # type: ignore[arg-type]
         link.sendall(
             b"POST /exec HTTP/1.1\r\nHost: x\r\nX-API-Key: %b\r\nContent-Length: %d\r\n\r\n" % (KEY.encode(), len(body))
             + body
         )
-        eventually(lambda: "sleep" in daemon.names())
+        eventually(lambda: "disconnects" in daemon.names())
     started = time.monotonic()
-    eventually(lambda: "sleep" not in daemon.names())
+    eventually(lambda: "disconnects" not in daemon.names())
     assert time.monotonic() - started < 30  # not the program's own end
 
 

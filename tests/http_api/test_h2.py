@@ -43,28 +43,36 @@ def made() -> Iterator[Certificates]:
         yield found
 
 
+CONNECTIONS = {"GAOLER_HTTP_CONNECTIONS": "128", "GAOLER_HTTP_CONNECTIONS_PER_ADDRESS": "64"}
+
+
 @pytest.fixture(scope="module")
 def served(image_dir: Path, made: Certificates) -> Iterator[Daemon]:
-    """A daemon that loses patience soon."""
-    settings = made.settings() | {
-        "GAOLER_HTTP_CONNECTIONS": "128",
-        "GAOLER_HTTP_CONNECTIONS_PER_ADDRESS": "64",
+    with daemon_with(image_dir, made.settings() | CONNECTIONS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hasty(image_dir: Path, made: Certificates) -> Iterator[Daemon]:
+    """A daemon that loses patience soon: sooner than a busy machine may let a client go on."""
+    settings = {
         "GAOLER_HTTP_HEADER_SECONDS": "1",
         "GAOLER_HTTP_BODY_SECONDS": "1",
         "GAOLER_HTTP_SEND_SECONDS": "1",
-        "GAOLER_HTTP_IDLE_SECONDS": "3",
+        "GAOLER_HTTP_IDLE_SECONDS": "4",
     }
-    with daemon_with(image_dir, settings) as running:
+    with daemon_with(image_dir, made.settings() | CONNECTIONS | settings) as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
 def flat(request: pytest.FixtureRequest) -> Iterator[None]:
     """Nothing here may cost the daemon memory, make it stumble, or keep others out."""
-    if "served" not in request.fixturenames:
+    name = next((each for each in ("hasty", "served") if each in request.fixturenames), None)
+    if name is None:
         yield
         return
-    running, made = request.getfixturevalue("served"), request.getfixturevalue("made")
+    running, made = request.getfixturevalue(name), request.getfixturevalue("made")
     before = memory(running)
     yield
     with h2_connection(running, made, OTHER) as other:
@@ -216,12 +224,12 @@ class Seen:
         self.goodbye: int | None = None
 
 
-def read_frames(client: H2Client) -> Seen:
-    """Read until a stream or the connection has come to an end."""
+def read_frames(client: H2Client, *, to_the_end: bool = False) -> Seen:
+    """Read until a stream or the connection has come to an end; or only until the connection has."""
     from hpack import Decoder
 
     seen, data, decoder = Seen(), bytearray(), Decoder()
-    while not (seen.statuses or seen.resets) and seen.goodbye is None:
+    while (to_the_end or not (seen.statuses or seen.resets)) and seen.goodbye is None:
         piece = client.link.recv(1 << 16)
         if not piece:
             break
@@ -335,50 +343,53 @@ def endings(daemon: Daemon) -> int:
 
 
 def test_more_streams_than_were_allowed_end_the_connection(client: H2Client) -> None:
-    for number in range(40):
-        client.send_frames(headers_frame(2 * number + 1, end=False))
-    assert read_frames(client).goodbye is not None or client.link.recv(1) == b""
+    # All at once: one that is answered meanwhile is none any more.
+    client.send_frames(*(headers_frame(2 * number + 1, end=False) for number in range(40)))
+    assert read_frames(client, to_the_end=True).goodbye is not None or client.link.recv(1) == b""
 
 
 # -- who lets us wait --
 
 
-def test_a_window_that_never_opens_costs_a_stream_and_no_more(served: Daemon, made: Certificates) -> None:
-    with h2_connection(served, made) as client:
-        head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="big.bin"\r\n\r\n'
-        body = head + os.urandom(30 * MEBIBYTE) + b"\r\n--b--\r\n"
-        kind = [("content-type", "multipart/form-data; boundary=b")]
-        kept = json.loads(client.wait(client.ask("POST", "/v1/upload", kind, body)).body)
-    path = f"/v1/download/{kept['session_id']}/{kept['files'][0]['fileId']}"
-    before = descriptors(served)
+def test_a_window_that_never_opens_costs_a_stream_and_no_more(hasty: Daemon, made: Certificates) -> None:
+    with h2_connection(hasty, made) as client:
+        # An upload may take longer than such a daemon waits.
+        code = f"head -c {30 * MEBIBYTE} /dev/urandom > big.bin"
+        body = json.dumps({"lang": "bash", "code": code}).encode()
+        (kept,) = json.loads(client.wait(client.ask("POST", "/v1/exec", body=body)).body)["files"]
+    path = f"/v1/download/{kept['storage_session_id']}/{kept['id']}"
+    before = descriptors(hasty)
     for settings in ({INITIAL_WINDOW: 0}, {}, {INITIAL_WINDOW: 500}):
-        with h2_connection(served, made, settings=settings, takes=False) as client:
+        with h2_connection(hasty, made, settings=settings, takes=False) as client:
             numbers = [client.ask("GET", path) for _ in range(8)]
             assert [client.wait(number).reset for number in numbers] == [ErrorCodes.CANCEL] * 8
-    eventually(lambda: descriptors(served) <= before + 2)
+    eventually(lambda: descriptors(hasty) <= before + 2)
 
 
-def test_a_body_that_stops_is_answered_and_its_place_is_free_again(served: Daemon, client: H2Client) -> None:
-    numbers = []
-    for _ in range(5):
-        numbers.append(client.h2.get_next_available_stream_id())
-        client.replies[numbers[-1]] = Reply()
-        client.h2.send_headers(numbers[-1], client.headers("POST", "/v1/exec"))
+def test_a_body_that_stops_is_answered_and_its_place_is_free_again(hasty: Daemon, made: Certificates) -> None:
+    with h2_connection(hasty, made) as client:
+        numbers = []
+        for _ in range(5):
+            numbers.append(client.h2.get_next_available_stream_id())
+            client.replies[numbers[-1]] = Reply()
+            client.h2.send_headers(numbers[-1], client.headers("POST", "/v1/exec"))
         client.flush()
-    assert [client.wait(number).status for number in numbers] == [408] * 5
-    assert client.get("/health").status == 200
+        assert [client.wait(number).status for number in numbers] == [408] * 5
+        assert client.get("/health").status == 200
 
 
-def test_headers_that_never_end_are_not_waited_for(served: Daemon, client: H2Client) -> None:
-    client.send_frames(HeadersFrame(1, block(PLAIN)))
-    client.wait_end()
-    with_preface_only = descriptors(served)
-    assert with_preface_only < 200
+def test_headers_that_never_end_are_not_waited_for(hasty: Daemon, made: Certificates) -> None:
+    with h2_connection(hasty, made) as client:
+        client.send_frames(HeadersFrame(1, block(PLAIN)))
+        client.wait_end()
+        with_preface_only = descriptors(hasty)
+        assert with_preface_only < 200
 
 
-def test_a_connection_on_which_nothing_is_asked_is_closed(client: H2Client) -> None:
-    assert client.get("/health").status == 200
-    client.wait_end()
+def test_a_connection_on_which_nothing_is_asked_is_closed(hasty: Daemon, made: Certificates) -> None:
+    with h2_connection(hasty, made) as client:
+        assert client.get("/health").status == 200
+        client.wait_end()
 
 
 # -- how many --

@@ -32,7 +32,14 @@ def made() -> Iterator[Certificates]:
 
 @pytest.fixture(scope="module")
 def served(image_dir: Path, made: Certificates) -> Iterator[Daemon]:
-    settings = made.settings(HANDSHAKE_SECONDS="2", HANDSHAKES="16")
+    with daemon_with(image_dir, made.settings()) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hasty(image_dir: Path, made: Certificates) -> Iterator[Daemon]:
+    """A daemon that loses patience soon."""
+    settings = made.settings(HANDSHAKE_SECONDS="4", HANDSHAKES="16")
     with daemon_with(image_dir, settings) as running:
         yield running
 
@@ -40,8 +47,8 @@ def served(image_dir: Path, made: Certificates) -> Iterator[Daemon]:
 @pytest.fixture(autouse=True)
 def whole(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
-    if "served" in request.fixturenames:
-        running: Daemon = request.getfixturevalue("served")
+    for name in {"served", "hasty"}.intersection(request.fixturenames):
+        running: Daemon = request.getfixturevalue(name)
         assert not [line for line in running.lines() if "Traceback" in line]
 
 
@@ -116,26 +123,26 @@ def test_messages_are_read_as_strictly_as_without_tls(served: Daemon, made: Cert
         assert read_to_end(link).count(b"HTTP/1.1 ") == 1
 
 
-def test_handshakes_that_do_not_come_to_an_end_are_cut_and_keep_nobody_out(served: Daemon, made: Certificates) -> None:
-    before = descriptors(served)
+def test_handshakes_that_do_not_come_to_an_end_are_cut_and_keep_nobody_out(hasty: Daemon, made: Certificates) -> None:
+    before = descriptors(hasty)
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
-    with many(served, 60) as links, many(served, 60, "127.0.0.3") as silent:
+    with many(hasty, 60) as links, many(hasty, 60, "127.0.0.3") as silent:
         for link in links:
             link.sendall(hello)
-        assert ask(served, made.client()) == ask(served, made.client(), source="127.0.0.2") == 200
-        assert descriptors(served) < before + 40
+        assert ask(hasty, made.client()) == ask(hasty, made.client(), source="127.0.0.2") == 200
+        assert descriptors(hasty) < before + 40
         for link in (*links, *silent):
             assert read_to_end(link) == b""
-    eventually(lambda: descriptors(served) <= before)
+    eventually(lambda: descriptors(hasty) <= before)
 
 
-def test_a_handshake_that_comes_byte_by_byte_has_no_more_time(served: Daemon) -> None:
+def test_a_handshake_that_comes_byte_by_byte_has_no_more_time(hasty: Daemon) -> None:
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     half = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
     with pytest.raises(ssl.SSLWantReadError):
         half.do_handshake()
     hello = outgoing.read()
-    with connect(served) as link:
+    with connect(hasty) as link:
         link.settimeout(0.1)
         for byte in hello[:-1]:
             try:
