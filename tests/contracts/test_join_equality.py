@@ -7,8 +7,8 @@ import errno
 import json
 import os
 import struct
-import threading
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from supervisor.network.environment import OFFLINE
 from supervisor.policy import load_seccomp_profiles
 from supervisor.preparation.nsjail_program import nsjail_path
 from supervisor.runtimes.catalogue import InstalledLanguage, load_languages, profiles_wanted
-from tests.daemon import Daemon, eventually
+from tests.daemon import Daemon, eventually, process_name
 
 pytestmark = pytest.mark.root
 
@@ -142,9 +142,20 @@ def seccomp_filters(pid: int) -> list[bytes]:
 
 
 SLEEPERS = {
-    "executed": ("bash", "ln -s /usr/bin/sleep /tmp/executed; exec /tmp/executed 30"),
-    "forked": ("py", "import ctypes, time; ctypes.CDLL(None).prctl(15, b'forked', 0, 0, 0); time.sleep(30)"),
+    "executed": ("bash", "ln -s /usr/bin/sleep /tmp/executed; exec /tmp/executed 300"),
+    "forked": ("py", "import ctypes, time; ctypes.CDLL(None).prctl(15, b'forked', 0, 0, 0); time.sleep(300)"),
 }
+
+
+@contextmanager
+def running(daemon: Daemon, lang: str, code: str) -> Iterator[None]:
+    """Have a program run for the block: it ends when its caller hangs up."""
+    link = daemon.connection()
+    try:
+        link.request("POST", "/v1/exec", json.dumps({"lang": lang, "code": code}), {"X-API-Key": daemon.api_key})
+        yield
+    finally:
+        link.close()
 
 
 @pytest.mark.parametrize("how", SLEEPERS)
@@ -152,20 +163,18 @@ def test_the_seccomp_programs_are_nsjails_own_bytes_and_on_top_the_languages(dae
     lang, code = SLEEPERS[how]
     wanted = profiles_wanted(load_languages())
     profiles = compile_profiles(str(nsjail_path()), {}, load_seccomp_profiles(wanted))[1]
-    thread = threading.Thread(target=lambda: daemon.try_execute(code, lang, timeout=3000))
-    thread.start()
-    eventually(lambda: how in daemon.names())
-    sleeper = daemon.named(how)
-    inside = [pid for pid in daemon.family() if pid_namespace(pid) == pid_namespace(sleeper)]
-    init = next(pid for pid in inside if Path(f"/proc/{pid}/comm").read_text().strip() == "catatonit")
-    try:
-        of_init, of_sleeper = seccomp_filters(init), seccomp_filters(sleeper)
-    except OSError as error:
-        if error.errno in (errno.EINVAL, errno.EACCES, errno.EIO):
-            pytest.skip(f"this kernel does not show seccomp filters: {error}")
-        raise
-    finally:
-        thread.join()
+    with running(daemon, lang, code):
+        eventually(lambda: how in daemon.names())
+        sleeper = daemon.named(how)
+        inside = [pid for pid in daemon.family() if pid_namespace(pid) == pid_namespace(sleeper)]
+        init = next(pid for pid in inside if process_name(pid) == "catatonit")
+        try:
+            of_init, of_sleeper = seccomp_filters(init), seccomp_filters(sleeper)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.EACCES, errno.EIO):
+                pytest.skip(f"this kernel does not show seccomp filters: {error}")
+            raise
+    eventually(lambda: how not in daemon.names())
     # The jailer's own, which everything in there inherits, and the policy's.
     assert len(of_init) == 2
     assert of_sleeper == [*of_init, profiles["bash" if lang == "bash" else "python"]]

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from supervisor.runtimes.catalogue import load_languages
 from tests.daemon import Daemon
+from tests.http_api.moments import out_of_time
 
 HERE: Final = Path(__file__).resolve().parent
 LANGUAGES: Final = {language.name: language for language in load_languages()}
@@ -36,6 +37,7 @@ class Case:
     files: tuple[tuple[str, bytes], ...] = ()
     """Input files: name and content."""
     timeout_milliseconds: int | None = None
+    """It goes on until its time is over; more of it is given if it says nothing in so much."""
     small: bool = False
     """It meets a limit, so it runs where they are small."""
     wanted: tuple[str, ...] = ()
@@ -70,8 +72,6 @@ def run(daemon: Daemon, case: Case) -> Ran:
         **({"main": case.main} if case.main else {"code": case.program.read_text()}),
         **({"sources": list(case.sources)} if case.sources else {}),
     }
-    if case.timeout_milliseconds is not None:
-        sent["timeout"] = case.timeout_milliseconds
     if case.files:
         answer = daemon.upload(*case.files)
         assert answer.status == 200, answer.body
@@ -80,9 +80,18 @@ def run(daemon: Daemon, case: Case) -> Ran:
             {"id": file["fileId"], "name": name, "storage_session_id": session}
             for file, (name, _) in zip(answer.json["files"], case.files, strict=True)
         ]
-    reply = daemon.request("POST", "/v1/exec", json.dumps(sent).encode(), {"Content-Type": "application/json"})
-    assert reply.status == 200, reply.body
-    result = reply.json
+
+    def result_of(**more: int) -> dict[str, Any]:
+        body = json.dumps(sent | more).encode()
+        reply = daemon.request("POST", "/v1/exec", body, {"Content-Type": "application/json"})
+        assert reply.status == 200, reply.body
+        found: dict[str, Any] = reply.json
+        return found
+
+    if case.timeout_milliseconds is None:
+        result = result_of()
+    else:
+        result = out_of_time(lambda milliseconds: result_of(timeout=milliseconds), case.timeout_milliseconds)
     files = {file["name"]: f"/v1/download/{file['storage_session_id']}/{file['id']}" for file in result["files"]}
     return Ran(
         result["stdout"],
