@@ -45,6 +45,8 @@ class Conversation:
         """The last run was refused, and so is the look at what it left that may have been sent ahead."""
         self._ahead: deque[protocol.Request] = deque()
         """Questions that came while something ran."""
+        self._turn = trio.Lock()
+        """What a program says comes between no message and its data."""
 
     async def run(self) -> None:
         """Answer until the channel closes.
@@ -187,11 +189,15 @@ class Conversation:
                     raise ConversationError(f"channel {self._channel.number}: data behind a run that has not ended")
 
     async def _emit(self, output: protocol.Output) -> None:
-        await send(self._channel, output)
+        async with self._turn:
+            await send(self._channel, output)
 
     async def _emit_calls(self, line: bytes) -> None:
-        await send(self._channel, protocol.ToolCalls(size=len(line)), hold=True)
-        await self._channel.send_data(line)
+        # Nor does its end: half of it would be a breach of the protocol.
+        with trio.CancelScope(shield=True):
+            async with self._turn:
+                await send(self._channel, protocol.ToolCalls(size=len(line)), hold=True)
+                await self._channel.send_data(line)
 
     # -- the namespace --
 

@@ -53,6 +53,8 @@ class Run(ABC):
         self._captures = {name: StreamCapture(limits.output_bytes, limits.output_kill_bytes) for name in _STREAMS}
         self._flooded: protocol.StreamName | None = None
         self._stop = trio.CancelScope()
+        self._streams: dict[protocol.StreamName, int] = {}
+        """Our ends of its output."""
         self._waits: dict[protocol.StreamName, trio.CancelScope] = {}
         self._settled = False
         self._open_streams = len(_STREAMS)
@@ -85,7 +87,7 @@ class Run(ABC):
         jail = self._jail
         before = jail.counters()
         started = trio.current_time()
-        streams = await self._open()
+        streams = self._streams = await self._open()
         try:
             async with trio.open_nursery() as readers:
                 for name, stream in streams.items():
@@ -197,7 +199,11 @@ class Run(ABC):
                 await trio.lowlevel.wait_readable(fd)
             if wait.cancelled_caught:
                 return
-            data = os.read(fd, READ_BYTES)
+            try:
+                data = os.read(fd, READ_BYTES)
+            except BlockingIOError:
+                # Somebody else has taken it meanwhile.
+                continue
             if not data:
                 self._open_streams -= 1
                 if not self._open_streams:
@@ -215,18 +221,22 @@ class Run(ABC):
             self._stop.cancel()
         return head
 
+    async def _emit_written(self, name: protocol.StreamName, fd: int) -> None:
+        """Take what is in a pipe already."""
+        for _ in range(DRAIN_BYTES // READ_BYTES):
+            try:
+                data = os.read(fd, READ_BYTES)
+            except BlockingIOError:
+                break
+            if not data:
+                break
+            if head := self._feed(name, data):
+                await self._emit(protocol.Output(stream=name, data=head))
+
     async def _emit_rest(self, streams: dict[protocol.StreamName, int]) -> None:
         """Take what is still in the pipes, and pass the tails on."""
         for name, fd in streams.items():
-            for _ in range(DRAIN_BYTES // READ_BYTES):
-                try:
-                    data = os.read(fd, READ_BYTES)
-                except BlockingIOError:
-                    break
-                if not data:
-                    break
-                if head := self._feed(name, data):
-                    await self._emit(protocol.Output(stream=name, data=head))
+            await self._emit_written(name, fd)
             omitted, tail = self._captures[name].finish()
             for start in range(0, len(tail), READ_BYTES):
                 piece = tail[start : start + READ_BYTES]
@@ -406,6 +416,9 @@ class ToolRun(ScriptRun):
                 return
             if line.endswith(b"\n"):
                 await self._hold()
+                # What it has printed before belongs to this leg, and came by another way.
+                for name, fd in self._streams.items():
+                    await self._emit_written(name, fd)
                 await self._emit_calls(bytes(line))
                 line.clear()
 

@@ -172,9 +172,14 @@ def test_the_program_and_its_functions_see_the_files_of_the_session(daemon: Daem
 
 
 def test_what_was_printed_before_the_calls_is_in_the_leg(daemon: Daemon) -> None:
-    leg = start(daemon, "import asyncio\nprint('before')\nawait asyncio.sleep(0.05)\nawait list_users()")
-    assert leg["partial_stdout"] == "before\n"
-    to_the_end(daemon, leg)
+    """However shortly before, and by whichever way the jailer hears of it first."""
+    code = "import sys\nfor n in range(20):\n    print(n, flush=True)\n    print(n, file=sys.stderr)\n    await list_users()"
+    leg = start(daemon, code)
+    for number in range(20):
+        assert leg["status"] == "tool_call_required", leg
+        assert leg["partial_stdout"].split() == [str(each) for each in range(number + 1)]
+        leg = post(daemon, results(leg)).json
+    assert (leg["status"], leg["stdout"].split()) == ("completed", [str(number) for number in range(20)])
 
 
 def test_help_and_wrong_arguments(daemon: Daemon) -> None:
