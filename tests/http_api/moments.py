@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.daemon import Daemon, eventually
+from tests.daemon import Answer, Daemon, eventually
 
 
 def out_of_time(run: Callable[[int], dict[str, Any]], milliseconds: int = 300) -> dict[str, Any]:
@@ -53,3 +53,11 @@ def when_stopped(pid: int) -> list[str]:
 
     eventually(lambda: all("State:\tT" in each for each in statuses()))
     return [line for each in statuses() for line in each.splitlines() if "ctxt_switches" in line]
+
+
+def refusal(answer: Answer, status: int, error: str) -> dict[str, Any]:
+    """Give what an execution was refused with. What came late has the status of an answer, whose head was sent before."""
+    assert answer.status == (200 if answer.body.startswith(b" ") else status), (answer.status, answer.body[:500])
+    found: dict[str, Any] = answer.json
+    assert found["error"] == error, found
+    return found

@@ -17,6 +17,7 @@ import pytest
 from supervisor.execution.values import new_id
 from supervisor.jailer import kernel
 from tests.daemon import KEY, Answer, Daemon, eventually, start_daemon
+from tests.http_api.moments import refusal
 
 pytestmark = pytest.mark.root
 JSON = {"Content-Type": "application/json"}
@@ -226,7 +227,7 @@ def test_inputs_that_do_not_fit_into_the_workspace_are_413(daemon: Daemon) -> No
                 "name": f"{number}.bin",
             }
         )
-    refused(daemon.try_execute("print(1)", files=files), 413, "files")
+    assert refusal(daemon.try_execute("print(1)", files=files), 413, "too_large")["field"] == "files"
 
 
 def test_a_program_that_fills_its_workspace_is_told_and_its_files_are_kept_within_bounds(daemon: Daemon) -> None:
@@ -247,7 +248,8 @@ def test_a_full_state_disk_is_507_and_nothing_is_half_there(image_dir: Path, sta
     try:
         daemon = start_daemon(state_dir, image_dir, settings=UNWATCHED)
         refused(daemon.upload(("big.bin", os.urandom(20 << 20))), 507)
-        refused(daemon.try_execute("import os; open('big', 'wb').write(os.urandom(20 << 20))"), 507)
+        code = "import os; open('big', 'wb').write(os.urandom(20 << 20))"
+        refusal(daemon.try_execute(code), 507, "storage_full")
         assert blobs(daemon) == set()
         kept = daemon.upload(("small.txt", b"fits")).json
         assert daemon.request("GET", f"/download/{kept['session_id']}/{kept['files'][0]['fileId']}").body == b"fits"

@@ -17,7 +17,7 @@ import pytest
 
 from supervisor.execution.values import is_id
 from tests.daemon import Daemon, daemon_with, descendants, eventually, start_daemon
-from tests.http_api.moments import leave_when_it_says, out_of_time, when_stopped
+from tests.http_api.moments import leave_when_it_says, out_of_time, refusal, when_stopped
 
 pytestmark = pytest.mark.root
 NUMBERS = iter(range(1_000_000))
@@ -218,8 +218,7 @@ def test_an_input_that_cannot_be_placed_is_refused_and_the_session_goes_on(sessi
         "name": "in.csv",
     }
     refused = daemon.try_execute("x", runtime_session_hint=session.hint, files=[reference])
-    assert refused.status == 400
-    assert "in.csv" in refused.json["message"]
+    assert "in.csv" in refusal(refused, 400, "invalid_request")["message"]
     assert session.shown("x") == "1\n"
 
 
