@@ -14,7 +14,7 @@ import trio
 
 from supervisor.jailer import packages, protocol
 from supervisor.jailer.cells import Workload
-from supervisor.jailer.channels import Channel
+from supervisor.jailer.channels import WRITE_SECONDS, Channel, ChannelClosed
 from supervisor.jailer.enclosure import JailError
 from supervisor.jailer.interpreters import InterpreterBroken, SaveAnswer, save_decoder
 from supervisor.jailer.jail import Jail
@@ -193,11 +193,14 @@ class Conversation:
             await send(self._channel, output)
 
     async def _emit_calls(self, line: bytes) -> None:
-        # Nor does its end: half of it would be a breach of the protocol.
-        with trio.CancelScope(shield=True):
-            async with self._turn:
-                await send(self._channel, protocol.ToolCalls(size=len(line)), hold=True)
-                await self._channel.send_data(line)
+        async with self._turn:
+            try:
+                # Nor does its end: half of it would be a breach of the protocol.
+                with trio.CancelScope(shield=True), trio.fail_after(WRITE_SECONDS):
+                    await send(self._channel, protocol.ToolCalls(size=len(line)), hold=True)
+                    await self._channel.send_data(line)
+            except trio.TooSlowError:
+                raise ChannelClosed from None
 
     # -- the namespace --
 
