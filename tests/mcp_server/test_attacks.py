@@ -11,7 +11,8 @@ from supervisor.errors import InvalidRequest
 from supervisor.execution.shown import read_shown
 from supervisor.programmatic.tool_calls import SandboxBabbles, decode_calls
 from supervisor.workspace.views import FileView, matching
-from tests.daemon import Daemon, daemon_with
+from tests.admin.desk import ask
+from tests.daemon import Daemon, daemon_with, eventually
 from tests.mcp import connected, initialize, post
 
 pytestmark = pytest.mark.root
@@ -127,13 +128,26 @@ async def test_what_waits_and_is_given_up_does_not_run(image_dir: Path) -> None:
         async with connected(daemon, user="busy") as busy, connected(daemon) as agent:
             await agent.call("execute_code", code="import os")
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(lambda: busy.call("run_command", command="sleep 2"))
-                while "sleep" not in daemon.names():  # noqa: ASYNC110 - nobody tells of a process
-                    await trio.sleep(0.02)
-                with trio.move_on_after(0.3):
-                    await agent.call("execute_code", code="open('late', 'w')")
+                nursery.start_soon(lambda: busy.call("run_command", command="sleep 50"))
+                await all_that_run(daemon, ["running"])
+                async with trio.open_nursery() as waiting:
+                    waiting.start_soon(lambda: agent.call("execute_code", code="open('late', 'w')"))
+                    await all_that_run(daemon, ["running", "waiting"])
+                    waiting.cancel_scope.cancel()
+                # It is the daemon that has to have given it up, before it would be its turn.
+                await all_that_run(daemon, ["running"])
+                nursery.cancel_scope.cancel()
             seen = await agent.call("execute_code", code="os.listdir()")
             assert seen.data["stdout"] == "[]\n"
+
+
+async def all_that_run(daemon: Daemon, states: list[str]) -> None:
+    """Wait until these are the states of all executions, the oldest first."""
+
+    def found() -> bool:
+        return [each["state"] for each in ask(daemon, "executions?state=running")["running"]] == states
+
+    await trio.to_thread.run_sync(eventually, found)
 
 
 async def test_closing_forgets_variables_that_are_being_saved(image_dir: Path) -> None:

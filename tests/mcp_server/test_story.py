@@ -9,7 +9,7 @@ import trio
 from mcp_types import BlobResourceContents, TextResourceContents
 
 from tests.daemon import Daemon
-from tests.mcp import ERAS, connected, png_size
+from tests.mcp import ERAS, Agent, connected, png_size
 
 pytestmark = pytest.mark.root
 
@@ -113,8 +113,13 @@ async def test_a_file_is_a_link_that_a_person_can_open(daemon: Daemon) -> None:
         head, token, name = path.rpartition("/")[0].rpartition("/")[0], path.split("/")[-2], "x.html"
         assert daemon.request("GET", f"{head}/{token}/{name}", key=None).status == 200
         body, _, signature = token.partition(".")
-        for forged in (f"{body}.{signature[:-2]}AA", f"{body[:-3]}AAA.{signature}", signature, body, "x", "a.b" * 300):
+        for forged in (f"{body}.{other(signature)}", f"{other(body)}.{signature}", signature, body, "x", "a.b" * 300):
             assert daemon.request("GET", f"{head}/{forged}/{name}", key=None).status == 404, forged
+
+
+def other(text: str) -> str:
+    """Text that ends otherwise, whatever it ends in."""
+    return text[:-3] + ("BBB" if text.endswith("AAA") else "AAA")
 
 
 async def test_progress_is_told_to_who_asks(daemon: Daemon) -> None:
@@ -122,12 +127,24 @@ async def test_progress_is_told_to_who_asks(daemon: Daemon) -> None:
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
         told.append((progress, message or ""))
+        news.send_nowait(None)
 
-    code = "import time\nfor i in range(4):\n    print(f'step {i}', flush=True)\n    time.sleep(0.15)"
+    # It takes its next step when one was told of: on a full machine all of them would be one piece else.
+    code = "with open('/tmp/go') as go:\n    for i in range(4):\n        print(f'step {i}', flush=True)\n        go.readline()"
     for mode in ERAS:
         told.clear()
-        async with connected(daemon, mode=mode) as agent:
-            await agent.client.call_tool("execute_code", {"code": code}, progress_callback=note)
+        news, heard = trio.open_memory_channel[None](10)
+        async with connected(daemon, mode=mode) as agent, trio.open_nursery() as nursery:
+            await agent.call("execute_code", code="import os; os.mkfifo('/tmp/go')")
+            await agent.call("start_process", command="cat > /tmp/go")
+
+            async def step(agent: Agent = agent, heard: trio.MemoryReceiveChannel[None] = heard) -> None:
+                async for _ in heard:
+                    await agent.call("write_stdin", process="p1", text="\n")
+
+            nursery.start_soon(step)
+            with news:
+                await agent.client.call_tool("execute_code", {"code": code}, progress_callback=note)
         assert "step 0" in told[0][1]
         assert [amount for amount, _ in told] == sorted({amount for amount, _ in told})
         assert len(told) >= 2
@@ -247,7 +264,7 @@ async def test_code_calls_the_clients_tools(daemon: Daemon) -> None:
         used = await agent.call("execute_code", continuation_token=token, tool_results=results)
         assert "continuation_token" in used.refusal
     async with connected(daemon, user="thief") as agent:
-        forged = await agent.call("execute_code", continuation_token=token[:-3] + "AAA", tool_results=results)
+        forged = await agent.call("execute_code", continuation_token=other(token), tool_results=results)
         assert "not a token of this server" in forged.refusal
 
 
