@@ -94,6 +94,7 @@ def test_the_typescript_sdk_with_librechats_options(modules: Path, daemon: Daemo
 
 def test_the_inspector_on_the_command_line(modules: Path, daemon: Daemon) -> None:
     program = str(modules / "@modelcontextprotocol" / "inspector-cli" / "build" / "index.js")
+    conversation = secrets.token_hex(8)
 
     def inspect(*arguments: str) -> Any:
         done = node(
@@ -105,7 +106,7 @@ def test_the_inspector_on_the_command_line(modules: Path, daemon: Daemon) -> Non
             "--header",
             f"X-API-Key: {KEY}",
             "--header",
-            "X-Conversation-Id: inspector",
+            f"X-Conversation-Id: {conversation}",
             "--method",
             *arguments,
         )
@@ -125,7 +126,8 @@ def test_the_inspector_on_the_command_line(modules: Path, daemon: Daemon) -> Non
     read = inspect("tools/call", "--tool-name", "read_file", "--tool-arg", "path=a.txt")
     assert read["structuredContent"]["content"] == "hello"
     inspect("tools/call", "--tool-name", "start_process", "--tool-arg", "command=echo up; sleep 100")
-    seen = inspect("tools/call", "--tool-name", "read_process", "--tool-arg", "process=p1", "--tool-arg", "position=0")
+    up = [part for given in ("process=p1", "position=0", "wait=20", "until=up") for part in ("--tool-arg", given)]
+    seen = inspect("tools/call", "--tool-name", "read_process", *up)
     assert seen["structuredContent"]["output"] == "up\n"
     ended = inspect("tools/call", "--tool-name", "signal_process", "--tool-arg", "process=p1")
     assert ended["structuredContent"]["process"]["status"] == "signalled"
@@ -141,7 +143,9 @@ async def main():
     import httpx2
     from mcp.client.streamable_http import streamable_http_client
     url, key = sys.argv[1:]
-    async with httpx2.AsyncClient(headers={"X-API-Key": key, "X-Conversation-Id": "asyncio"}) as http:
+    headers = {"X-API-Key": key, "X-Conversation-Id": "asyncio"}
+    # By itself it gives up when nothing has come for five seconds.
+    async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
         async with Client(streamable_http_client(url, http_client=http)) as client:
             async def call(name, **arguments):
                 result = await client.call_tool(name, arguments)
@@ -174,7 +178,7 @@ def test_the_python_client_on_asyncio(daemon: Daemon) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
     assert done.stdout == "42\n", done.stderr[-2000:]
 
