@@ -16,7 +16,7 @@ from tests.artefacts import SCREENSHOTS
 from tests.daemon import ADMIN_KEY, Daemon
 from tests.dashboard.screenshots import ALL, PARTS
 
-__all__ = ["PARTS", "REFUSED", "Desk", "open_desk"]
+__all__ = ["NO_LONG_TIMERS", "PARTS", "REFUSED", "Desk", "open_desk"]
 
 PATIENCE_MS = 30_000.0
 SERIOUS = ("serious", "critical")
@@ -28,6 +28,14 @@ with socket.create_connection(("127.0.0.1", 3128), 10) as sock:
     print(sock.recv(4096).split()[1].decode())
 """
 """A program that wants to connect where it may not."""
+
+NO_LONG_TIMERS = """(() => {
+    for (const name of ["setInterval", "setTimeout"]) {
+        const real = window[name].bind(window);
+        window[name] = (act, wait, ...rest) => (wait >= 600 ? 0 : real(act, wait, ...rest));
+    }
+})()"""
+"""What the page would ask now and then, or a while after it was cut off, it does not: only who is at it has it ask."""
 
 expect.set_options(timeout=PATIENCE_MS)
 

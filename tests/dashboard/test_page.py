@@ -13,6 +13,7 @@ from tests.admin.desk import ask
 from tests.daemon import Daemon, start_daemon
 from tests.dashboard.desk import Desk, open_desk
 from tests.dashboard.hostile import SHOWN, hostile_answers, hostile_events, record
+from tests.kept_port import kept_address
 
 pytestmark = pytest.mark.root
 
@@ -137,7 +138,11 @@ def test_ten_thousand_events_do_not_fill_the_page(desk: Desk, watched: Daemon) -
 def test_a_page_that_is_cut_off_says_so_and_comes_back_even_if_it_is_served_no_more(
     browser: Browser, image_dir: Path, state_dir: Path
 ) -> None:
-    named = {"GAOLER_FLEET_NAME": "gaoler-1"}
+    with kept_address() as address:
+        come_back(browser, image_dir, state_dir, {"GAOLER_FLEET_NAME": "gaoler-1", "GAOLER_BIND": address})
+
+
+def come_back(browser: Browser, image_dir: Path, state_dir: Path, named: dict[str, str]) -> None:
     daemon = start_daemon(state_dir, image_dir, settings=named)
     with open_desk(browser, daemon) as desk:
         main = desk.enter("Executions")
@@ -145,7 +150,7 @@ def test_a_page_that_is_cut_off_says_so_and_comes_back_even_if_it_is_served_no_m
         expect(desk.page.locator("#cut-off")).to_contain_text("Trying again")
         expect(desk.page.locator("#live-pill")).to_have_text("Disconnected")
         desk.picture("disconnected")
-        settings = {**named, "GAOLER_BIND": daemon.address, "GAOLER_HTTP_DASHBOARD": "false"}
+        settings = {**named, "GAOLER_HTTP_DASHBOARD": "false"}
         daemon = start_daemon(state_dir, image_dir, settings=settings)
         daemon.execute("print(1)", user="afterwards")
         expect(main).to_contain_text("afterwards")

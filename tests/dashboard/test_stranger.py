@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.admin.desk import Running, ask, send
-from tests.daemon import ADMIN_KEY, Daemon, start_daemon
-from tests.dashboard.desk import PARTS, Desk, open_desk
+from tests.daemon import ADMIN_KEY, Daemon, eventually, start_daemon
+from tests.dashboard.desk import NO_LONG_TIMERS, PARTS, Desk, open_desk
 from tests.dashboard.hostile import record
+from tests.kept_port import kept_address
 
 pytestmark = pytest.mark.root
 
@@ -28,13 +29,6 @@ SEEN = """() => {
     return Boolean(top) && (document.activeElement.contains(top) || top.contains(document.activeElement));
 }"""
 """What has the focus is not hidden by anything, the head that stays in its place above all."""
-NO_LONG_TIMERS = """(() => {
-    for (const name of ["setInterval", "setTimeout"]) {
-        const real = window[name].bind(window);
-        window[name] = (act, wait, ...rest) => (wait >= 600 ? 0 : real(act, wait, ...rest));
-    }
-})()"""
-"""What the page would ask now and then, or a while after it was cut off, it does not: only who is at it has it ask."""
 
 
 def tab_to(desk: Desk, name: str, *, presses: int = 60, key: str = "Tab") -> None:
@@ -78,6 +72,8 @@ def test_everything_is_reached_by_tab_alone_and_what_has_the_focus_is_seen(desk:
 
 def test_nothing_that_has_the_focus_lies_below_the_head(desk: Desk) -> None:
     overview = ask(desk.daemon, "overview")
+    # The stream ends at once: nothing is to move when the page says so, or follows again.
+    desk.page.add_init_script(NO_LONG_TIMERS)
     desk.stream([("snapshot", {"overview": overview, "running": []})])
     desk.answer("executions?*", {"running": [], "recent": [record(number) for number in range(60)]})
     desk.sign_in()
@@ -197,6 +193,8 @@ def test_nothing_is_called_empty_before_it_is_known(desk: Desk) -> None:
     expect(main).to_contain_text("Asking the daemon")
     expect(main.get_by_role("table")).to_have_count(0)
     expect(main).not_to_contain_text("No session has files")
+    # It is said before it is asked. Looking at the page lets the browser's word come.
+    eventually(lambda: bool(desk.page.title()) and len(held) > 0)
     held[0].continue_()
     expect(main).not_to_contain_text("Asking the daemon")
 
@@ -204,7 +202,12 @@ def test_nothing_is_called_empty_before_it_is_known(desk: Desk) -> None:
 def test_what_failed_while_the_daemon_was_away_is_asked_again_when_it_is_back(
     browser: Browser, image_dir: Path, state_dir: Path
 ) -> None:
-    daemon = start_daemon(state_dir, image_dir)
+    with kept_address() as address:
+        come_back(browser, image_dir, state_dir, {"GAOLER_BIND": address})
+
+
+def come_back(browser: Browser, image_dir: Path, state_dir: Path, settings: dict[str, str]) -> None:
+    daemon = start_daemon(state_dir, image_dir, settings=settings)
     with open_desk(browser, daemon) as desk:
         desk.page.add_init_script(NO_LONG_TIMERS)
         main = desk.enter("Sessions")
@@ -213,7 +216,7 @@ def test_what_failed_while_the_daemon_was_away_is_asked_again_when_it_is_back(
         expect(desk.page.locator("#live-pill")).to_have_text("Disconnected")
         main.get_by_role("button", name="Refresh").click()
         expect(main.get_by_role("alert")).to_contain_text("cannot be reached")
-        daemon = start_daemon(state_dir, image_dir, settings={"GAOLER_BIND": daemon.address})
+        daemon = start_daemon(state_dir, image_dir, settings=settings)
         daemon.upload(("a.txt", b"a"), user="meanwhile")
         desk.page.get_by_role("button", name="Try now").click()
         expect(main).to_contain_text("meanwhile")
@@ -232,7 +235,14 @@ def test_who_signed_in_with_a_key_that_is_revoked_is_signed_out_with_nothing_lef
     main.get_by_role("button", name="New key").click()
     dialog = desk.page.get_by_role("dialog", name="New key")
     dialog.get_by_label("Name").fill("too-late")
-    assert send(watched, "DELETE", "keys/shortlived").status == 200
+
+    def revoke(route: Route) -> None:
+        # Not before it is asked: the page may be told in between, by itself, and close the dialog.
+        if route.request.method == "POST":
+            assert send(watched, "DELETE", "keys/shortlived").status == 200
+        route.continue_()
+
+    desk.page.route("**/v1/admin/keys", revoke)
     dialog.get_by_role("button", name="Make it").click()
     expect(desk.page.locator("#sign-in-word")).to_contain_text("Signed out")
     desk.no_dialog()

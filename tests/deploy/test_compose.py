@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import tomllib
 from pathlib import Path
@@ -28,6 +27,7 @@ from tests.deploy.reading import (
     seconds,
     settings_of,
 )
+from tests.kept_port import kept_address
 from tests.redis_server import server_program
 
 FILE = DEPLOY / "compose" / "compose.yaml"
@@ -177,9 +177,11 @@ def ready(command: list[str | Path]) -> subprocess.Popen[str]:
 
 
 def test_redis_asks_for_the_password_keeps_a_log_and_forgets_nothing(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with kept_address() as address:
+        redis_keeps_its_promises(tmp_path, int(address.rpartition(":")[2]))
+
+
+def redis_keeps_its_promises(tmp_path: Path, port: int) -> None:
     text = interpolated(RAW, COMPLETE)["configs"]["redis"]["content"].replace("dir /data", f"dir {tmp_path}")
     (tmp_path / "redis.conf").write_text(text)
     server = ready(["redis-server", tmp_path / "redis.conf", "--port", str(port), "--bind", "127.0.0.1"])
