@@ -54,16 +54,17 @@ def following(daemon: Daemon, *, key: str = ADMIN_KEY) -> Iterator[Stream]:
         connection.request("GET", "/v1/admin/executions/events", headers={"X-API-Key": key})
         return connection.getresponse()
 
-    def has_room() -> bool:
-        # Who has just left may still be counted.
-        nonlocal response
-        if response.status == 429:
-            response.read()
-            response = opened()
-        return response.status != 429
-
     try:
         response = opened()
+
+        def has_room() -> bool:
+            # Who has just left may still be counted.
+            nonlocal response
+            if response.status == 429:
+                response.read()
+                response = opened()
+            return response.status != 429
+
         eventually(has_room)
         assert response.status == 200, response.read()
         assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
