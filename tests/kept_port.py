@@ -1,4 +1,4 @@
-"""A port that stays ours while no daemon listens on it: for daemons that come back where they were."""
+"""A port that stays ours while nobody listens on it: for servers that go away and come back where they were."""
 
 from __future__ import annotations
 
@@ -8,10 +8,20 @@ from contextlib import contextmanager
 
 
 @contextmanager
+def held_port() -> Iterator[int]:
+    """Have a port of the loopback for the block that nobody else is given, also while nobody listens there.
+
+    It is bound and not listened on: Linux lets those listen there who set ``SO_REUSEADDR``, as servers do, refuses
+    connections while none does, and gives it to nobody who asks for any port, or who only connects somewhere.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
+
+
+@contextmanager
 def kept_address() -> Iterator[str]:
-    """An address of this host, for the block. The kernel gives its port to nobody who asks for any; who names it may listen."""
-    with socket.socket() as keeper:
-        # Two who both say so may have one address, as long as but one of them listens.
-        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        keeper.bind(("127.0.0.1", 0))
-        yield f"127.0.0.1:{keeper.getsockname()[1]}"
+    """Have such a port, as ``host:port``."""
+    with held_port() as port:
+        yield f"127.0.0.1:{port}"

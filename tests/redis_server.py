@@ -21,6 +21,8 @@ import pytest
 import redis
 from redis.crc import key_slot
 
+from tests.kept_port import held_port
+
 _WAIT_SECONDS: Final = 60.0
 """A sentinel that was held up for two seconds trusts nobody's clock for half a minute (redis.io, "TILT mode")."""
 SLOTS: Final = 16_384
@@ -165,19 +167,6 @@ def server_program() -> str:
 
 def _is_stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-
-
-@contextmanager
-def held_port() -> Iterator[int]:
-    """Have a port of the loopback for the block that nobody else is given, also while nobody listens there.
-
-    It is bound and not listened on: Linux lets those listen there who set ``SO_REUSEADDR``, as servers do, refuses
-    connections while none does, and gives it to nobody who asks for any port, or who only connects somewhere.
-    """
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
-        yield int(holder.getsockname()[1])
 
 
 def free_port() -> int:

@@ -23,7 +23,7 @@ import trio
 import trio.testing
 
 from supervisor.settings.fleet import S3Settings
-from tests.redis_server import held_port
+from tests.kept_port import held_port
 
 ACCESS_KEY, SECRET_KEY = "an-access-key", "a-secret-key"
 

@@ -23,7 +23,8 @@ import trio
 import trio.testing
 
 from tests.daemon import KEY, Daemon
-from tests.redis_server import RedisServer, held_port
+from tests.kept_port import held_port
+from tests.redis_server import RedisServer
 from tests.s3_server import FaultProxy, open_fault_proxy
 
 NONCE: Final = re.compile(rb"ran:([a-z]*\d+):([0-9a-f]{16})")
