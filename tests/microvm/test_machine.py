@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 
 from supervisor.jailer import cgroup
 from supervisor.jailer.cgroup import Layout
@@ -62,6 +63,7 @@ def enclosure(monkeypatch: pytest.MonkeyPatch) -> type[NoEnclosure]:
 
 
 def machine(ids: int = 1) -> tuple[Machine, Parts]:
+    """Give one that has a second to boot: of a clock that stands still, or a busy host is a reason of its own."""
     parts = Parts(ids)
     plan = MachinePlan(
         program=["/bin/true"],
@@ -78,7 +80,10 @@ def machine(ids: int = 1) -> tuple[Machine, Parts]:
 
 @pytest.mark.parametrize("fault", [ValueError("a payload"), KeyError("x"), UnicodeDecodeError("utf-8", b"", 0, 1, "x")])
 async def test_a_fault_that_nobody_has_thought_of_is_one_machines(
-    fault: Exception, enclosure: type[NoEnclosure], caplog: pytest.LogCaptureFixture
+    fault: Exception,
+    enclosure: type[NoEnclosure],
+    caplog: pytest.LogCaptureFixture,
+    mock_clock: trio.testing.MockClock,
 ) -> None:
     enclosure.fault = fault
     lost, parts = machine()
@@ -89,7 +94,9 @@ async def test_a_fault_that_nobody_has_thought_of_is_one_machines(
     assert type(fault).__name__ in caplog.text
 
 
-async def test_of_several_reasons_the_one_that_tells_most_is_kept(enclosure: type[NoEnclosure]) -> None:
+async def test_of_several_reasons_the_one_that_tells_most_is_kept(
+    enclosure: type[NoEnclosure], mock_clock: trio.testing.MockClock
+) -> None:
     enclosure.fault = ExceptionGroup("", [JailError("it ended"), ExceptionGroup("", [GuestFault("it lies")])])
     lost, _parts = machine()
     await lost.live()
@@ -100,7 +107,7 @@ async def test_of_several_reasons_the_one_that_tells_most_is_kept(enclosure: typ
     assert slow.failure == "the guest was not ready in 1 s"
 
 
-async def test_a_dead_zygote_is_everybodys(enclosure: type[NoEnclosure]) -> None:
+async def test_a_dead_zygote_is_everybodys(enclosure: type[NoEnclosure], mock_clock: trio.testing.MockClock) -> None:
     enclosure.fault = ZygoteDied()
     lost, _parts = machine()
     with pytest.RaisesGroup(ZygoteDied, flatten_subgroups=True):
@@ -118,7 +125,7 @@ async def test_a_machine_for_which_there_is_no_uid_fails_in_words(enclosure: typ
 
 
 async def test_who_releases_a_machine_while_it_boots_ends_it_at_once(
-    enclosure: type[NoEnclosure], monkeypatch: pytest.MonkeyPatch
+    enclosure: type[NoEnclosure], monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
 ) -> None:
     async def boot(*_plan: Any) -> None:
         await trio.sleep_forever()
@@ -135,7 +142,7 @@ async def test_who_releases_a_machine_while_it_boots_ends_it_at_once(
 
 
 async def test_a_machine_that_is_condemned_ends_with_the_reason(
-    enclosure: type[NoEnclosure], monkeypatch: pytest.MonkeyPatch
+    enclosure: type[NoEnclosure], monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock
 ) -> None:
     async def boot(*_plan: Any) -> None:
         await trio.sleep_forever()

@@ -33,10 +33,12 @@ class Manager:
     path: Path
     told: list[dict[str, str]] = field(default_factory=list)
     socket: socket.socket = field(default_factory=lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    reader: threading.Thread = field(init=False)
 
     def __post_init__(self) -> None:
         self.socket.bind(str(self.path))
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self) -> None:
         while data := self.socket.recv(4096):
@@ -51,6 +53,8 @@ class Manager:
 
     def close(self) -> None:
         self.socket.sendto(b"", str(self.path))
+        # It may have words of the daemon's to read before that one.
+        self.reader.join()
         self.socket.close()
 
 
@@ -120,29 +124,32 @@ def test_a_daemon_serves_on_the_sockets_it_is_given_says_so_and_drains_when_it_i
     manager.await_told("WATCHDOG", "1", since=fed)
     # What runs may end, and is answered; a new connection waits for the next daemon, in the socket that stays.
     answers: list[str] = []
-    code = "echo a; (exec -a at-work sleep 3); echo b"
+    code = "echo a; (exec -a at-work sleep 50); echo b"
     work = threading.Thread(target=lambda: answers.append(daemon.execute(code, "bash")["stdout"]))
     work.start()
-    eventually(lambda: _at_work(daemon))
+    eventually(lambda: bool(_at_work(daemon)))
     daemon.process.send_signal(signal.SIGTERM)
     told = manager.await_told("STOPPING", "1")
     assert told["STATUS"] == "draining: 1 requests under way"
     assert int(told["EXTEND_TIMEOUT_USEC"]) >= 20_000_000
     late = socket.create_connection(managed.tcp.getsockname())
+    # It works until here, however long all that took.
+    for pid in _at_work(daemon):
+        os.kill(pid, signal.SIGTERM)
     work.join()
     assert answers == ["a\nb\n"]
     assert daemon.process.wait(30) == 0, daemon.log_path.read_text()[-2000:]
     late.close()
 
 
-def _at_work(daemon: Daemon) -> bool:
+def _at_work(daemon: Daemon) -> list[int]:
     def command(pid: int) -> bytes:
         try:
             return Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             return b""
 
-    return any(command(pid).startswith(b"at-work\0") for pid in daemon.family())
+    return [pid for pid in daemon.family() if command(pid).startswith(b"at-work\0")]
 
 
 @pytest.mark.root
@@ -225,7 +232,9 @@ def _reload(managed: Managed, *, credentials: bool = True) -> subprocess.Complet
 
 
 def test_notifications_reach_a_path_and_an_abstract_socket_as_one_datagram_each(tmp_path: Path) -> None:
-    for bound, name in ((str(tmp_path / "n"), str(tmp_path / "n")), ("\0gaoler-test-notify", "@gaoler-test-notify")):
+    # Abstract names are one space for the whole host, where other runs of this test may be.
+    abstract = f"gaoler-test-notify-{os.getpid()}"
+    for bound, name in ((str(tmp_path / "n"), str(tmp_path / "n")), (f"\0{abstract}", f"@{abstract}")):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(bound)
             notifier = open_notifier({"NOTIFY_SOCKET": name})
