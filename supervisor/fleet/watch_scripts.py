@@ -7,11 +7,12 @@ from typing import Final
 from supervisor.fleet.scripts import job_script
 
 # A heartbeat is missing after an outage of Redis too, when everybody lives: nobody is called dead before heartbeats
-# have been looked after for a whole ``lost_seconds``.
+# have been looked after for a whole ``lost_seconds``, until just now: whoever asks may be the first after the outage.
 CALM: Final = """
 local function calm(lost)
-  local since = tonumber(redis.call('HGET', key('watch'), 'since'))
-  return since and now - since >= tonumber(lost)
+  local watch = redis.call('HMGET', key('watch'), 'since', 'last', 'late')
+  local since, last, late = tonumber(watch[1]), tonumber(watch[2]), tonumber(watch[3])
+  return since and last and late and now - since >= tonumber(lost) and now - last <= late
 end
 -- One line that nobody of ours has written keeps nobody from the others.
 local function try(work, otherwise)
@@ -78,10 +79,12 @@ if redis.call('PTTL', key('watch', 'turn')) == -1 then redis.call('DEL', key('wa
 if not redis.call('SET', key('watch', 'turn'), '1', 'NX', 'PX', math.max(1, math.floor(every * 0.8))) then return {} end
 local last = tonumber(redis.call('HGET', key('watch'), 'last'))
 local since = tonumber(redis.call('HGET', key('watch'), 'since'))
-if not last or not since or since > now or now - last > math.max(3 * every, lost / 2) then
+-- So long after a look the next one is late: there was an outage.
+local late = math.max(3 * every, lost / 2)
+if not last or not since or since > now or now - last > late then
   redis.call('HSET', key('watch'), 'since', whole(now))
 end
-redis.call('HSET', key('watch'), 'last', whole(now))
+redis.call('HSET', key('watch'), 'last', whole(now), 'late', whole(late))
 if not calm(lost) then return {{}, {}} end
 local found = {{}, {}}
 for number, role in ipairs({'worker', 'gateway'}) do

@@ -130,6 +130,21 @@ async def test_nobody_is_taken_for_dead_right_after_an_outage(fleet: Fleet) -> N
     assert await of(fleet, "b").holder_of(S) == "a"
 
 
+async def test_nor_by_who_asks_before_anybody_has_looked_after_heartbeats_again(fleet: Fleet) -> None:
+    await alive(fleet, "a", "b")
+    await of(fleet, "a").acquire(S)
+    await fleet.bury("a")
+    watch, now = fleet.link.key("watch"), int(await fleet.now() * 1000)
+    # As it was when Redis went away: all was calm.
+    await fleet.link.call(lambda client: client.hset(watch, mapping={"since": now - 600_000, "last": now - 30_000}))
+    assert await of(fleet, "b").holder_of(S) == "a"
+    assert await of(fleet, "b").acquire(S) == "a"
+    await expire(fleet)
+    assert await of(fleet, "b").holder_of(S) == "a"
+    await fleet.calm()
+    assert await of(fleet, "b").holder_of(S) is None
+
+
 async def test_after_an_outage_that_outlasts_a_lease_jobs_still_go_where_the_session_is(fleet: Fleet) -> None:
     await alive(fleet, "a", "b")
     lease = await of(fleet, "a").acquire(S)
