@@ -96,8 +96,9 @@ class Fleet:
     async def calm(self) -> None:
         """Have heartbeats been looked after for long enough, without waiting for it; nor is the next look too late."""
         watch, now = self.link.key("watch"), int((await self.now()) * 1000)
-        told = {"since": now - 600_000, "last": now + 600_000, "late": 1000}
-        await self.link.call(lambda client: client.hset(watch, mapping=told))
+        await self.link.call(
+            lambda client: client.hset(watch, mapping={"since": now - 600_000, "last": now + 600_000, "late": 1000})
+        )
 
     async def bury(self, name: str, role: str = "worker") -> None:
         """The heartbeat is missing."""
