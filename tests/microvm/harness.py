@@ -37,6 +37,7 @@ _T = TypeVar("_T")
 TEST_SECONDS: Final = 120
 SHARED_MIB: Final = 2048
 """More than a policy gives to a jail, or the whole guest is out of memory before the jail is."""
+LOG_SECONDS: Final = 60
 BOOT_SECONDS: Final = 120
 """An emulated processor that others use too; on a quiet machine it takes three."""
 
@@ -69,6 +70,14 @@ class Machine:
     connection: Connection
     port: trio.SocketStream
     log: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
+    heard: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
+    """Who waits for more of the log."""
+
+    async def log_has(self, words: str) -> None:
+        """Wait until a line of the log has these words: it comes by another way than answers, and the end."""
+        with trio.fail_after(LOG_SECONDS):
+            while not any(words in line for line in self.log):
+                await self.heard.park()
 
     async def begin(self, plan: GuestPlan, *, clock_nanoseconds: int | None = None) -> protocol.Word:
         """Have the jailer started; give the answer."""
@@ -176,14 +185,15 @@ async def boot(image: Path, libraries: Path, *, memory_mib: int = 1024, vcpus: i
     os.close(configuration)
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
     log: deque[str] = deque(maxlen=LOG_LINES)
+    heard = trio.lowlevel.ParkingLot()
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_keep_log, log_read, log)
+            nursery.start_soon(_keep_log, log_read, log, heard)
             with trio.fail_after(BOOT_SECONDS):
                 greeting = await _greeting(stream)
             assert greeting == places.GREETING, "\n".join(log)
             async with open_connection(stream, accepts=False) as connection:
-                yield Machine(process, connection, stream, log)
+                yield Machine(process, connection, stream, log, heard)
             nursery.cancel_scope.cancel()
     except BaseException:
         print("\n".join(log), file=sys.stderr)
@@ -204,12 +214,13 @@ async def _greeting(stream: trio.SocketStream) -> bytes:
     return data
 
 
-async def _keep_log(fd: int, log: deque[str]) -> None:
+async def _keep_log(fd: int, log: deque[str], heard: trio.lowlevel.ParkingLot) -> None:
     async with trio.lowlevel.FdStream(fd) as stream:
         buffer = b""
         async for data in stream:
             *lines, buffer = (buffer + data).split(b"\n")
             log.extend(line.decode(errors="replace").rstrip() for line in lines)
+            heard.unpark_all()
 
 
 class SharedGuest:
