@@ -69,6 +69,8 @@ class Machine:
         """Of its programs in the background: they take turns."""
         self._over = False
         """What is left is to clean up."""
+        self._boot: trio.CancelScope | None = None
+        """For as long as it may take to boot."""
         self.booted = False
         """It was usable once."""
         self.settled = trio.Event()
@@ -179,7 +181,7 @@ class Machine:
     async def _serve(self, enclosure: Enclosure, outside_id: int) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._until_released, nursery.cancel_scope)
-            with trio.fail_after(self._plan.boot_seconds):
+            with trio.fail_after(self._plan.boot_seconds) as self._boot:
                 await enclosure.build(self._yard.nsjail, self._spec(outside_id))
                 self._phases.reach("jail")
                 if self._network is not None:
@@ -314,6 +316,9 @@ class Machine:
 
     async def _watch(self, process: Process) -> None:
         await process.ended.wait()
+        if not self.booted and self._boot is not None and self._boot.cancel_called:
+            # We have closed its port: that is why it ends.
+            raise trio.TooSlowError
         await self._last_words()
         raise JailError(self._why(process.status))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -105,6 +106,34 @@ async def test_of_several_reasons_the_one_that_tells_most_is_kept(
     slow, _parts = machine()
     await slow.live()
     assert slow.failure == "the guest was not ready in 1 s"
+
+
+async def test_who_ends_because_it_was_given_up_has_been_too_slow(
+    enclosure: type[NoEnclosure], monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def build(*_plan: Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(enclosure, "build", build)
+    late, _parts = machine()
+    process = SimpleNamespace(ended=trio.Event(), status=0)
+
+    async def launch(_enclosure: Any, nursery: trio.Nursery) -> None:
+        nursery.start_soon(late._watch, process)
+
+    async def talk(_port: Any, **_: Any) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            # Its end is seen before all of ours has ended.
+            process.ended.set()
+            with trio.CancelScope(shield=True):
+                await trio.sleep(10)
+
+    monkeypatch.setattr(late, "_launch", launch)
+    monkeypatch.setattr(late, "_talk", talk)
+    await late.live()
+    assert late.failure == "the guest was not ready in 1 s"
 
 
 async def test_a_dead_zygote_is_everybodys(enclosure: type[NoEnclosure], mock_clock: trio.testing.MockClock) -> None:
