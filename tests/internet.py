@@ -57,7 +57,9 @@ class Online(Daemon):
 
     def audit(self) -> list[dict[str, Any]]:
         path = self.state_dir / "data" / "egress.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        lines = path.read_text().split("\n") if path.exists() else [""]
+        # Behind the last line end: nothing, or one that is half written.
+        return [json.loads(line) for line in lines[:-1]]
 
     def set_rules(self, name: str, text: str) -> None:
         """Replace a rule file, as an editor does."""

@@ -21,12 +21,16 @@ COLLECTION: Final = Collection()
 _case: Final = COLLECTION.case
 _PRELUDE: Final = "".join((HERE / name).read_text(encoding="utf-8") for name in ("prelude.py", "prelude_network.py"))
 _MEND: Final = 'Set network = "none" in the policy until it holds; report it with the JSON of this run.'
+# What it sends at last says that it has had the answer to what came before.
 _HOLD: Final = """
 sock = socket.create_connection(("raw.example.org", 9000), 5)
 sock.settimeout(30)
 sock.sendall(b"before")
 print(sock.recv(6).decode(), flush=True)
-try: print("cut" if not sock.recv(1) else "more")
+sock.sendall(b"!")
+try:
+    while sock.recv(1): pass
+    print("cut")
 except OSError as error: print("cut" if not isinstance(error, TimeoutError) else "held")
 """
 
@@ -62,7 +66,7 @@ async def rules_change(target: Target) -> None:
     without = RULES.replace('hosts = ["raw.example.org"]', 'hosts = ["other.example.org"]')
 
     async def change() -> None:
-        await eventually("the tunnel is open", lambda: any(bytes(hit.raw) == b"before" for hit in internet.hits))
+        await eventually("the tunnel is open", lambda: any(bytes(hit.raw) == b"before!" for hit in internet.hits))
         await _set_rules(target, without)
 
     try:
@@ -101,7 +105,7 @@ async def proxy_gone(target: Target) -> None:
         raise Broken(f"with a stopped proxy: {said!r}, {reached} connections outside")
 
     async def kill() -> None:
-        await eventually("the tunnel is open", lambda: any(bytes(hit.raw) == b"before" for hit in internet.hits))
+        await eventually("the tunnel is open", lambda: any(bytes(hit.raw) == b"before!" for hit in internet.hits))
         os.kill(target.named("gaoler-egress"), signal.SIGKILL)
 
     said, _ = await together(partial(_run, target, _HOLD), kill)
