@@ -119,7 +119,7 @@ async def test_who_ends_because_it_was_given_up_has_been_too_slow(
     process = SimpleNamespace(ended=trio.Event(), status=0)
 
     async def launch(_enclosure: Any, nursery: trio.Nursery) -> None:
-        nursery.start_soon(late._watch, process)
+        nursery.start_soon(late._watch, cast("Any", process))
 
     async def talk(_port: Any, **_: Any) -> None:
         try:
