@@ -61,6 +61,15 @@ class Online(Daemon):
         # Behind the last line end: nothing, or one that is half written.
         return [json.loads(line) for line in lines[:-1]]
 
+    def audit_of(self, session: str, count: int) -> list[dict[str, Any]]:
+        """Give the lines of a session, of which there are so many as soon as all are written."""
+
+        def lines() -> list[dict[str, Any]]:
+            return [each for each in self.audit() if each["session"] == session]
+
+        eventually(lambda: len(lines()) >= count)
+        return lines()
+
     def set_rules(self, name: str, text: str) -> None:
         """Replace a rule file, as an editor does."""
         path = self.policies / "egress" / f"{name}.toml"

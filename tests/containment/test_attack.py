@@ -75,11 +75,11 @@ def test_what_is_tried_around_the_network_is_held(image_dir: Path) -> None:
 
 @pytest.mark.root
 def test_against_a_running_daemon_nothing_of_the_attack_is_left(
-    daemon: Daemon, image_dir: Path, tmp_path: Path
+    daemon: Daemon, image_dir: Path, state_dir: Path, tmp_path: Path
 ) -> None:
-    before = {path.name for path in Path("/tmp").iterdir() if path.name.startswith("gaoler-attack-")}
     html = tmp_path / "report.html"
     settings = {"GAOLER_STATE_DIR": str(daemon.state_dir), "GAOLER_BIND": daemon.address, "GAOLER_API_KEY": KEY}
+    settings["TMPDIR"] = str(state_dir)
     done = command(image_dir, "K1", "P15", "P12", "E1", "--json", "--html", str(html), settings=settings)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
@@ -92,7 +92,7 @@ def test_against_a_running_daemon_nothing_of_the_attack_is_left(
     assert found["counts"] == {"held": len(verdicts) - 1, "broken": 0, "untried": 1}
     assert "Not tried" in html.read_text()
     assert read_keys(daemon.state_dir / "data" / KEY_FILE) == ()
-    assert {path.name for path in Path("/tmp").iterdir() if path.name.startswith("gaoler-attack-")} == before
+    assert list(state_dir.iterdir()) == []
 
 
 @pytest.mark.root

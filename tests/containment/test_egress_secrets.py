@@ -135,7 +135,7 @@ def test_a_rule_that_intercepts_adds_it_inside_tls_and_the_sandbox_trusts_the_pr
     assert sent(online.internet, "x-api-key") == [SECRET]
     (hit,) = online.internet.hits
     assert hit.server_name == "vault.example.org"
-    (line,) = [each for each in online.audit() if each["session"] == result["session_id"]]
+    (line,) = online.audit_of(result["session_id"], 1)
     assert (line["kind"], line["rule"], line["path"], line["method"]) == ("https", "s/vault", "/v1/ok", "GET")
 
 
@@ -189,7 +189,7 @@ def test_what_is_explained_is_what_the_proxy_does(online: Online) -> None:
     rules = compile_rules("s", written, {}, "s.toml").rules
     explained = [explain(load_policies()["packages"], rules, url, method) for method, url in ASKED]
     result = run(online, f"for method, url in {ASKED!r}: fetch(url, method=method)")
-    lines = [line for line in online.audit() if line["session"] == result["session_id"]]
+    lines = online.audit_of(result["session_id"], len(ASKED))
     # What was never a connection is recorded by its host; each is asked for once.
     got = {(line.get("path"), line.get("method"), line["host"], line["port"]): line for line in lines}
     for (method, url), answer in zip(ASKED, explained, strict=True):

@@ -48,6 +48,11 @@ class House:
         """Wait for the end of everybody who belonged to a daemon that has died."""
         eventually(lambda: world.family_of(self.state) == [])
 
+    def family(self) -> set[int]:
+        """The processes that stay: nothing is run now, and of what was nothing is ending any more."""
+        eventually(lambda: world.leaves(self.state) == [])
+        return set(world.family_of(self.state))
+
     def start(self) -> Daemon:
         """After a death: the next one finds the house in order, has what was kept, and works."""
         world.age_blobs(self.state)
@@ -56,7 +61,7 @@ class House:
         return self._daemon
 
     def start_watched(self, kill_at: int, depth: int, skip: int = 0) -> tuple[list[world.Step], bool]:
-        """Start one that is traced from its first step on; say whether it came up."""
+        """Start one that is traced from its first step on; say whether it came up, and lives."""
         with tempfile.TemporaryDirectory() as directory:
             fifo = Path(directory, "go")
             os.mkfifo(fifo)
@@ -68,7 +73,10 @@ class House:
                 except AssertionError:
                     self._daemon = Daemon(process, self.state, "")
                 steps.settle()
-                return steps.seen(), self.daemon.address != ""
+                seen = steps.seen()
+                if depth == 0 and world.killed_at(seen):  # it may have listened before
+                    process.wait()
+                return seen, self.daemon.address != "" and process.poll() is None
 
     def check(self) -> None:
         assert "Traceback" not in self.daemon.log_path.read_text()

@@ -107,17 +107,17 @@ async def answered(stream: trio.SocketStream) -> bool:
 
 async def request(port: int, host: str, world: World, path: str = "/") -> int:
     """A plain request as a sandbox sends it; the status, 0 if nobody answers."""
+    data = b""
     try:
         async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
             await stream.send_all(
                 f"GET {path} HTTP/1.1\r\nHost: {host}:{world.port}\r\nConnection: close\r\n\r\n".encode()
             )
-            data = b""
             while piece := bytes(await stream.receive_some(65_536)):
                 data += piece
-            return int(data.split()[1]) if data else 0
-    except OSError:
-        return 0
+    except (OSError, trio.BrokenResourceError):  # refused, or cut: what came before counts
+        pass
+    return int(data.split()[1]) if data else 0
 
 
 @asynccontextmanager

@@ -6,6 +6,8 @@ import json
 import os
 import random
 import signal
+from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +16,7 @@ import trio
 
 from supervisor.attack import host, wire
 from supervisor.attack.case import Broken, Collection, Untried
-from supervisor.attack.target import PATIENCE_SECONDS, Target, eventually, together
+from supervisor.attack.target import PATIENCE_SECONDS, Target, eventually, meanwhile, together
 from supervisor.jailer.cgroup_subtree import mount_points, subtree_name
 
 COLLECTION: Final = Collection()
@@ -113,6 +115,12 @@ def holdings(target: Target) -> dict[str, int]:
     }
 
 
+def _made(target: Target, held: Mapping[str, int]) -> bool:
+    """Say whether every sandbox that is held has become what it is for; until then its processes are a zygote's."""
+    names = Counter(host.process_name(pid) for pid in target.family())
+    return target.tier == "microvm" or (names["catatonit"] == held["cgroups"] and names["gaoler-zygote"] <= 1)
+
+
 async def at_rest(target: Target) -> dict[str, int]:
     """Count when nothing moves any more: waiting cells are made and given back with demand.
 
@@ -123,9 +131,10 @@ async def at_rest(target: Target) -> dict[str, int]:
     with trio.move_on_after(60):
         while len(seen) < 6 or any(each != seen[-1] for each in seen[-6:]):
             try:
-                seen.append(holdings(target))
+                held = holdings(target)
+                seen = [*seen, held] if _made(target, held) else []
             except OSError:  # of a process that ended between two looks
-                seen.clear()
+                seen = []
             await trio.sleep(0.25)
         return seen[-1]
     raise Broken(f"it does not come to rest: {seen[-3:]}")
@@ -236,14 +245,27 @@ async def frozen(target: Target) -> None:
     mounts = mount_points()
     if "memory" in mounts or "unified" not in mounts:
         raise Untried("sandboxes are in cgroup v1 here, whose freezer has a hierarchy of its own")
-    code, mark = _sleeper(target)
+    for limit in (3000, 9000, 27_000):  # a busy host may need longer until somebody runs and can be frozen
+        code, mark = _sleeper(target)
+        frozen_in_time: list[bool] = []
 
-    async def freeze() -> None:
-        await eventually("the sleeper runs", lambda: bool(_lives(target, mark)))
-        own = Path(f"/proc/{_lives(target, mark)[0]}/cgroup").read_text().strip().partition("::")[2]
-        (mounts["unified"] / own.lstrip("/") / "cgroup.freeze").write_text("1")
+        async def freeze(mark: str = mark, seen: list[bool] = frozen_in_time) -> None:
+            while not seen:
+                await trio.sleep(0.02)
+                try:
+                    for pid in _lives(target, mark)[:1]:
+                        own = Path(f"/proc/{pid}/cgroup").read_text().strip().partition("::")[2]
+                        (mounts["unified"] / own.lstrip("/") / "cgroup.freeze").write_text("1")
+                        seen.append(True)
+                except OSError:  # it has ended
+                    continue
 
-    answer, _ = await together(partial(target.try_execute, code, "bash", timeout=3000), freeze)
+        async with meanwhile(freeze):
+            answer = await target.try_execute(code, "bash", timeout=limit)
+        if frozen_in_time:
+            break
+    else:
+        raise Untried("this host is too busy: nothing could be frozen before its time was over")
     if answer.status != 200 or answer.json["status"] != "TO":
         raise Broken(f"a frozen program is answered with {answer.status} {answer.body[:200]!r}")
     await eventually("the frozen program is dead", lambda: not _lives(target, mark))
