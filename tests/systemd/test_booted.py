@@ -27,6 +27,8 @@ NEXT = f"{__version__}.post1"
 ASK = "/opt/gaoler/bin/python /given/in_guest.py"
 DROP_INS = "/etc/systemd/system/gaoler.service.d"
 ATTEMPTS = 5
+LONG = "sleep 45"
+"""Ended by the test when it has seen what it waits for, and by itself before anybody's patience is over."""
 RUNNING = "systemctl is-active -q gaoler.service"
 KEY_FILE = """
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -170,12 +172,14 @@ def test_a_daemon_that_is_killed_leaves_no_process_behind(machine: Machine) -> N
 
 def test_stopping_lets_what_runs_end_and_a_session_goes_on_in_the_next_version(machine: Machine) -> None:
     session = _kept(machine)
-    machine.run(f"""{ASK} http '{{"lang": "bash", "code": "sleep 6; echo ended"}}' > /tmp/ended 2> /dev/null & echo""")
-    machine.until("pgrep -f '^sleep 6' > /dev/null")
+    machine.run(f"""{ASK} http '{{"lang": "bash", "code": "{LONG}; echo ended"}}' > /tmp/ended 2> /dev/null & echo""")
+    machine.until(f"pgrep -f '^{LONG}' > /dev/null")
+    machine.run("systemctl stop --no-block gaoler.service")
+    machine.until("journalctl -u gaoler.service -o cat | grep -q 'draining: 1 requests under way'")
+    machine.run(f"pkill -f '^{LONG}'")
+    machine.until("grep -q ended /tmp/ended", 30)
     machine.run("systemctl stop gaoler.service")
     assert machine.run("systemctl show -P Result gaoler.service").strip() == "success"
-    machine.until("grep -q ended /tmp/ended", 30)
-    assert "draining: 1 requests under way" in machine.run("journalctl -u gaoler.service -o cat")
     # Nothing of it is left; a caller that comes now waits in the socket, and has the next version answer.
     assert machine.run("pgrep -u 199999,200000 || echo none").strip() == "none"
     assert machine.run("find /sys/fs/cgroup/gaoler.slice -name 'jail-*' | wc -l; ip netns list | wc -l") == "0\n0\n"
@@ -212,14 +216,15 @@ def test_a_worker_that_is_stopped_lets_what_it_runs_end_and_leaves_nothing_and_r
     machine: Machine, fleet: Fleet
 ) -> None:
     note(machine, WORKER)
-    machine.run(f"""{ASK} http '{{"lang": "bash", "code": "sleep 8; echo over"}}' > /tmp/over 2>&1 & echo""")
-    machine.until("pgrep -f '^sleep 8' > /dev/null")
+    machine.run(f"""{ASK} http '{{"lang": "bash", "code": "{LONG}; echo over"}}' > /tmp/over 2>&1 & echo""")
+    machine.until(f"pgrep -f '^{LONG}' > /dev/null")
     machine.run(f"systemctl stop --no-block {WORKER}")
+    machine.until(f"journalctl -u {WORKER} -o cat | grep -q 'draining: 1 jobs are under way'")
+    machine.run(f"pkill -f '^{LONG}'")
     machine.until("""grep -q '"stdout":"over' /tmp/over""", 60)
     # As when the host goes down, and Redis with it: sessions are saved there.
     machine.run(f"systemctl stop {REDIS} {WORKER}")
     assert machine.run(f"systemctl show -P Result {WORKER}").strip() == "success"
-    assert "draining: 1 jobs are under way" in machine.run(f"journalctl -u {WORKER} -o cat")
     assert left(machine) == ""
     worker_gone = int(machine.run(f"systemctl show -P InactiveEnterTimestampMonotonic {WORKER}"))
     redis_told = int(machine.run(f"systemctl show -P ActiveExitTimestampMonotonic {REDIS}"))
