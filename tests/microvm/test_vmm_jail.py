@@ -40,7 +40,7 @@ def parts() -> Iterator[JailParts]:
     # Not below pytest's own directory: nsjail looks at what it mounts with the rights of the jail's user.
     with tempfile.TemporaryDirectory(prefix="gt-") as directory:
         Path(directory).chmod(0o755)
-        yield JailParts(Path(directory), machine_libraries(), Path(KVM).stat().st_gid)
+        yield JailParts(Path(directory), machine_libraries())
 
 
 @asynccontextmanager

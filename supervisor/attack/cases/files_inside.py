@@ -9,7 +9,15 @@ from typing import Any, Final
 import trio
 
 from supervisor.attack.case import Broken, Collection, Untried
-from supervisor.attack.cases.files_tools import Tools, content, listed, new_session, open_slowly, open_tools
+from supervisor.attack.cases.files_tools import (
+    Tools,
+    content,
+    content_unless_gone,
+    listed,
+    new_session,
+    open_slowly,
+    open_tools,
+)
 from supervisor.attack.target import PATIENCE_SECONDS, Target
 
 COLLECTION: Final = Collection()
@@ -94,8 +102,8 @@ async def must_be_mine(target: Target, session: str) -> None:
             continue
         if name not in ("d/os-release", "f", "flink", "link/os-release"):
             raise Broken(f"{name!r} is kept, which nobody has written")
-        got = await content(target, session, row["id"])
-        if got.decode("utf-8", "replace").rstrip() != MINE:
+        got = await content_unless_gone(target, session, row["id"])
+        if got is not None and got.decode("utf-8", "replace").rstrip() != MINE:
             raise Broken(f"{name} has what is behind a link: {got[:80]!r}")
 
 

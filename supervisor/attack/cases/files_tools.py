@@ -18,6 +18,8 @@ from supervisor.attack.target import REQUEST_SECONDS, Caller, Target
 from supervisor.attack.wire import Answer
 
 _PROTOCOL: Final = "2025-11-25"
+_DOWNLOADS: Final = 5
+"""So often may a file be away when it is asked for, and back when the listing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,3 +188,21 @@ async def content(target: Target, session: str, file: str) -> bytes:
     if answer.status != 200:
         raise Broken(f"a download is answered with {answer.status}: {answer.body[:200]!r}")
     return answer.body
+
+
+async def content_unless_gone(target: Target, session: str, file: str) -> bytes | None:
+    """Download a file that the sandbox may be removing or replacing; ``None``: it is not listed any more either.
+
+    Raises:
+        Broken: it is listed, and cannot be had.
+    """
+    tries = 0
+    while True:
+        try:
+            return await content(target, session, file)
+        except Broken:
+            tries += 1
+            if file not in {row["id"] for row in (await listed(target, session)).values()}:
+                return None
+            if tries == _DOWNLOADS:  # it is not one that was gone for a moment
+                raise
