@@ -17,8 +17,17 @@ from tests.daemon import Daemon, daemon_with, end_daemons, image_path
 from tests.microvm.emulated import emulated, pytest_collection_finish, pytest_unconfigure
 from tests.own_root import own_image
 from tests.s3_server import s3_server
+from tests.time_limit import pytest_runtest_call, pytest_runtest_setup, pytest_runtest_teardown
 
-__all__ = ["emulated", "pytest_collection_finish", "pytest_unconfigure", "s3_server"]
+__all__ = [
+    "emulated",
+    "pytest_collection_finish",
+    "pytest_runtest_call",
+    "pytest_runtest_setup",
+    "pytest_runtest_teardown",
+    "pytest_unconfigure",
+    "s3_server",
+]
 
 # How long an example takes says something about who else works on the machine.
 settings.register_profile("explore", deadline=None)

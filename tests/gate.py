@@ -36,6 +36,8 @@ LONGEST_FIRST: Final = (
 )
 """What begins late and lasts long would leave the other processors idle at the end."""
 NOTHING_COLLECTED: Final = 5
+WIDEST: Final = 400
+MOST_NAMED: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,19 @@ def show(ended: Run, lock: threading.Lock) -> None:
         )
 
 
+def in_short(said: str) -> list[str]:
+    """Give the lines that name what failed; if it broke off before it named that, where.
+
+    For who sees the end of the gate only: what was printed when the part ended may be far above.
+    """
+    lines = said.rstrip().splitlines()
+    named = [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
+    if named:
+        return [line[:WIDEST] for line in named[:MOST_NAMED]]
+    ours = [line[:WIDEST] for line in lines if f"{TESTS}{os.sep}" in line]
+    return [*ours[:MOST_NAMED], *(line[:WIDEST] for line in lines[-5:])]
+
+
 def main(more: list[str]) -> int:
     """Run everything; give the status for the shell."""
     began, lock, ended = time.monotonic(), threading.Lock(), []
@@ -109,6 +124,10 @@ def main(more: list[str]) -> int:
         second = run("again", again, f"not {ALONE}", reports / "again.xml", more)
         show(second, lock)
         failed = {"again": second.code} if second.code else {}
+        ended.append(second)
+    for each in ended:
+        if each.name in failed:
+            print(f"\n=== what failed in tests/{each.name}", *in_short(each.said), sep="\n")
     print(f"\n{len(ended)} parts on {workers} processors in {time.monotonic() - began:.0f} s")
     print(f"reports and pictures: {artefacts.write_index()}")
     for test in again:

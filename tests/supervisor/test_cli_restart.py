@@ -153,24 +153,29 @@ class Visits:
 
 
 @pytest.fixture
-def patient_clock(autojump_clock: trio.testing.MockClock) -> None:
+def patient_clock(autojump_clock: trio.testing.MockClock) -> trio.testing.MockClock:
     """What the kernel and threads do takes a moment in which everybody waits: the clock jumps only after that."""
     autojump_clock.autojump_threshold = 0.25
+    return autojump_clock  # pytest-trio runs a test by the clock that is among its arguments
 
 
-async def test_it_waits_longer_and_longer_but_not_for_ever(patient_clock: None, tmp_path: Path) -> None:
+async def test_it_waits_longer_and_longer_but_not_for_ever(
+    patient_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
     visits = Visits([HEAD + EVENT, refusal(503)], tmp_path / "s")
     await visits.followed()
     assert visits.told == ["overview", 0.5, 1.0, 2.0, 4.0, 8.0, LONGEST_WAIT_SECONDS]
 
 
-async def test_what_is_heard_again_is_soon_asked_again(patient_clock: None, tmp_path: Path) -> None:
+async def test_what_is_heard_again_is_soon_asked_again(patient_clock: trio.testing.MockClock, tmp_path: Path) -> None:
     visits = Visits([HEAD + EVENT, refusal(503), HEAD + EVENT], tmp_path / "s")
     await visits.followed()
     assert visits.told == ["overview", 0.5, 1.0, "overview", 0.5, 1.0, 2.0]
 
 
-async def test_a_stream_that_says_nothing_any_more_is_dead(patient_clock: None, tmp_path: Path) -> None:
+async def test_a_stream_that_says_nothing_any_more_is_dead(
+    patient_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
     visits = Visits([HEAD + EVENT + b": (and stays)"], tmp_path / "s")
     began = trio.current_time()
     with trio.move_on_after(SILENT_SECONDS + FIRST_WAIT_SECONDS / 2):
@@ -180,7 +185,9 @@ async def test_a_stream_that_says_nothing_any_more_is_dead(patient_clock: None, 
 
 
 @pytest.mark.parametrize("status", [401, 403, 409])
-async def test_a_key_that_no_longer_holds_ends_it(patient_clock: None, tmp_path: Path, status: int) -> None:
+async def test_a_key_that_no_longer_holds_ends_it(
+    patient_clock: trio.testing.MockClock, tmp_path: Path, status: int
+) -> None:
     visits = Visits([HEAD + EVENT, refusal(status)], tmp_path / "s")
     with pytest.RaisesGroup(pytest.RaisesExc(Refused, check=lambda error: error.status == status)):
         await visits.followed()
@@ -189,7 +196,7 @@ async def test_a_key_that_no_longer_holds_ends_it(patient_clock: None, tmp_path:
 
 @pytest.mark.parametrize(("answers", "expected"), [([], NotRunning), ([refusal(503)], Refused)])
 async def test_what_is_not_there_at_first_is_said_at_once(
-    patient_clock: None, tmp_path: Path, answers: list[bytes], expected: type[Exception]
+    patient_clock: trio.testing.MockClock, tmp_path: Path, answers: list[bytes], expected: type[Exception]
 ) -> None:
     with pytest.RaisesGroup(expected):
         await Visits(answers, tmp_path / "s").followed()

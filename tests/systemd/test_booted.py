@@ -43,6 +43,7 @@ GROUP = "/sys/fs/cgroup$(systemctl show -P ControlGroup gaoler.service)"
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(not SUITES, reason="boots machines with systemd for minutes: make test-systemd"),
+    pytest.mark.time_limit(1400),  # a disk is made first
 ]
 
 
