@@ -23,13 +23,18 @@ MAX_STDIN_BYTES: Final = 65_536
 ID_LENGTH: Final = 21
 """LibreChat's own download route refuses ids that are not 21 characters of this alphabet (a nanoid)."""
 
-ID_ALPHABET: Final = string.ascii_letters + string.digits + "_-"
+_FIRST_OF_ID: Final = string.ascii_letters + string.digits
+ID_ALPHABET: Final = _FIRST_OF_ID + "_-"
 ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{21}")
 
 
 def new_id() -> str:
-    """Make an unguessable id: 21 characters of ``[A-Za-z0-9_-]``, 126 bits from the kernel."""
-    return "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH))
+    """Make an unguessable id: 21 characters of ``[A-Za-z0-9_-]``, nearly 126 bits from the kernel.
+
+    The first is a letter or a digit: an operator gives ids to commands, which take what begins with a dash for an option.
+    """
+    rest = (secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH - 1))
+    return "".join((secrets.choice(_FIRST_OF_ID), *rest))
 
 
 def is_id(text: str) -> bool:

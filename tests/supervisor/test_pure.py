@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import string
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,12 @@ def test_a_bad_name_names_the_field_and_the_rule() -> None:
 
 
 def test_ids_have_the_form_that_librechat_wants() -> None:
-    assert all(is_id(new_id()) for _ in range(100))
+    made = {new_id() for _ in range(2000)}
+    assert len(made) == 2000
+    assert all(map(is_id, made))
+    # A command would take one that begins with a dash for an option.
+    assert {each[0] for each in made} == set(string.ascii_letters + string.digits)
+    assert {each[-1] for each in made} > {"-", "_"}
     assert not any(map(is_id, ["", "a" * 20, "a" * 22, "a" * 20 + "/", "a" * 20 + "\n", "\u00e4" * 21]))
 
 
