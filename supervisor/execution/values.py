@@ -31,7 +31,7 @@ ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{21}")
 def new_id() -> str:
     """Make an unguessable id: 21 characters of ``[A-Za-z0-9_-]``, nearly 126 bits from the kernel.
 
-    The first is a letter or a digit: an operator gives ids to commands, which take what begins with a dash for an option.
+    The first is a letter or a digit: operators give ids to commands, which take what begins with a dash for an option.
     """
     rest = (secrets.choice(ID_ALPHABET) for _ in range(ID_LENGTH - 1))
     return "".join((secrets.choice(_FIRST_OF_ID), *rest))

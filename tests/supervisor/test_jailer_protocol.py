@@ -6,7 +6,6 @@ import os
 import re
 import socket
 import struct
-import threading
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -20,7 +19,7 @@ from supervisor.errors import SandboxFailed
 from supervisor.jailer import protocol
 from supervisor.jailer.channels import DATA, MESSAGE, Connection, open_connection
 from supervisor.jailer.client import JailRefused, open_jail_on
-from tests.daemon import PATIENCE_SECONDS, Daemon
+from tests.daemon import PATIENCE_SECONDS, Daemon, eventually
 
 
 def frame(number: int, kind: int, payload: bytes) -> bytes:
@@ -52,6 +51,13 @@ BROKEN_CONVERSATIONS = {
 }
 
 
+def more(link: socket.socket, received: bytes) -> bytes:
+    """Read what comes next, after what has come; the other side does not close it."""
+    data = link.recv(65_536)
+    assert data, received
+    return received + data
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("attack", BROKEN_CONVERSATIONS.values(), ids=BROKEN_CONVERSATIONS.keys())
 def test_one_channel_ends_with_a_logged_reason_and_others_of_its_connection_go_on(
@@ -63,13 +69,10 @@ def test_one_channel_ends_with_a_logged_reason_and_others_of_its_connection_go_o
         link.connect(str(daemon.state_dir / "run" / "jailer.sock"))
         link.settimeout(PATIENCE_SECONDS)
         link.sendall(attack + frame(2, MESSAGE, OPEN) + frame(2, MESSAGE, run))
-        received = b""
+        received = more(link, b"")
         while b"fault" not in received or b"ended" not in received:
-            data = link.recv(65_536)
-            assert data, received
-            received += data
-    while not [line for line in daemon.lines()[before:] if "jail lost reason=" in line]:
-        threading.Event().wait(0.005)
+            received = more(link, received)
+    eventually(lambda: any("jail lost reason=" in line for line in daemon.lines()[before:]))
 
 
 @pytest.mark.root
@@ -82,8 +85,7 @@ def test_the_connection_is_closed_with_a_logged_reason_and_others_go_on(daemon: 
         link.sendall(attack)
         while link.recv(65_536):
             pass
-    while not [line for line in daemon.lines()[before:] if "connection closed reason=" in line]:
-        threading.Event().wait(0.005)
+    eventually(lambda: any("connection closed reason=" in line for line in daemon.lines()[before:]))
     assert daemon.execute("echo fine", "bash")["stdout"] == "fine\n"
 
 
@@ -97,11 +99,9 @@ def test_a_captured_daemon_cannot_write_outside_a_workspace(daemon: Daemon, name
         link.connect(str(daemon.state_dir / "run" / "jailer.sock"))
         link.settimeout(PATIENCE_SECONDS)
         link.sendall(frame(1, MESSAGE, OPEN) + frame(1, MESSAGE, put) + frame(1, DATA, b"x"))
-        received = b""
+        received = more(link, b"")
         while b"refused" not in received:
-            data = link.recv(65_536)
-            assert data, received
-            received += data
+            received = more(link, received)
     assert daemon.execute("echo fine", "bash")["stdout"] == "fine\n"
 
 
@@ -117,15 +117,15 @@ def test_a_captured_daemon_gets_no_program_without_a_known_profile(daemon: Daemo
         link.connect(str(daemon.state_dir / "run" / "jailer.sock"))
         link.settimeout(PATIENCE_SECONDS)
         link.sendall(frame(1, MESSAGE, OPEN) + frame(1, MESSAGE, protocol.encode(refused)))
-        received = b""
+        received = more(link, b"")
         while b"no seccomp profile named" not in received:
-            received += link.recv(65_536)
+            received = more(link, received)
         link.sendall(frame(2, MESSAGE, protocol.encode(beside)))
         while received.count(b"no seccomp profile named") < 2:
-            received += link.recv(65_536)
+            received = more(link, received)
         link.sendall(frame(1, MESSAGE, protocol.encode(good)))
         while b"ended" not in received:
-            received += link.recv(65_536)
+            received = more(link, received)
     of_init, of_program = map(int, re.findall(rb"Seccomp_filters:\t(\d+)", received))
     assert of_program == of_init + 1
 
