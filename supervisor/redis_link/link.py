@@ -292,7 +292,9 @@ class Line:
             return await trio.to_thread.run_sync(do, abandon_on_cancel=True, limiter=limiter)
         except trio.Cancelled:
             self._cut.cut()
-            self._connection = None
+            # A thread closes it, and has the place until it ends; who was cancelled just before has begun none.
+            if limiter.borrowed_tokens:
+                self._connection = None
             raise
 
     def drop(self) -> None:

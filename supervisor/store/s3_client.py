@@ -261,8 +261,10 @@ class S3Client:
                 return await trio.to_thread.run_sync(run, limiter=place, abandon_on_cancel=True)
             except trio.Cancelled:
                 call.abort()
-                with trio.CancelScope(shield=True):
-                    await done.wait()
+                # A thread has the place until it ends; who was cancelled just before has begun none.
+                if place.borrowed_tokens:
+                    with trio.CancelScope(shield=True):
+                        await done.wait()
                 raise
 
     def _judge(self, error: Exception) -> Exception | None:

@@ -253,6 +253,27 @@ async def test_a_cancelled_download_ends_at_once_and_its_place_is_free(s3_server
                 await trio.sleep(0.01)
 
 
+@pytest.mark.time_limit(60)
+async def test_a_call_that_is_cancelled_between_its_place_and_its_thread_ends(world: World) -> None:
+    places = trio.CapacityLimiter(1)
+
+    class Cancelling:
+        async def __aenter__(self) -> None:
+            await places.acquire()
+            scope.cancel()
+
+        async def __aexit__(self, *_exception: object) -> None:
+            places.release()
+
+    client, asked = world.blobs.s3, list[Any]()
+    client._limiter = Cancelling()  # type: ignore[assignment]
+    for _ in range(2):
+        with trio.CancelScope() as scope:
+            await client.call(asked.append)
+        assert scope.cancelled_caught
+    assert (asked, places.borrowed_tokens) == ([], 0)
+
+
 async def test_what_is_damaged_is_not_taken_for_the_file(world: World) -> None:
     digests = [await store(world.blobs, content) for content in (b"short", LONG)]
     world.proxy.change = b"XXX"
