@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -106,8 +106,10 @@ class Target:
     async def try_execute(
         self, code: str, lang: str = "py", *, caller: Caller | None = None, user: str | None = None, **fields: Any
     ) -> Answer:
-        """Run a program; whatever the answer is."""
+        """Run a program; whatever the answer is. A refusal that came too late for its status has it all the same."""
         answer = await self.post("/v1/exec", {"lang": lang, "code": code, **fields}, caller=caller, user=user)
+        if answer.status == 200 and "error" in answer.json:
+            answer = replace(answer, status=429 if answer.json["error"] == "rate_limited" else 503)
         if answer.status == 200:
             self.sessions[answer.json["session_id"]] = (caller or self.me, self.user if user is None else user)
         return answer

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 import trio
 
+from supervisor.attack import wire
 from supervisor.attack.case import Case
 from supervisor.attack.programs import PROGRAMS, program_cases, read_manifest
-from supervisor.attack.target import Caller, Target
+from supervisor.attack.target import Caller, Target, eventually
+from supervisor.attack.wire import Answer
 from supervisor.errors import ConfigurationError
 from supervisor.policy import load_policies
 from supervisor.settings.tree import Settings
-from tests.daemon import KEY, Daemon
+from tests.daemon import KEY, PATIENCE_SECONDS, Daemon, start_daemon
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CLAIMS, ABOUT = read_manifest()
@@ -32,6 +36,29 @@ def target_of(daemon: Daemon) -> Target:
 @pytest.mark.parametrize("case", LOCAL_CASES, ids=[f"{case.id} {case.name}" for case in LOCAL_CASES])
 def test_the_hostile_program_finds_itself_contained(daemon: Daemon, case: Case) -> None:
     trio.run(case.attack, target_of(daemon))
+
+
+@pytest.mark.root
+async def test_a_refusal_that_came_too_late_for_its_status_is_no_answer(image_dir: Path, state_dir: Path) -> None:
+    """As on a slow host, where the answer has begun, with status 200 and spaces, when a sandbox is lost."""
+    daemon = start_daemon(state_dir, image_dir)
+    target, answers = target_of(daemon), list[Answer]()
+
+    async def ask() -> None:
+        answers.append(await target.try_execute("sleep 600", "bash"))
+
+    with trio.fail_after(PATIENCE_SECONDS):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            await eventually("it runs", lambda: "sleep" in daemon.names())
+            headers = {"X-API-Key": target.me.key, "Content-Type": "application/json"}
+            async with await wire.connect(daemon.address) as later:
+                await wire.send_request(later, "POST", "/v1/exec", headers, b'{"lang": "bash", "code": "sleep 600"}')
+                assert b" 200 " in await later.receive_some(4096)
+                os.kill(daemon.named("gaoler-jailer"), signal.SIGKILL)
+    assert [(each.status, each.json["error"]) for each in answers] == [(503, "sandbox_failed")]
+    assert target.sessions == {}
+    daemon.stop()
 
 
 def test_the_manifest_proves_at_least_forty_claims() -> None:
