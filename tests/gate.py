@@ -8,6 +8,7 @@ pictures are left in ``build/artefacts`` (:mod:`tests.artefacts`). A few tests m
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -36,6 +37,7 @@ LONGEST_FIRST: Final = (
 )
 """What begins late and lasts long would leave the other processors idle at the end."""
 NOTHING_COLLECTED: Final = 5
+_NAMED: Final = re.compile(r"(FAILED|ERROR) \S+\.py\b")
 WIDEST: Final = 400
 MOST_NAMED: Final = 20
 
@@ -95,7 +97,7 @@ def in_short(said: str) -> list[str]:
     For who sees the end of the gate only: what was printed when the part ended may be far above.
     """
     lines = said.rstrip().splitlines()
-    named = [line for line in lines if line.startswith(("FAILED ", "ERROR "))]
+    named = [line for line in lines if _NAMED.match(line)]
     if named:
         return [line[:WIDEST] for line in named[:MOST_NAMED]]
     ours = [line[:WIDEST] for line in lines if f"{TESTS}{os.sep}" in line]

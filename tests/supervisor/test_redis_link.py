@@ -21,6 +21,7 @@ from redis.crc import key_slot
 from supervisor.connector.dialling import dial_directly
 from supervisor.errors import ConfigurationError, StorageFull, StoreUnavailable
 from supervisor.execution.values import new_id
+from supervisor.redis_link import link as link_module
 from supervisor.redis_link.facts import RedisFacts, check_server
 from supervisor.redis_link.faults import Fault, fault_of
 from supervisor.redis_link.link import RedisLink, Script, open_redis
@@ -584,6 +585,26 @@ async def test_a_cancelled_wait_leaves_neither_thread_nor_connection(
 def blocked(server: RedisServer) -> bool:
     with server.client() as client:
         return bool(client.info("clients")["blocked_clients"])
+
+
+async def test_a_line_that_is_cancelled_before_it_has_a_thread_closes_its_connection(
+    link: RedisLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with link.open_line() as line:
+        assert await line.ask("PING")
+        used = line._connection
+        assert used is not None
+        with trio.CancelScope() as scope, monkeypatch.context() as patch:
+
+            def half_an_answer(_connection: object) -> tuple[bool, None]:
+                scope.cancel()
+                return False, None
+
+            patch.setattr(link_module, "answer_so_far", half_an_answer)
+            await line.ask("PING")
+        assert scope.cancelled_caught
+        assert used.descriptor == -1
+        assert await line.ask("PING")
 
 
 async def test_a_line_that_is_cancelled_while_it_connects_does_not_connect_afterwards(redis_url: str) -> None:
